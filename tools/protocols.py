@@ -1,0 +1,105 @@
+"""The three things that are swapped: what ranks, what measures, and what runs the measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.ncode import Codes, NCode
+from lm_searcher.spaces.space import Config
+from lm_searcher.spaces.trial import History
+
+Ranking = NDArray[np.intp]
+"""A permutation of the pool's row numbers, the most promising first."""
+
+Metrics = Mapping[str, float]
+"""What one evaluation measured, by name; the objective's metric is among them."""
+
+Report = Callable[[int, float], bool]
+"""Called by an evaluator as ``report(step, value)`` after each epoch, steps from 1. True means
+that the trial is to stop here: return what has been measured so far."""
+
+
+class Ranker(Protocol):
+    """Orders candidates by promise."""
+
+    def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
+        """The order in which to evaluate `pool` (shape [candidates, positions], at least one).
+
+        A permutation, whatever the history: empty, constant, or failures only. It depends on
+        nothing but the arguments, so that a resumed run ranks as an uninterrupted one would;
+        what an implementation keeps between calls is a cache.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One architecture to measure: all that an evaluator gets."""
+
+    key: int
+    """Names the evaluation among those running; the trial's number, or a confirmation's."""
+    ncode: NCode
+    config: Config
+    seed: int
+
+
+class Evaluator(Protocol):
+    """Measures one architecture.
+
+    It is pickled (cloudpickle) to its worker processes unless it is `inline`.
+    """
+
+    metric: str
+    """The metric that is the objective unless the run file names another."""
+    direction: str
+    """`max` or `min`: what is better, unless the run file says otherwise."""
+    deterministic: bool
+    """Whether a second evaluation would only repeat the first; then nothing is confirmed."""
+    inline: bool
+    """Whether it is safe and cheap enough to be called in the controller's own process."""
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change within a run for its values to be comparable."""
+        ...
+
+    def prepare(self) -> None:
+        """Load modules and data, once a worker process; raises UserError if that fails.
+
+        Trials are forked from the worker after this, so it must not start threads or
+        initialise an accelerator.
+        """
+        ...
+
+    def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
+        """Measure. Raises TrialFailure, or anything else, for a failed trial."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an evaluation: metrics, or the reason why there are none."""
+
+    metrics: Metrics
+    seconds: float
+    reason: str | None = None
+    stopped: bool = False
+    """Stopped early at the controller's word; the metrics are of less than the full budget."""
+
+
+class Executor(Protocol):
+    """Runs evaluations, several at once."""
+
+    def run(
+        self, evaluations: Iterable[Evaluation], report: Callable[[Evaluation, int, float], bool]
+    ) -> Iterator[tuple[Evaluation, Outcome]]:
+        """Yield each evaluation with its outcome as it finishes, in any order."""
+        ...
+
+    def close(self) -> None:
+        """End everything that still runs, at once, and wait until it is gone."""
+        ...
