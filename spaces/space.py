@@ -75,8 +75,8 @@ class SearchSpace:
     """Everything that can be searched.
 
     `builder` turns a configuration into a PyTorch model: `builder(config, **settings)`, as a
-    function or as "module:function". `canonical_form` maps an NCode to the representative of
-    its class of identical architectures. `cost` gives metrics that need no training.
+    function or as "module:function". `canonical_form` maps an NCode to the representative of its
+    class of identical architectures, `describe` writes one in the space's usual notation.
     """
 
     name: str
@@ -166,6 +166,12 @@ class SearchSpace:
     def canonical(self, ncode: NCode) -> NCode:
         """The representative of all NCodes that build the same architecture as `ncode`."""
         return self.canonical_form(ncode) if self.canonical_form else ncode
+
+    def description(self, ncode: NCode) -> str:
+        """The architecture in one line, in the space's own notation where it has one."""
+        if self.describe is not None:
+            return self.describe(ncode)
+        return ", ".join(f"{name} = {choice}" for name, choice in self.decode(ncode).items())
 
     def sample(self, n: int, rng: np.random.Generator) -> Codes:
         """`n` uniform draws with replacement, shape [n, positions]."""

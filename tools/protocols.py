@@ -47,6 +47,11 @@ class Evaluation:
     config: Config
     seed: int
 
+    @property
+    def number(self) -> int:
+        """The trial's number, as `ask` gives it and `tell` takes it."""
+        return self.key
+
 
 class Evaluator(Protocol):
     """Measures one architecture.
@@ -97,7 +102,14 @@ class Executor(Protocol):
     def run(
         self, evaluations: Iterable[Evaluation], report: Callable[[Evaluation, int, float], bool]
     ) -> Iterator[tuple[Evaluation, Outcome]]:
-        """Yield each evaluation with its outcome as it finishes, in any order."""
+        """Yield each evaluation with its outcome as it finishes, in any order.
+
+        Raises Cancelled after `cancel`.
+        """
+        ...
+
+    def cancel(self, after: float = 0.0) -> None:
+        """Give what runs `after` seconds to finish. Safe to call in a signal handler."""
         ...
 
     def close(self) -> None:

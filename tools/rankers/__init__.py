@@ -1,1 +1,37 @@
+"""Rankers by name."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.protocols import Ranker
+from lm_searcher.tools.rankers.evolution import EvolutionRanker
+from lm_searcher.tools.rankers.random import RandomRanker
+
+
+def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
+    def make(space: SearchSpace) -> Ranker:
+        from lm_searcher.tools.rankers import optuna  # half a second that others need not wait
+
+        ranker: Ranker = {"tpe": optuna.tpe, "gp": optuna.gp, "nsga2": optuna.nsga2}[name](space)
+        return ranker
+
+    return make
+
+
+RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
+    "random": lambda space: RandomRanker(),
+    "evolution": EvolutionRanker,
+    "tpe": _optuna("tpe"),
+    "gp": _optuna("gp"),
+    "nsga2": _optuna("nsga2"),
+}
+
+
+def make_ranker(name: str, space: SearchSpace) -> Ranker:
+    """The ranker of that name for `space`. Raises ConfigError that lists the names."""
+    if name not in RANKERS:
+        raise ConfigError(unknown("ranker", name, RANKERS))
+    return RANKERS[name](space)

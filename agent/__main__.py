@@ -1,0 +1,5 @@
+"""python -m lm_searcher.agent."""
+
+from lm_searcher.agent.cli import main
+
+main()

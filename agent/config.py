@@ -1,0 +1,296 @@
+"""Run files: TOML, every key with its default, checked before anything starts.
+
+Defaults < file < command-line flags. Nothing comes from the environment.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from lm_searcher.spaces.errors import ConfigError, unknown
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A table of the run file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpaceSection(Section):
+    """[space]: a built-in space by `name` or a TOML file by `path`, never both."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)  # a built-in space's own settings
+
+    name: str | None = None
+    path: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that go to the built-in space: channels, cells, ..."""
+        return dict(self.model_extra or {})
+
+
+class TrainSection(Section):
+    """[evaluator] kind = "train": build the PyTorch model and train it."""
+
+    kind: Literal["train"]
+    dataset: str = "digits"
+    """digits, cifar10, cifar100, or "module:function"."""
+    folder: Path | None = None
+    """Where CIFAR's python folder lies."""
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+
+
+class TableSection(Section):
+    """[evaluator] kind = "table": look the architecture up."""
+
+    kind: Literal["table"]
+    path: Path
+    metric: str
+    positions: list[str] | None = None
+    """CSV only: the columns that are decisions; default: all left of the metric."""
+
+
+class PythonSection(Section):
+    """[evaluator] kind = "python": the user's function."""
+
+    kind: Literal["python"]
+    function: str
+    """ "module:function", called as function(config) or function(config, budget)."""
+    budget: Positive = 1.0
+    metric: str = "value"
+    deterministic: bool = True
+    """false: results vary with the seed, so the best are confirmed by default."""
+
+
+class CommandSection(Section):
+    """[evaluator] kind = "command": the user's shell command."""
+
+    kind: Literal["command"]
+    command: str | list[str]
+    budget: Positive = 1.0
+    metric: str = "value"
+    deterministic: bool = True
+
+
+EvaluatorSection = Annotated[
+    TrainSection | TableSection | PythonSection | CommandSection, Field(discriminator="kind")
+]
+
+
+class ObjectiveSection(Section):
+    """[objective]: which metric, and what is better; the evaluator's own by default."""
+
+    metric: str | None = None
+    direction: Literal["max", "min"] | None = None
+
+
+class RankerSection(Section):
+    """[ranker]: who picks, from how large a pool, after how many random trials."""
+
+    name: str = "evolution"
+    initial: Annotated[int, Field(ge=0)] = 5
+    pool: Count = 1000
+    """Candidates drawn a step in a space too large to be the pool whole (20,000)."""
+
+
+class BudgetSection(Section):
+    """[budget]: the search ends at whichever limit comes first."""
+
+    trials: Count | None = None
+    """Default 100, unless `hours` is given."""
+    hours: Positive | None = None
+    target: float | None = None
+    patience: Count | None = None
+    failures: Count = 10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("trials") is None and given.get("hours") is None:
+            return given | {"trials": 100}
+        return given
+
+
+class MemorySection(Section):
+    """[memory]: pruning of options on evidence; sizes in trials."""
+
+    enabled: bool = True
+    start: Count = 20
+    interval: Count = 10
+    width: Positive = 2.5
+    elites: Count = 10
+    stagnation: Count = 30
+
+
+class ConfirmSection(Section):
+    """[confirm]: the best trained again with fresh seeds."""
+
+    top: Annotated[int, Field(ge=0)] | None = None
+    """Default 3, or 0 where the evaluator is deterministic."""
+    seeds: Count = 2
+
+
+class ExecutorSection(Section):
+    """[executor]: where and how evaluations run."""
+
+    workers: Count = 1
+    batch: Count | None = None
+    """Trials picked at a time; default: one a worker."""
+    seconds: Positive | None = None
+    """Wall-clock limit of a trial."""
+    memory_gb: Positive | None = None
+    """Limit of a trial's memory; default: an equal share of nine tenths of the machine's,
+    none where there is an accelerator."""
+    devices: list[str] = []
+    """CUDA device numbers, dealt to the workers in turn; default: all."""
+    grace: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that Ctrl-C gives the running trials to finish."""
+
+
+class PrunerSection(Section):
+    """[pruner]: early stopping of trials by an Optuna pruner."""
+
+    name: Literal["none", "successive_halving", "median"] = "none"
+    min_resource: Count = 1
+    """Epochs before the first decision."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+class StoreSection(Section):
+    """[store]: an Optuna storage URL; default: SQLite in the run's folder."""
+
+    url: str | None = None
+
+
+class RunSection(Section):
+    """[run]: the run's name, seed and folder."""
+
+    name: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    folder: Path = Path("runs")
+
+    @model_validator(mode="after")
+    def _safe_name(self) -> RunSection:
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise ValueError(
+                f"name '{self.name}'; accepted: up to 100 letters, digits, '.', '_' and '-', "
+                "a letter or digit first"
+            )
+        return self
+
+
+class Settings(Section):
+    """Everything about a run but its space and evaluator."""
+
+    objective: ObjectiveSection = ObjectiveSection()
+    ranker: RankerSection = RankerSection()
+    budget: BudgetSection = BudgetSection(trials=100)
+    memory: MemorySection = MemorySection()
+    confirm: ConfirmSection = ConfirmSection()
+    executor: ExecutorSection = ExecutorSection()
+    pruner: PrunerSection = PrunerSection()
+    store: StoreSection = StoreSection()
+    run: RunSection = RunSection()
+
+
+class RunFile(Settings):
+    """A whole run file. `space` may be left out for a table, whose card has it."""
+
+    space: SpaceSection = SpaceSection()
+    evaluator: EvaluatorSection
+
+    @model_validator(mode="after")
+    def _one_space(self) -> RunFile:
+        space = self.space
+        if space.name and space.path:
+            raise ValueError("[space] has both name and path; give one of them")
+        if not space.name and not space.path and self.evaluator.kind != "table":
+            raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
+        if not space.name and space.settings:
+            raise ValueError(unknown("key in [space]", next(iter(space.settings)), ["name", "path"]))
+        return self
+
+
+def load_run_file(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] = {}) -> RunFile:
+    """The run file at `path`, with `overrides` ({section: {key: value}}) on top.
+
+    Paths inside the file are taken from the working directory. Raises ConfigError.
+    """
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"run file '{path}': {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"run file '{path}' is no valid TOML: {error}") from None
+    for section, values in overrides.items():
+        table = document.setdefault(section, {})
+        if isinstance(table, dict):
+            table.update(values)
+    return checked(RunFile, document, f"run file '{path}'")
+
+
+def checked[Model: BaseModel](model: type[Model], document: Any, where: str) -> Model:
+    """The validated model; raises ConfigError in one line that names the place."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        errors = error.errors()
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{where}: {_line(model, errors[0])}{more}") from None
+
+
+def _line(model: type[BaseModel], error: ErrorDetails) -> str:
+    place = [str(part) for part in error["loc"] if part not in _KINDS]
+    key = f"[{place[0]}] {'.'.join(place[1:])}".strip() if place else ""
+    if error["type"] == "extra_forbidden":
+        keys = _keys(model, error["loc"][:-1])
+        section = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the file"
+        return unknown(f"key in {section}", place[-1], keys)
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "union_tag_not_found":
+        return f"{key} kind is missing (accepted: {', '.join(sorted(_KINDS))})"
+    if error["type"] == "union_tag_invalid":
+        return f"{key}: " + unknown("kind", str(error["input"].get("kind")), _KINDS)
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if key and not message.startswith("[") else message
+    return f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+_KINDS = {
+    "train": TrainSection,
+    "table": TableSection,
+    "python": PythonSection,
+    "command": CommandSection,
+}
+
+
+def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys that a table accepts."""
+    for part in path:
+        if part in _KINDS:
+            model = _KINDS[str(part)]
+            continue
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+        elif not typing.get_args(annotation):
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,146 @@
+"""The search as a LangGraph state machine.
+
+    START -> propose -> rank -> evaluate -> remember -> propose ... -> confirm -> END
+
+Each node reads the history below `number` from the store and is a function of that and of the
+state, so a node that is replayed after a crash does what it did before: trials that have
+finished are not evaluated again, and those cut short are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from lm_searcher.agent.confirm import confirm_top
+from lm_searcher.agent.memory import Findings
+from lm_searcher.agent.state import Context, State
+from lm_searcher.agent.stop import Interrupted, stop_reason, trailing_failures
+from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
+from lm_searcher.spaces.trial import History, TrialState
+from lm_searcher.tools.protocols import Evaluation
+
+Update = dict[str, Any]
+
+
+def propose(state: State, runtime: Runtime[Context]) -> Update:
+    """Draw the candidate pool; an empty one means that the space is exhausted."""
+    context, number = runtime.context, state["number"]
+    history = context.store.history(number)
+    rng = context.rng("propose", number)
+    pool = context.proposer.pool(history, context.subspace(state), rng)
+    return {"pool": pool.tobytes(), "stop": "" if len(pool) else "the space is exhausted"}
+
+
+def rank(state: State, runtime: Runtime[Context]) -> Update:
+    """Ask the ranker for the best of the pool."""
+    context, number = runtime.context, state["number"]
+    if begun := context.store.trials[number : number + context.batch]:
+        return {"pool": b"", "picks": [trial.ncode for trial in begun]}  # before a crash
+    left = (context.budget.trials or number + context.batch) - number
+    history = context.store.history(number)
+    picks = pick(context, context.pool(state), history, min(context.batch, left))
+    return {"pool": b"", "picks": picks}
+
+
+def evaluate(state: State, runtime: Runtime[Context]) -> Update:
+    """Train and measure the picks, each as a trial of its own; a failure is a result."""
+    context, first = runtime.context, state["number"]
+    steps: dict[int, int] = {}
+
+    def report(evaluation: Evaluation, step: int, value: float) -> bool:
+        steps[evaluation.key] = step
+        return context.store.report(evaluation.key, step, value)
+
+    def evaluations() -> Iterator[Evaluation]:
+        for number, ncode in enumerate(state["picks"], start=first):
+            if context.interrupted:
+                return
+            seed = context.trial_seed(number)
+            trial = context.store.start(number, ncode, seed, context.ranker_name)
+            if not trial.state.finished:
+                context.observe(trial)
+                yield context.evaluation(number, ncode, seed)
+
+    assert context.executor is not None
+    for evaluation, outcome in context.executor.run(evaluations(), report):
+        fidelity = context.fidelity(outcome, steps.get(evaluation.key, 0))
+        context.observe(context.store.finish(evaluation.key, outcome, context.metric, fidelity))
+    after = first + len(state["picks"])
+    if len(context.store) < after or context.store[after - 1].state is TrialState.RUNNING:
+        raise Interrupted
+    return {"number": after, "picks": [], "seconds": state["seconds"] + context.lap()}
+
+
+def remember(state: State, runtime: Runtime[Context]) -> Update:
+    """Weigh the evidence, prune or widen the subspace, and decide whether to go on."""
+    context = runtime.context
+    if context.interrupted:
+        raise Interrupted
+    history = context.store.history(state["number"])
+    findings = Findings(context.subspace(state), state["pruned"], state["weighed"])
+    findings = weigh(context, history, findings)
+    return {
+        "allowed": list(findings.subspace.allowed),
+        "pruned": findings.pruned,
+        "weighed": findings.weighed,
+        "stop": stop_reason(context, history, state["seconds"]),
+    }
+
+
+def confirm(state: State, runtime: Runtime[Context]) -> Update:
+    """Train the best again with fresh seeds, so that luck does not name the incumbent."""
+    context = runtime.context
+    if trailing_failures(context.store.history()) < context.budget.failures:
+        confirm_top(context)
+    return {}
+
+
+def proceed(state: State) -> Literal["rank", "confirm"]:
+    """Onwards, unless there is nothing left to try."""
+    return "confirm" if state["stop"] else "rank"
+
+
+def decide(state: State) -> Literal["propose", "confirm"]:
+    """Once more around, or the end."""
+    return "confirm" if state["stop"] else "propose"
+
+
+def pick(context: Context, pool: Codes, history: History, n: int) -> list[NCode]:
+    """The `n` best of the pool, no two of them the same architecture; the first are random."""
+    rng = context.rng("rank", len(history))
+    if len(history) < context.initial:
+        order = rng.permutation(len(pool))
+    else:
+        order = context.ranker.rank(pool, history, seed=int(rng.integers(2**31)))
+    ranked = pool[order[: 4 * n]]  # identical architectures are few, and fall out here
+    return to_ncodes(context.proposer.distinct(ranked)[:n])
+
+
+def weigh(context: Context, history: History, findings: Findings) -> Findings:
+    """Memory's findings after `history`, with what it decided put in the store."""
+    findings, decisions = context.memory.revise(history, findings)
+    for i, decision in enumerate(decisions):
+        context.store.set_attribute(f"memory:{decision['trial']:06d}:{i:03d}", decision)
+    return findings
+
+
+def build_graph(
+    checkpointer: BaseCheckpointSaver[str] | None = None,
+) -> CompiledStateGraph[State, Context, State, State]:
+    """The compiled search; a Context is passed when it is invoked."""
+    graph = StateGraph(State, context_schema=Context)
+    for node in (propose, rank, evaluate, remember, confirm):
+        graph.add_node(node.__name__, node)
+    graph.add_conditional_edges(START, decide)
+    graph.add_conditional_edges("propose", proceed)
+    graph.add_edge("rank", "evaluate")
+    graph.add_edge("evaluate", "remember")
+    graph.add_conditional_edges("remember", decide)
+    graph.add_edge("confirm", END)
+    return graph.compile(checkpointer=checkpointer)

@@ -1,0 +1,124 @@
+"""A run as it happens, on the terminal or line by line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lm_searcher.spaces.trial import Trial, TrialState
+
+
+class LiveView:
+    """Follows a search: trials done, the incumbent, time left, failures.
+
+    On a terminal it redraws one panel; elsewhere it writes a line a finished trial.
+    """
+
+    def __init__(
+        self, console: Console, title: str, metric: str, direction: str, budget: int | None
+    ) -> None:
+        self.console, self.title, self.metric = console, title, metric
+        self.sign = 1.0 if direction == "max" else -1.0
+        self.budget = budget
+        self.done = self.failed = 0
+        self.best: Trial | None = None
+        self.running: dict[int, Trial] = {}
+        self.last = ""
+        self.resumed = 0
+        self.began = time.monotonic()
+        self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
+
+    def resume(self, trials: Sequence[Trial]) -> None:
+        """Count the trials of earlier processes."""
+        for trial in trials:
+            if trial.state.finished:
+                self._count(trial)
+        self.resumed, self.began = self.done, time.monotonic()
+
+    def __call__(self, event: Trial | str) -> None:
+        """See Observer."""
+        if isinstance(event, str):
+            self.last = event
+        elif event.state is TrialState.RUNNING:
+            self.running[event.number] = event
+            return
+        else:
+            self.running.pop(event.number, None)
+            self._count(event)
+            self.last = self._line(event)
+        if not self.console.is_terminal:
+            self.console.print(self.last, highlight=False, markup=False, soft_wrap=True)
+
+    def _count(self, trial: Trial) -> None:
+        self.done += 1
+        self.failed += trial.state is TrialState.FAIL
+        if trial.state is TrialState.COMPLETE and trial.value is not None:
+            best = self.best.value if self.best else None
+            if best is None or self.sign * trial.value > self.sign * best:
+                self.best = trial
+
+    def _line(self, trial: Trial) -> str:
+        total = f"/{self.budget}" if self.budget else ""
+        what = f"failed: {trial.reason}" if trial.reason else f"{self.metric} {trial.value:.4f}"
+        if trial.state is TrialState.PRUNED:
+            what += " (stopped early)"
+        best = f", best {self.best.value:.4f}" if self.best else ""
+        return f"trial {trial.number + 1}{total}  {trial.ncode}  {what}{best}"
+
+    def left(self) -> str:
+        """The time left by the pace so far; a dash while it is not known."""
+        fresh = self.done - self.resumed
+        if not self.budget or not fresh:
+            return "-"
+        pace = (time.monotonic() - self.began) / fresh
+        return clock(pace * max(0, self.budget - self.done))
+
+    def render(self) -> Panel:
+        """The panel as it is now."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold")
+        total = f" of {self.budget}" if self.budget else ""
+        table.add_row("trials", f"{self.done}{total}")
+        if self.best is not None:
+            value = f"{self.metric} {self.best.value:.4f}"
+            where = f"trial {self.best.number + 1}"
+            table.add_row("incumbent", f"{self.best.ncode}  {value}  ({where})")
+        else:
+            table.add_row("incumbent", "-")
+        running = ", ".join(t.ncode for t in self.running.values()) or "-"
+        table.add_row("running", running)
+        failures = Text(str(self.failed), style="red" if self.failed else "")
+        table.add_row("failures", failures)
+        elapsed = clock(time.monotonic() - self.began)
+        table.add_row("time", f"{elapsed} gone, {self.left()} left")
+        bar = ProgressBar(total=self.budget or None, completed=self.done, pulse=not self.budget)
+        return Panel(Group(bar, table, Text(self.last, style="dim")), title=self.title)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.live.stop()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 0:00 or 0:00:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,354 @@
+"""The Python API: a search that runs by itself, or is asked and told."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from langchain_core.runnables import RunnableConfig
+
+from lm_searcher.agent.config import RunFile, Settings, load_run_file
+from lm_searcher.agent.graph import build_graph, pick, weigh
+from lm_searcher.agent.interrupts import interrupts
+from lm_searcher.agent.memory import Findings, Memory
+from lm_searcher.agent.pool import Proposer
+from lm_searcher.agent.pruners import make_pruner
+from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
+from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, settings_of
+from lm_searcher.agent.show import Result, describe_space, read_run, remembered
+from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
+from lm_searcher.agent.stop import Interrupted, stop_reason
+from lm_searcher.agent.store import TrialStore, has_run
+from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure
+from lm_searcher.spaces.space import Choice, SearchSpace
+from lm_searcher.spaces.trial import Trial
+from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.executor import Cancelled, make_executor
+from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics, Outcome
+from lm_searcher.tools.rankers import make_ranker
+from lm_searcher.tools.worker import checked
+
+PACKAGES = ("lm-searcher", "langgraph", "optuna", "numpy", "torch")
+
+
+class Search:
+    """One search: a space, what measures an architecture, and settings.
+
+    `space` is a SearchSpace, a built-in's name, a TOML file's path, or a dict of option lists.
+    `evaluator` is an Evaluator, or a function of a configuration (and a budget) that returns
+    the objective or a dict of metrics; None if only `ask` and `tell` are used. Keywords are the
+    keys of a run file: ``ranker="tpe"``, ``trials=50``, ``workers=2``, ``name="mine"``, or
+    sections: ``memory={"enabled": False}``. Raises UserError for what cannot work.
+
+    Every trial is in the store the moment it has finished, and a Search of the same name goes
+    on where the last one ended; ``store="memory"`` keeps nothing.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace | str | Path | Mapping[str, Sequence[Choice]],
+        evaluator: Evaluator | Callable[..., Any] | str | None = None,
+        *,
+        observe: Observer = lambda event: None,
+        **keywords: Any,
+    ) -> None:
+        settings = settings_of(keywords)
+        self._setup(as_space(space), as_evaluator(evaluator), settings, observe)
+        self._has_evaluator = evaluator is not None
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        overrides: Mapping[str, Mapping[str, Any]] = {},
+        observe: Observer = lambda event: None,
+    ) -> Self:
+        """The search of a run file; its name is the file's unless the file gives one."""
+        run_file: RunFile = load_run_file(path, overrides)
+        if run_file.run.name is None:
+            named = run_file.run.model_copy(update={"name": Path(path).stem})
+            run_file = run_file.model_copy(update={"run": named})
+        space, evaluator = from_run_file(run_file)
+        search = cls.__new__(cls)
+        search._setup(space, evaluator, run_file, observe)
+        return search
+
+    def _setup(
+        self, space: SearchSpace, evaluator: Evaluator, settings: Settings, observe: Observer
+    ) -> None:
+        self.space, self.evaluator, self.settings = space, evaluator, settings
+        self.observe = observe
+        self.metric = settings.objective.metric or evaluator.metric
+        self.direction = settings.objective.direction or evaluator.direction
+        evaluator.metric = self.metric
+        self.ranker = make_ranker(settings.ranker.name, space)
+        name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
+        self.files = RunFiles.of(name, settings.run.folder, settings.store.url)
+        self._has_evaluator = True
+        self._resources = contextlib.ExitStack()
+        self._context: Context | None = None
+
+    # -- by itself -----------------------------------------------------------------------------
+
+    def run(self, begun: Callable[[Sequence[Trial]], None] = lambda trials: None) -> Result:
+        """Search until the budget is spent, confirm the best, and say what was found.
+
+        `begun` is called once, with the trials of earlier processes. Raises Interrupted (a KeyboardInterrupt) after Ctrl-C; StoreError, EvaluatorError.
+        """
+        if not self._has_evaluator:
+            raise ConfigError("this Search has no evaluator: give one to run(), or ask and tell")
+        mine = self._context is None
+        try:
+            executor = self._executor()
+            with contextlib.closing(executor):
+                context = self._open()
+                context.executor = executor
+                begun(context.store.trials)
+                with interrupts(context, self.settings.executor.grace):
+                    self._loop(context)
+                return self.result()
+        finally:
+            if mine:
+                self.close()
+
+    def _executor(self) -> Any:
+        if self._context is None and self.files.kept and has_run(self.files.url, self.files.name):
+            self._check_same(read_run(self.files).attributes)  # before the workers start
+        section = self.settings.executor
+        return make_executor(
+            self.evaluator,
+            section.workers,
+            section.seconds,
+            int(section.memory_gb * 2**30) if section.memory_gb else None,
+            section.devices,
+            self.files.log if self.files.kept else None,
+        )
+
+    def _loop(self, context: Context) -> None:
+        config: RunnableConfig = {
+            "configurable": {"thread_id": context.store.attributes["id"]},
+            "recursion_limit": 2**31 - 1,  # the budget bounds the loop
+        }
+        context.store.set_attribute("stop", "")
+        with checkpointer(self.files) as saver:
+            graph = build_graph(saver)
+            options: dict[str, Any] = {"durability": "sync"} if saver else {}
+            snapshot = graph.get_state(config) if saver else None
+            start: State | None = None  # cut short: go on at the node that was not finished
+            if snapshot is None or not snapshot.next:
+                start = self._state(context, snapshot.values if snapshot else {})
+            try:
+                final = graph.invoke(start, config, context=context, **options)
+            except Cancelled:
+                raise Interrupted from None
+        context.store.set_attribute("stop", final["stop"])
+
+    def _state(self, context: Context, ended: Mapping[str, Any]) -> State:
+        """Where the loop begins: at the start, after an end, or wherever the store is."""
+        store = context.store
+        unfinished = (t.number for t in store.trials if not t.state.finished)
+        number = next(unfinished, len(store))
+        subspace, pruned = remembered(self.space, store.attributes)
+        seconds = ended.get("seconds", sum(t.seconds or 0.0 for t in store.trials))
+        return State(
+            number=number,
+            pool=b"",
+            picks=[],
+            allowed=list(subspace.allowed),
+            pruned=pruned,
+            weighed=ended.get("weighed", 0),
+            seconds=seconds,
+            stop=stop_reason(context, store.history(number), seconds),
+        )
+
+    # -- asked and told ------------------------------------------------------------------------
+
+    def ask(self, n: int = 1) -> list[Evaluation]:
+        """The next `n` architectures to measure, fewer if the space has no more.
+
+        Each is a running trial from now on; several may be pending. `number` names it.
+        """
+        context = self._open()
+        history, number = context.store.history(), len(context.store)
+        pool = context.proposer.pool(history, self._findings.subspace, context.rng("propose", number))
+        if not len(pool):
+            return []
+        asked = []
+        for i, ncode in enumerate(pick(context, pool, history, n), start=number):
+            seed = context.trial_seed(i)
+            context.observe(context.store.start(i, ncode, seed, context.ranker_name))
+            asked.append(context.evaluation(i, ncode, seed))
+        return asked
+
+    def tell(
+        self,
+        trial: Evaluation | int,
+        value: float | Metrics | None = None,
+        *,
+        failed: str | None = None,
+        seconds: float = 0.0,
+    ) -> Trial:
+        """What became of an asked trial: its objective, its metrics, or why it failed.
+
+        Raises ConfigError for a trial that was not asked or has been told.
+        """
+        context = self._open()
+        number = trial if isinstance(trial, int) else trial.key
+        if not 0 <= number < len(context.store) or context.store.trials[number].state.finished:
+            raise ConfigError(f"trial {number} is not pending: ask first, and tell once")
+        if failed is None:
+            try:
+                outcome = Outcome(checked(value, self.metric), seconds)
+            except TrialFailure as failure:
+                outcome = Outcome({}, seconds, str(failure))
+        else:
+            outcome = Outcome({}, seconds, failed)
+        told = context.store.finish(number, outcome, self.metric)
+        context.observe(told)
+        self._findings = weigh(context, context.store.history(), self._findings)
+        return told
+
+    def result(self) -> Result:
+        """What has been found so far."""
+        store = self._open().store
+        stop = store.attributes.get("stop", "")
+        return Result(
+            self.files.name,
+            self.files.url,
+            self.space,
+            "finished" if stop else "running",
+            stop,
+            self.metric,
+            self.direction,
+            list(store.trials),
+            store.attributes,
+        )
+
+    # -- resources -----------------------------------------------------------------------------
+
+    def _open(self) -> Context:
+        if self._context is not None:
+            return self._context
+        settings = self.settings
+        self._resources.enter_context(run_lock(self.files))
+        store = TrialStore(
+            self.files.url,
+            self.files.name,
+            self.space,
+            self.direction,
+            make_pruner(settings.pruner),
+        )
+        self._resources.callback(store.close)
+        store.load()
+        if "id" not in store.attributes:
+            if len(store):
+                raise StoreError(
+                    f"store '{self.files.url}': study '{self.files.name}' holds trials of another "
+                    "program; choose another --name"
+                )
+            for key, value in self._identity().items():
+                store.set_attribute(key, value)
+            store.set_attribute("id", uuid.uuid4().hex)  # last: a run is begun once it has one
+        self._check_same(store.attributes)
+        store.set_attribute("config", settings.model_dump(mode="json"))
+        store.set_attribute("versions", versions())
+        self._findings = Findings(*remembered(self.space, store.attributes))
+        self._context = self._make_context(store)
+        return self._context
+
+    def _make_context(self, store: TrialStore) -> Context:
+        settings, evaluator = self.settings, self.evaluator
+        rows = None
+        if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
+            rows = evaluator.table.codes
+        top = settings.confirm.top
+        if top is None:
+            top = 0 if evaluator.deterministic else 3
+        return Context(
+            space=self.space,
+            store=store,
+            ranker=self.ranker,
+            ranker_name=settings.ranker.name,
+            proposer=Proposer(self.space, rows, settings.ranker.pool),
+            metric=self.metric,
+            seed=settings.run.seed,
+            initial=settings.ranker.initial,
+            batch=settings.executor.batch or settings.executor.workers,
+            budget=Budget(**settings.budget.model_dump()),
+            memory=Memory(**settings.memory.model_dump()),
+            confirm=Confirm(top, settings.confirm.seeds),
+            epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
+            observe=self.observe,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes two processes' trials comparable."""
+        return {
+            "space": describe_space(self.space),
+            "objective": {"metric": self.metric, "direction": self.direction},
+            "evaluator": self.evaluator.identity(),
+            "seed": self.settings.run.seed,
+        }
+
+    def _check_same(self, stored: Mapping[str, Any]) -> None:
+        """Raises StoreError, naming the difference, if the stored run is of something else."""
+        for key, now in self._identity().items():
+            before = stored.get(key)
+            if before == now:
+                continue
+            if isinstance(before, dict) and isinstance(now, dict):
+                key, before, now = next(
+                    (f"{key} {k}", before.get(k), now.get(k))
+                    for k in {**before, **now}
+                    if before.get(k) != now.get(k)
+                )
+            raise StoreError(
+                f"run '{self.files.name}' in store '{self.files.url}' has another {key}: "
+                f"{_short(before)} there, {_short(now)} here; choose another --name"
+            )
+
+    def close(self) -> None:
+        """Let go of the run; another process may drive it then."""
+        self._context = None
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with: Python, the packages that matter, and the git commit."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+        found["git"] = head.stdout.strip()
+    return found

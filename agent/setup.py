@@ -1,0 +1,129 @@
+"""From what the user wrote to what a search works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_searcher.agent.config import (
+    CommandSection,
+    PythonSection,
+    RunFile,
+    Settings,
+    SpaceSection,
+    TableSection,
+    TrainSection,
+    checked,
+)
+from lm_searcher.spaces.builtin import BUILTIN, builtin
+from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
+from lm_searcher.spaces.space import Choice, SearchSpace
+from lm_searcher.spaces.table import load_table
+from lm_searcher.spaces.toml import load_space
+from lm_searcher.tools.evaluators.command import CommandEvaluator
+from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.protocols import Evaluator
+
+
+def find_space(name: str | Path, **settings: Any) -> SearchSpace:
+    """A built-in space by its name, or the user's by the path of a TOML file.
+
+    Raises SpaceError.
+    """
+    if str(name) in BUILTIN:
+        return builtin(str(name), **settings)
+    if Path(name).suffix == ".toml" or Path(name).exists():
+        return load_space(name)
+    raise SpaceError(f"{unknown('space', str(name), BUILTIN)}, or the path of a TOML file")
+
+
+def as_space(space: SearchSpace | str | Path | Mapping[str, Sequence[Choice]]) -> SearchSpace:
+    """The search space that the Python API was given, in whichever form. Raises SpaceError."""
+    if isinstance(space, SearchSpace):
+        return space
+    if isinstance(space, Mapping):
+        return SearchSpace.of("space", space)
+    return find_space(space)
+
+
+def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Evaluator:
+    """The evaluator that the Python API was given; None is for ask and tell."""
+    if evaluator is None:
+        return FunctionEvaluator("ask:tell")
+    if isinstance(evaluator, str) or not hasattr(evaluator, "evaluate"):
+        return FunctionEvaluator(evaluator)
+    return evaluator
+
+
+def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
+    """The space and the evaluator of a run file. Raises UserError for what cannot work."""
+    space = _space(run_file.space)
+    section = run_file.evaluator
+    match section:
+        case TableSection():
+            table = load_table(
+                section.path, metric=section.metric, space=space, positions=section.positions
+            )
+            return space or table.space, TableEvaluator(table, section.metric)
+        case TrainSection():
+            assert space is not None  # the run file was checked
+            options = section.model_dump(exclude={"kind"}, exclude_none=True)
+            return space, TrainEvaluator(space, **options)
+        case PythonSection():
+            assert space is not None
+            return space, FunctionEvaluator(**section.model_dump(exclude={"kind"}))
+        case CommandSection():
+            assert space is not None
+            return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
+
+
+def _space(section: SpaceSection) -> SearchSpace | None:
+    if section.path is not None:
+        return load_space(section.path)
+    return builtin(section.name, **section.settings) if section.name else None
+
+
+PLACES = {
+    "metric": "objective",
+    "direction": "objective",
+    "ranker": "ranker",
+    "initial": "ranker",
+    "pool": "ranker",
+    "trials": "budget",
+    "hours": "budget",
+    "target": "budget",
+    "patience": "budget",
+    "failures": "budget",
+    "workers": "executor",
+    "batch": "executor",
+    "seconds": "executor",
+    "memory_gb": "executor",
+    "devices": "executor",
+    "grace": "executor",
+    "store": "store",
+    "name": "run",
+    "seed": "run",
+    "folder": "run",
+}
+"""The section of each keyword of the Python API."""
+
+RENAMED = {"ranker": "name", "store": "url"}
+SECTIONS = ("memory", "confirm", "pruner")
+"""Keywords that are sections themselves, as a dict."""
+
+
+def settings_of(keywords: Mapping[str, Any]) -> Settings:
+    """The settings that the Python API's keywords stand for. Raises ConfigError."""
+    document: dict[str, Any] = {}
+    for key, value in keywords.items():
+        if key in SECTIONS:
+            document[key] = value
+        elif key in PLACES:
+            if value is not None:
+                document.setdefault(PLACES[key], {})[RENAMED.get(key, key)] = value
+        else:
+            raise ConfigError("Search: " + unknown("keyword", key, [*PLACES, *SECTIONS]))
+    return checked(Settings, document, "Search")

@@ -1,0 +1,214 @@
+"""What there is to say about a run, read from its store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_searcher.agent.confirm import Incumbent, confirmations, find_incumbent
+from lm_searcher.agent.runs import RunFiles
+from lm_searcher.agent.store import as_trial, open_storage, store_errors, studies
+from lm_searcher.spaces.builtin import BUILTIN, builtin
+from lm_searcher.spaces.errors import StoreError, unknown
+from lm_searcher.spaces.ncode import DIGITS
+from lm_searcher.spaces.space import Config, Position, SearchSpace
+from lm_searcher.spaces.subspace import Subspace
+from lm_searcher.spaces.trial import Trial, TrialState
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run: its trials, what it found, and how it stands."""
+
+    run: str
+    store: str
+    space: SearchSpace
+    state: str
+    """`finished`, `running` (a process drives it now), or `interrupted`."""
+    stop: str
+    """Why it ended; empty unless it is finished."""
+    metric: str
+    direction: str
+    trials: Sequence[Trial]
+    attributes: Mapping[str, Any]
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is."""
+        return 1.0 if self.direction == "max" else -1.0
+
+    @property
+    def incumbent(self) -> Incumbent | None:
+        """The architecture that the search stands by; None while no trial has completed."""
+        return find_incumbent(self.trials, self.attributes, self.sign)
+
+    @property
+    def best_config(self) -> Config | None:
+        """The incumbent, decoded."""
+        best = self.incumbent
+        return self.space.decode(best.ncode) if best else None
+
+    @property
+    def subspace(self) -> Subspace:
+        """What is still searched."""
+        return remembered(self.space, self.attributes)[0]
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        """Every prune and widening with its evidence, in order."""
+        return [v for k, v in sorted(self.attributes.items()) if k.startswith("memory:")]
+
+    @property
+    def failures(self) -> list[Trial]:
+        """The trials that failed."""
+        return [t for t in self.trials if t.state is TrialState.FAIL]
+
+    def best_so_far(self) -> list[float | None]:
+        """The best objective after each trial; None before the first."""
+        best: list[float | None] = []
+        so_far = -math.inf
+        for trial in self.trials:
+            if trial.value is not None and trial.state is TrialState.COMPLETE:
+                so_far = max(so_far, self.sign * trial.value)
+            best.append(None if so_far == -math.inf else self.sign * so_far)
+        return best
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain data."""
+        best, subspace = self.incumbent, self.subspace
+        return {
+            "run": self.run,
+            "store": self.store,
+            "space": self.space.name,
+            "state": self.state,
+            "stop": self.stop,
+            "objective": {"metric": self.metric, "direction": self.direction},
+            "trials": [_trial_json(t) for t in self.trials],
+            "incumbent": asdict(best) | {"config": self.best_config} if best else None,
+            "confirmations": confirmations(self.attributes),
+            "subspace": {
+                "size": subspace.size,
+                "allowed": {
+                    p.name: [p.choices[DIGITS.index(d)] for d in kept]
+                    for p, kept in zip(self.space.positions, subspace.allowed, strict=True)
+                },
+                "decisions": self.decisions,
+            },
+            "config": self.attributes.get("config"),
+        }
+
+
+def _trial_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "ncode": trial.ncode,
+        "state": str(trial.state),
+        "value": trial.value,
+        "metrics": dict(trial.metrics),
+        "seed": trial.seed,
+        "fidelity": trial.fidelity,
+        "reason": trial.reason,
+        "seconds": trial.seconds,
+        "curve": list(trial.curve),
+    }
+
+
+def remembered(
+    space: SearchSpace, attributes: Mapping[str, Any]
+) -> tuple[Subspace, list[list[int]]]:
+    """The subspace and the prunes that stand, from the decisions stored with a run."""
+    subspace = Subspace.full(space)
+    places = {p.name: i for i, p in enumerate(space.positions)}
+    pruned: list[list[int]] = []
+    for key in sorted(k for k in attributes if k.startswith("memory:")):
+        decision = attributes[key]
+        pair = [places[decision["position"]], decision["option"]]
+        if decision["action"] == "prune":
+            subspace = subspace.restrict(*pair)
+            pruned.append(pair)
+        else:
+            subspace = subspace.widen(*pair)
+            pruned.remove(pair)
+    return subspace, pruned
+
+
+def describe_space(space: SearchSpace) -> dict[str, Any]:
+    """A space as it is stored with a run."""
+    return {
+        "name": space.name,
+        "positions": [[p.name, list(p.choices), p.ordered] for p in space.positions],
+    }
+
+
+def stored_space(stored: Mapping[str, Any]) -> SearchSpace:
+    """The space of a run; the built-in one, which knows more about itself, where it is that."""
+    positions = tuple(Position(n, tuple(c), o) for n, c, o in stored["positions"])
+    space = SearchSpace(stored["name"], positions)
+    if space.name in BUILTIN and builtin(space.name).fingerprint == space.fingerprint:
+        return builtin(space.name)
+    return space
+
+
+def read_run(files: RunFiles) -> Result:
+    """The run as its store has it now; writes nothing. Raises StoreError."""
+    storage = open_storage(files.url, create=False)
+    with store_errors(files.url):
+        names = [s.study_name for s in storage.get_all_studies()]
+        if files.name not in names:
+            raise StoreError(f"store '{files.url}': {unknown('run', files.name, names)}")
+        study_id = storage.get_study_id_from_name(files.name)
+        attributes = storage.get_study_user_attrs(study_id)
+        trials = [as_trial(t) for t in storage.get_all_trials(study_id, deepcopy=False)]
+        storage.remove_session()
+    if "space" not in attributes:
+        raise StoreError(f"store '{files.url}': study '{files.name}' is no run of lm-searcher")
+    stop = attributes.get("stop", "")
+    state = "finished" if stop else "running" if files.driven else "interrupted"
+    objective = attributes["objective"]
+    return Result(
+        files.name,
+        files.url,
+        stored_space(attributes["space"]),
+        state,
+        stop,
+        objective["metric"],
+        objective["direction"],
+        trials,
+        attributes,
+    )
+
+
+def list_runs(folder: Path, url: str | None) -> list[dict[str, Any]]:
+    """Every run in a folder, or in the store at a URL; what is no run is passed over."""
+    if url is None:
+        names = sorted(path.parent.name for path in folder.glob("*/trials.db"))
+    else:
+        names = studies(url)
+    rows = []
+    for name in names:
+        try:
+            result = read_run(RunFiles.of(name, folder, url))
+        except StoreError as error:
+            if url is None:
+                rows.append(_row(name, f"unreadable: {error}"))
+            continue
+        best = result.incumbent
+        rows.append(
+            _row(name, result.state, result.space.name, len(result.trials))
+            | {"best": best and best.value, "ncode": best and best.ncode}
+        )
+    return rows
+
+
+def _row(name: str, state: str, space: str = "", trials: int = 0) -> dict[str, Any]:
+    return {
+        "run": name,
+        "state": state,
+        "space": space,
+        "trials": trials,
+        "best": None,
+        "ncode": None,
+    }

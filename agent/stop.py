@@ -1,0 +1,43 @@
+"""When a search ends."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lm_searcher.agent.state import Context
+from lm_searcher.spaces.trial import History
+
+
+class Interrupted(KeyboardInterrupt):
+    """The person asked the search to stop; everything finished is stored, and it can go on."""
+
+
+def stop_reason(context: Context, history: History, seconds: float) -> str:
+    """Why the search ends after these trials; empty if it goes on."""
+    budget, n = context.budget, len(history)
+    failures = trailing_failures(history)
+    if failures >= budget.failures:
+        return f"{failures} failures in a row, the last: {context.store[n - 1].reason}"
+    if budget.target is not None and len(history.scored):
+        best = history.scores[history.elites(1)[0]]
+        if best >= context.store.sign * budget.target:
+            return f"the target of {budget.target:g} is reached"
+    if budget.trials is not None and n >= budget.trials:
+        return f"the budget of {budget.trials} trials is spent"
+    if budget.hours is not None and seconds >= 3600 * budget.hours:
+        return f"the budget of {budget.hours:g} hours is spent"
+    if budget.patience is not None and stale(history) >= budget.patience:
+        return f"no new best in {budget.patience} trials"
+    return ""
+
+
+def trailing_failures(history: History) -> int:
+    """The number of failed trials since the last one that did not."""
+    good = np.flatnonzero(~history.failed)
+    return len(history) - (int(good[-1]) + 1 if len(good) else 0)
+
+
+def stale(history: History) -> int:
+    """The number of trials since the best so far; 0 before there is one."""
+    best = history.elites(1)
+    return len(history) - 1 - int(best[0]) if len(best) else 0

@@ -1,0 +1,309 @@
+"""The trial store: an Optuna study, and the only place where trials live.
+
+One categorical parameter a position; the NCode, seed, ranker, metrics, seconds and failure
+reason as attributes; the learning curve as intermediate values. So Optuna's dashboard, plots
+and storages work on a run as they are. Values carry the user's own sign; `history` turns it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import sqlalchemy.exc
+from optuna.distributions import CategoricalDistribution
+from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, create_trial
+
+from lm_searcher.spaces.errors import StoreError
+from lm_searcher.spaces.ncode import NCode, to_codes
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.trial import History, Trial, TrialState
+from lm_searcher.tools.protocols import Outcome
+
+MEMORY = "memory"
+"""The store URL of a run that leaves nothing behind."""
+
+BUSY_SECONDS = 30
+"""How long a write waits for another process's write to a SQLite store."""
+
+_STATES = {
+    TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
+    TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
+    TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
+    TrialState.FAIL: optuna.trial.TrialState.FAIL,
+}
+_ORDER = list(_STATES)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file behind a SQLite URL; None for any other store."""
+    path = url.removeprefix("sqlite:///")
+    return Path(path) if path != url else None
+
+
+@contextlib.contextmanager
+def store_errors(url: str) -> Iterator[None]:
+    """Turn what a database says into one line."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        text = " ".join(str(getattr(cause, "orig", None) or cause).split())
+        raise StoreError(f"store '{url}': {_advice(text)}") from error
+    except sqlite3.Error as error:
+        raise StoreError(f"store '{url}': {_advice(str(error))}") from error
+    except ImportError as error:
+        raise StoreError(f"store '{url}' wants a driver that is not installed: {error}") from None
+    except RuntimeError as error:  # Optuna's word for a schema of another version
+        raise StoreError(f"store '{url}': {' '.join(str(error).split())}") from error
+
+
+def _advice(text: str) -> str:
+    if "locked" in text:
+        return f"the database is locked by another process; end it, or wait ({text})"
+    if "not a database" in text or "malformed" in text:
+        return f"this file is no SQLite database ({text})"
+    return text[:300]
+
+
+def open_storage(url: str, create: bool = True) -> BaseStorage:
+    """Optuna's storage at a URL, `memory` included. Raises StoreError."""
+    if url == MEMORY:
+        return InMemoryStorage()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = sqlite_path(url)
+    with store_errors(url):
+        if path is None:
+            return optuna.storages.get_storage(url)
+        if not create and not path.is_file():
+            raise StoreError(f"store '{url}': no such file")
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
+        arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
+        return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=arguments))
+
+
+def studies(url: str) -> list[str]:
+    """The names of the runs in a store. Raises StoreError."""
+    storage = open_storage(url, create=False)
+    with store_errors(url):
+        return sorted(s.study_name for s in storage.get_all_studies())
+
+
+def has_run(url: str, name: str) -> bool:
+    """Whether the store exists and has a run of that name. Raises StoreError."""
+    path = sqlite_path(url)
+    return (path is None or path.is_file()) and name in studies(url)
+
+
+class TrialStore:
+    """One run's trials. This process is the only one that writes them (RunLock sees to it).
+
+    Raises StoreError where the database does not do as it is told.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        space: SearchSpace,
+        direction: str,
+        pruner: BasePruner | None = None,
+    ) -> None:
+        self.url, self.name, self.space = url, name, space
+        self.sign = 1.0 if direction == "max" else -1.0
+        self.storage = open_storage(url)
+        wanted = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE
+        with store_errors(url):
+            try:
+                self.study_id = self.storage.create_new_study([wanted], name)
+            except optuna.exceptions.DuplicatedStudyError:
+                self.study_id = self.storage.get_study_id_from_name(name)
+        self.study = optuna.load_study(
+            study_name=name,
+            storage=self.storage,
+            sampler=optuna.samplers.RandomSampler(),
+            pruner=pruner or optuna.pruners.NopPruner(),
+        )
+        self.distributions = {
+            p.name: CategoricalDistribution(p.choices) for p in space.positions
+        }
+        self._ids: list[int] = []
+        self._trials: list[Trial] = []
+        # The history's arrays, with room to grow: a step must not cost more in a longer run.
+        self._codes = np.zeros((64, len(space.positions)), np.uint8)
+        self._scores = np.full(64, np.nan)
+        self._states = np.zeros(64, np.uint8)
+
+    def load(self) -> None:
+        """Read the trials of an earlier process."""
+        with store_errors(self.url):
+            frozen = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        for trial in frozen:
+            self._ids.append(trial._trial_id)
+            self._append(as_trial(trial))
+
+    # -- attributes of the run -------------------------------------------------------------
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is stored with the run besides its trials."""
+        with store_errors(self.url):
+            return self.storage.get_study_user_attrs(self.study_id)
+
+    def set_attribute(self, key: str, value: object) -> None:
+        """Store something with the run, as JSON."""
+        with store_errors(self.url):
+            self.storage.set_study_user_attr(self.study_id, key, value)
+
+    # -- trials ------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def __getitem__(self, number: int) -> Trial:
+        return self._trials[number]
+
+    @property
+    def trials(self) -> Sequence[Trial]:
+        """Every trial, by number; grows as the run does."""
+        return self._trials
+
+    def history(self, before: int | None = None) -> History:
+        """The trials with a number below `before`, as a ranker sees them."""
+        n = len(self._trials) if before is None else min(before, len(self._trials))
+        return History(
+            self._codes[:n].copy(),
+            self._scores[:n].copy(),
+            self._states[:n] == _ORDER.index(TrialState.FAIL),
+            self._states[:n] == _ORDER.index(TrialState.RUNNING),
+        )
+
+    def start(self, number: int, ncode: NCode, seed: int, ranker: str) -> Trial:
+        """The trial of that number, made unless an earlier process made it.
+
+        Raises StoreError if it is of another architecture.
+        """
+        if number < len(self._trials):
+            trial = self._trials[number]
+            if trial.ncode != ncode:
+                raise StoreError(
+                    f"store '{self.url}': trial {number} of run '{self.name}' is of "
+                    f"'{trial.ncode}', not '{ncode}'; another program wrote to this run"
+                )
+            return trial
+        trial = Trial(number, ncode, seed=seed)
+        template = create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=self.space.decode(ncode),
+            distributions=self.distributions,
+            user_attrs={"ncode": ncode, "seed": seed, "ranker": ranker},
+        )
+        with store_errors(self.url):
+            trial_id = self.storage.create_new_trial(self.study_id, template)
+            given = self.storage.get_trial_number_from_id(trial_id)
+        if given != number:
+            raise StoreError(
+                f"store '{self.url}': trial {number} of run '{self.name}' became number {given}; "
+                "another program writes to this run"
+            )
+        self._ids.append(trial_id)
+        self._append(trial)
+        return trial
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Record one point of a learning curve; whether the pruner stops the trial here."""
+        if not math.isfinite(value):
+            return False
+        trial_id = self._ids[number]
+        with store_errors(self.url):
+            self.storage.set_trial_intermediate_value(trial_id, step, value)
+            frozen = self.storage.get_trial(trial_id)
+            return bool(self.study.pruner.prune(self.study, frozen))
+
+    def finish(self, number: int, outcome: Outcome, metric: str, fidelity: float = 1.0) -> Trial:
+        """Record what became of a running trial."""
+        if outcome.reason is not None:
+            state, value = TrialState.FAIL, None
+        else:
+            state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
+            value = float(outcome.metrics[metric])
+        attributes: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
+        if outcome.metrics:
+            attributes["metrics"] = dict(outcome.metrics)
+        if outcome.reason is not None:
+            attributes["reason"] = outcome.reason
+        if fidelity != 1.0:
+            attributes["fidelity"] = fidelity
+        trial_id = self._ids[number]
+        with store_errors(self.url):
+            for key, content in attributes.items():
+                self.storage.set_trial_user_attr(trial_id, key, content)
+            self.storage.set_trial_state_values(
+                trial_id, _STATES[state], None if value is None else [value]
+            )
+        old = self._trials[number]
+        trial = Trial(
+            number=number,
+            ncode=old.ncode,
+            state=state,
+            value=value,
+            metrics=dict(outcome.metrics),
+            seed=old.seed,
+            fidelity=fidelity,
+            reason=outcome.reason,
+            seconds=attributes["seconds"],
+        )
+        self._trials[number] = trial
+        self._note(trial)
+        return trial
+
+    def _append(self, trial: Trial) -> None:
+        if trial.number == len(self._scores):
+            self._codes, self._scores, self._states = (
+                np.concatenate([a, np.zeros_like(a)])
+                for a in (self._codes, self._scores, self._states)
+            )
+        self._trials.append(trial)
+        self._codes[trial.number] = to_codes([trial.ncode], self._codes.shape[1])[0]
+        self._note(trial)
+
+    def _note(self, trial: Trial) -> None:
+        score = np.nan if trial.value is None else self.sign * trial.value
+        self._scores[trial.number] = score
+        self._states[trial.number] = _ORDER.index(trial.state)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.storage.remove_session()
+
+
+def as_trial(frozen: FrozenTrial) -> Trial:
+    """One of ours from one of Optuna's."""
+    attributes: Mapping[str, Any] = frozen.user_attrs
+    known = {ours for ours, theirs in _STATES.items() if theirs == frozen.state}
+    state = known.pop() if known else TrialState.RUNNING
+    curve = tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values))
+    return Trial(
+        number=frozen.number,
+        ncode=attributes.get("ncode", ""),
+        state=state,
+        value=None if state is TrialState.FAIL or not frozen.values else frozen.values[0],
+        metrics=attributes.get("metrics", {}),
+        seed=attributes.get("seed", 0),
+        fidelity=attributes.get("fidelity", 1.0),
+        reason=attributes.get("reason"),
+        seconds=attributes.get("seconds"),
+        curve=curve,
+    )

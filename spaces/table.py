@@ -1,0 +1,258 @@
+"""Tabular benchmarks: every architecture's metrics, measured by others, looked up.
+
+Two forms. `NAME.npz` with its card `NAME.json`: `codes` (int8 [rows, positions], the index of
+the chosen option) and one float array a metric; the card names positions, options, metrics and
+directions. Or a CSV file with a header: one column a position, one a metric.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.errors import SpaceError, TableError, unknown
+from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.space import Choice, Position, SearchSpace
+
+
+@dataclass(frozen=True)
+class Table:
+    """A search space with measured metrics."""
+
+    space: SearchSpace
+    codes: Codes
+    """Shape [rows, positions]; a code may have several rows."""
+    metrics: Mapping[str, NDArray[np.float64]]
+    """Each of shape [rows]."""
+    directions: Mapping[str, str]
+    """`max` or `min`, for the metrics whose direction is known."""
+
+    def column(self, metric: str) -> NDArray[np.float64]:
+        """One metric, shape [rows]. Raises TableError that lists those there are."""
+        if metric not in self.metrics:
+            raise TableError(
+                f"table '{self.space.name}': " + unknown("metric", metric, self.metrics)
+            )
+        return self.metrics[metric]
+
+    @cached_property
+    def rows(self) -> dict[bytes, list[int]]:
+        """Row numbers by code."""
+        rows: dict[bytes, list[int]] = {}
+        for i, code in enumerate(self.codes):
+            rows.setdefault(code.tobytes(), []).append(i)
+        return rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether every architecture of the space has a row."""
+        return len(self.rows) == self.space.size
+
+    def digest(self, metric: str) -> str:
+        """Tells this table's `metric` from another's."""
+        content = self.codes.tobytes() + self.column(metric).tobytes()
+        return hashlib.sha256(content).hexdigest()[:16]
+
+
+def load_table(
+    path: str | Path, *, metric: str, space: SearchSpace | None = None,
+    positions: Sequence[str] | None = None,
+) -> Table:
+    """The table of an .npz file with its card, or of a CSV file. Raises TableError.
+
+    `space` is what the columns are held against where it is given. `positions` names the
+    columns of a CSV that are decisions; without it, and without `space`, they are all columns
+    to the left of `metric`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TableError(f"table '{path}': no such file")
+    if path.suffix == ".npz":
+        table = _load_npz(path)
+    elif path.suffix == ".csv":
+        table = _load_csv(path, metric, space, positions)
+    else:
+        raise TableError(f"table '{path}': accepted are .npz (with its .json card) and .csv")
+    table.column(metric)
+    if space is not None and table.space.fingerprint != space.fingerprint:
+        raise TableError(f"table '{path}' is of another space: {_difference(space, table.space)}")
+    return table
+
+
+def _difference(wanted: SearchSpace, found: SearchSpace) -> str:
+    if len(wanted.positions) != len(found.positions):
+        return f"{len(found.positions)} positions, '{wanted.name}' has {len(wanted.positions)}"
+    for a, b in zip(wanted.positions, found.positions, strict=True):
+        if (a.name, a.choices) != (b.name, b.choices):
+            return f"it has '{b.name}' {list(b.choices)}, not '{a.name}' {list(a.choices)}"
+    return "no difference"
+
+
+def numbers_or_text(options: Sequence[Any]) -> tuple[Choice, ...]:
+    """Options as numbers where every one is the text of a number, else as they are."""
+    for kind in (int, float):
+        try:
+            numbers = tuple(kind(o) for o in options)
+        except (TypeError, ValueError):
+            continue
+        if len(set(numbers)) == len(options):
+            return numbers
+    return tuple(options)
+
+
+def _load_npz(path: Path) -> Table:
+    card_path = path.with_suffix(".json")
+    try:
+        card = json.loads(card_path.read_text())
+    except FileNotFoundError:
+        raise TableError(f"table '{path}': its card '{card_path.name}' is missing") from None
+    except (OSError, ValueError) as error:
+        raise TableError(f"table card '{card_path}' is no valid JSON: {error}") from None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise TableError(f"table '{path}' is damaged or no .npz file: {error}") from None
+    try:
+        space = SearchSpace(
+            str(card["name"]),
+            tuple(
+                Position(str(p["name"]), numbers_or_text(p["options"])) for p in card["positions"]
+            ),
+        )
+        described = {str(name): dict(entry) for name, entry in card["metrics"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise TableError(
+            f"table card '{card_path}': wants name, positions (name, options) and metrics; "
+            f"{type(error).__name__}: {error}"
+        ) from None
+    except SpaceError as error:
+        raise TableError(f"table card '{card_path}': {error}") from None
+    codes = _checked_codes(path, card, arrays, space)
+    metrics = {}
+    for name in described:
+        if name not in arrays:
+            raise TableError(f"table '{path}': the card describes '{name}', the file has no such array")
+        if arrays[name].shape != (len(codes),) or arrays[name].dtype.kind not in "iuf":
+            raise TableError(
+                f"table '{path}': '{name}' has shape {arrays[name].shape} and type "
+                f"{arrays[name].dtype}, wants numbers of shape ({len(codes)},)"
+            )
+        metrics[name] = arrays[name].astype(np.float64)
+    directions = {n: e["direction"] for n, e in described.items() if e.get("direction")}
+    return Table(space, codes, metrics, directions)
+
+
+def _checked_codes(
+    path: Path, card: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], space: SearchSpace
+) -> Codes:
+    codes = arrays.get("codes")
+    wanted = len(space.positions)
+    if codes is None or codes.ndim != 2 or codes.shape[1] != wanted or codes.dtype.kind not in "iu":
+        shape = "is missing" if codes is None else f"has shape {codes.shape}, type {codes.dtype}"
+        raise TableError(
+            f"table '{path}': 'codes' {shape}; the card has {wanted} positions, "
+            f"so it wants integers of shape [rows, {wanted}]"
+        )
+    if "rows" in card and card["rows"] != len(codes):
+        raise TableError(f"table '{path}': {len(codes)} rows, its card says {card['rows']}")
+    outside = (codes < 0) | (codes >= space.cardinalities)
+    if outside.any():
+        row, place = np.argwhere(outside)[0]
+        position = space.positions[place]
+        raise TableError(
+            f"table '{path}': row {row} has option {codes[row, place]} at '{position.name}', "
+            f"its card lists {len(position.choices)} options"
+        )
+    if not len(codes):
+        raise TableError(f"table '{path}' has no rows")
+    checked: Codes = codes.astype(np.uint8)
+    return checked
+
+
+def _load_csv(
+    path: Path, metric: str, space: SearchSpace | None, positions: Sequence[str] | None
+) -> Table:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header, *lines = [line for line in csv.reader(file) if line]
+    except ValueError:
+        raise TableError(f"table '{path}' is empty or no text; wants a header and rows") from None
+    if metric not in header:
+        raise TableError(f"table '{path}': " + unknown("metric", metric, header))
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise TableError(
+                f"table '{path}', line {number}: {len(line)} fields, the header has {len(header)}"
+            )
+    if not lines:
+        raise TableError(f"table '{path}' has a header and no rows")
+    columns = {name: [line[i].strip() for line in lines] for i, name in enumerate(header)}
+    if space is not None:
+        positions = [p.name for p in space.positions]
+    elif positions is None:
+        positions = header[: header.index(metric)]
+    for name in positions:
+        if name not in columns:
+            raise TableError(f"table '{path}': " + unknown("position column", name, header))
+    if space is None:
+        space = _space_of_columns(path, {name: columns[name] for name in positions})
+    codes = np.stack([_option_indices(path, p, columns[p.name]) for p in space.positions], axis=1)
+    metrics = {}
+    for name in header:
+        if name not in positions and (numbers := _numbers(columns[name])) is not None:
+            metrics[name] = numbers
+    if metric not in metrics:
+        raise TableError(f"table '{path}': column '{metric}' is not all numbers")
+    return Table(space, codes, metrics, {})
+
+
+def _space_of_columns(path: Path, columns: Mapping[str, list[str]]) -> SearchSpace:
+    found = []
+    for name, values in columns.items():
+        choices = numbers_or_text(sorted(set(values)))
+        if not isinstance(choices[0], str):
+            choices = tuple(sorted(choices, key=float))
+        found.append((name, choices))
+    try:
+        return SearchSpace(path.stem, tuple(Position(n, c) for n, c in found))
+    except SpaceError as error:
+        raise TableError(f"table '{path}': {error}") from None
+
+
+def _option_indices(path: Path, position: Position, values: list[str]) -> Codes:
+    options: dict[str | float, int] = {}
+    for index, choice in enumerate(position.choices):
+        options[choice if isinstance(choice, str) else float(choice)] = index
+    indices = np.empty(len(values), np.uint8)
+    for row, value in enumerate(values):
+        found = options.get(value)
+        if found is None:
+            try:
+                found = options.get(float(value))
+            except ValueError:
+                found = None
+        if found is None:
+            raise TableError(
+                f"table '{path}', line {row + 2}: '{value}' is no option of '{position.name}' "
+                f"(accepted: {', '.join(map(str, position.choices))})"
+            )
+        indices[row] = found
+    return indices
+
+
+def _numbers(values: list[str]) -> NDArray[np.float64] | None:
+    try:
+        return np.array([float(v) if v else np.nan for v in values])
+    except ValueError:
+        return None

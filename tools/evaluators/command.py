@@ -1,0 +1,109 @@
+"""The user's own shell command as the evaluator.
+
+It reads one JSON object from its standard input:
+    {"ncode": "120", "config": {"width": 64, ...}, "seed": 7, "budget": 1.0}
+and writes JSON lines to its standard output: any number of {"step": 1, "value": 0.5}, then one
+object with the metrics, the objective among them. Other lines are passed on to the log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from lm_searcher.spaces.errors import EvaluatorError, TrialFailure
+from lm_searcher.tools.protocols import Evaluation, Metrics, Report
+
+
+@dataclass
+class CommandEvaluator:
+    """Runs `command` in a shell, or without one if it is a list of arguments."""
+
+    command: str | list[str]
+    budget: float = 1.0
+    metric: str = "value"
+    direction: str = "max"
+    deterministic: bool = False
+    inline: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """See Evaluator."""
+        return {"kind": "command", "command": self.command, "budget": self.budget}
+
+    def prepare(self) -> None:
+        """See Evaluator."""
+        if not self.command:
+            raise EvaluatorError("evaluator: command is empty; give the command to run")
+
+    def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
+        """See Evaluator. A command that exits with another code than 0 is a failed trial."""
+        given = {
+            "ncode": evaluation.ncode,
+            "config": evaluation.config,
+            "seed": evaluation.seed,
+            "budget": self.budget,
+        }
+        try:
+            process = subprocess.Popen(
+                self.command,
+                shell=isinstance(self.command, str),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:
+            raise TrialFailure(f"command does not start: {error}") from None
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(given) + "\n")
+            process.stdin.close()
+        except BrokenPipeError:  # it reads no input, which is its own affair
+            pass
+        metrics: Metrics = {}
+        stopped = False
+        for line in process.stdout:
+            message = _json_object(line)
+            if message is None:
+                print(line, end="", file=sys.stderr)
+            elif "step" in message and "value" in message and not stopped:
+                stopped = report(int(message["step"]), float(message["value"]))
+                metrics = {self.metric: float(message["value"])} if stopped else metrics
+                if stopped:
+                    process.terminate()
+            elif "step" not in message:
+                metrics = message
+        code = process.wait()
+        if code and not stopped:
+            raise TrialFailure(f"command {_ended(code)}")
+        if not metrics:
+            raise TrialFailure(
+                f'command wrote no metrics; wants a JSON line such as {{"{self.metric}": 0.9}}'
+            )
+        return metrics
+
+
+def _json_object(line: str) -> dict[str, Any] | None:
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    if code > 128 and code - 128 in {int(s) for s in signal.Signals}:
+        return f"was killed by {signal.Signals(code - 128).name}"
+    hint = {126: " (not executable)", 127: " (not found)"}.get(code, "")
+    return f"exited with code {code}{hint}"
+
+

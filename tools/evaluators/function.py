@@ -1,0 +1,67 @@
+"""The user's own Python function as the evaluator."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.imports import import_function
+from lm_searcher.tools.protocols import Evaluation, Metrics, Report
+
+OFFERED = ("seed", "ncode", "report")
+
+
+@dataclass
+class FunctionEvaluator:
+    """Calls ``function(config)`` or ``function(config, budget)``.
+
+    It returns the objective, or a dict of metrics that has it. Keyword arguments named `seed`,
+    `ncode` or `report` are passed to a function that has them; ``report(step, value)`` answers
+    whether to stop early.
+    """
+
+    function: str | Callable[..., Any]
+    budget: float = 1.0
+    metric: str = "value"
+    direction: str = "max"
+    deterministic: bool = False
+    inline: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """See Evaluator."""
+        return {"kind": "python", "function": self.name, "budget": self.budget}
+
+    @property
+    def name(self) -> str:
+        """What the function is called."""
+        if isinstance(self.function, str):
+            return self.function
+        return getattr(self.function, "__qualname__", type(self.function).__name__)
+
+    def prepare(self) -> None:
+        """See Evaluator. Raises EvaluatorError if the function does not import."""
+        if isinstance(self.function, str):
+            self.function = import_function(self.function, "evaluator")
+        elif not callable(self.function):
+            raise EvaluatorError(f"evaluator {self.function!r} is no function")
+
+    def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
+        """See Evaluator."""
+        assert callable(self.function)
+        offered = {"seed": evaluation.seed, "ncode": evaluation.ncode, "report": report}
+        try:
+            parameters = inspect.signature(self.function).parameters
+        except (TypeError, ValueError):  # a builtin tells no signature
+            parameters = {}
+        named = {name: value for name, value in offered.items() if name in parameters}
+        positional = [
+            p
+            for p in parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in named
+        ]
+        arguments = [evaluation.config, self.budget][: max(1, len(positional))]
+        result: Metrics = self.function(*arguments, **named)
+        return result

@@ -1,0 +1,52 @@
+"""How far apart architectures are, and rankings by closeness to wanted ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.protocols import Ranking
+
+
+class EditDistance:
+    """The number of positions that differ; of ordered options, nearer ones differ less.
+
+    A step from one end of an ordered position to the other counts 1, a single step at least
+    one half, so that any edit stays clearly an edit.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        most = int(space.cardinalities.max())
+        self.tables = np.ones((len(space.positions), most, most), dtype=np.float32)
+        for table, position in zip(self.tables, space.positions, strict=True):
+            if position.ordered and len(position.choices) > 2:
+                places = np.arange(most) / (len(position.choices) - 1)
+                table[:] = 0.5 + 0.5 * np.minimum(1, np.abs(places[:, None] - places[None, :]))
+            np.fill_diagonal(table, 0)
+
+    def __call__(self, pool: Codes, code: Codes) -> NDArray[np.float32]:
+        """From each row of `pool` to one `code` (shape [positions]); shape [candidates]."""
+        distance = np.zeros(len(pool), dtype=np.float32)
+        for place, option in enumerate(code):
+            distance += self.tables[place, option][pool[:, place]]
+        return distance
+
+
+def nearest_first(distances: list[NDArray[np.float32]], rng: np.random.Generator) -> Ranking:
+    """A ranking from the distances to several wanted architectures, in order of want.
+
+    Place i goes to the candidate nearest to the i-th wanted one, of those not placed yet; the
+    rest follow by distance to the first. Equal distances are ordered at random.
+    """
+    noise = rng.random(len(distances[0]), dtype=np.float32) * 1e-3
+    placed: list[int] = []
+    for distance in distances[: len(noise)]:
+        keyed = distance + noise
+        keyed[placed] = np.inf
+        placed.append(int(np.argmin(keyed)))
+    rest = np.argsort(distances[0] + noise, kind="stable")
+    left = np.ones(len(rest), dtype=bool)
+    left[placed] = False
+    return np.concatenate([np.array(placed, dtype=np.intp), rest[left[rest]]])
