@@ -72,8 +72,8 @@ def test_isomorphic_cells_compute_the_same_function() -> None:
             result: torch.Tensor = model.eval()(image)
         return result
 
-    moved = [n for n in sample(100) if canonical(n) != n]
-    assert len(moved) > 20
+    moved = [n for n in sample(30) if canonical(n) != n]
+    assert len(moved) > 5
     for ncode in moved:
         torch.testing.assert_close(output(ncode), output(canonical(ncode)))
 
