@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100 from the python version that their authors publish.
 
 Those files are pickles, and a pickle can run any code. The unpickler here knows the few names
-that an array of numbers needs and refuses every other.
+that an array of numbers needs, has its own stand-in for each, and refuses every other. The real
+numpy functions would not do: a damaged array state makes them read outside of their memory.
 """
 
 from __future__ import annotations
@@ -62,10 +63,11 @@ def read_batch(file: Path, key: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]
         ) from error
     if not isinstance(batch, dict) or not {b"data", key} <= set(batch):
         raise DatasetError(f"'{file}': accepted: a dict with 'data' and '{key.decode()}'")
-    data, labels = batch[b"data"], np.asarray(batch[key])
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
-        shape = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data)
-        raise DatasetError(f"'{file}': data is {shape}; accepted: uint8 (n, 3072)")
+    data, labels = _to_numpy(file, batch[b"data"]), _to_numpy(file, batch[key])
+    if data.dtype != np.uint8 or data.shape[1:] != (3072,):
+        raise DatasetError(
+            f"'{file}': data is {data.dtype} {data.shape}; accepted: uint8 (n, 3072)"
+        )
     if labels.dtype.kind not in "ui" or labels.shape != data.shape[:1]:
         raise DatasetError(
             f"'{file}': {labels.shape} {labels.dtype} labels for {len(data)} images; "
@@ -74,41 +76,77 @@ def read_batch(file: Path, key: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]
     return data.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
-# What a damaged pickle makes the unpickler raise, or numpy on its behalf.
-_DAMAGE = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError,
-    AttributeError, OverflowError, MemoryError, NotImplementedError,
-)  # fmt: skip
+def _to_numpy(file: Path, value: object) -> NDArray[Any]:
+    if isinstance(value, _Array):
+        return value.values
+    if isinstance(value, list) and all(type(item) is int for item in value):
+        return np.array(value, dtype=np.int64)
+    raise DatasetError(f"'{file}': a {type(value).__name__} in it; accepted: arrays of numbers")
 
 
-def _dtype(code: str | bytes, *flags: object) -> np.dtype[Any]:
-    # Called in the place of numpy.dtype: for numbers only, and without the flags in the file,
-    # where old ones hold 0 for False, of which new versions of numpy warn. A copy, since the
-    # file goes on to change its state.
-    text = code.decode("ascii") if isinstance(code, bytes) else code
-    if not re.fullmatch(r"[ui][1248]", text):
-        raise pickle.UnpicklingError(f"an array of type '{text}' is not allowed")
-    return np.dtype(text, copy=True)
+class _Number:
+    """Stands for numpy.dtype, of integers only: ``dtype("u1", ...)``, then its state."""
+
+    def __init__(self, code: str | bytes, *flags: object) -> None:
+        self.code = code.decode("ascii") if isinstance(code, bytes) else code
+        if not re.fullmatch(r"[ui][1248]", self.code):
+            raise pickle.UnpicklingError(f"an array of type '{self.code}' is not allowed")
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        if state[1] not in ("<", "|", b"<", b"|"):
+            raise pickle.UnpicklingError("an array of big-endian numbers is not allowed")
 
 
-def _encode(text: str, encoding: str | bytes) -> bytes:
-    # Called in the place of codecs.encode, with which Python 3 writes bytes in old protocols.
+class _Array:
+    """Stands for numpy.ndarray, made empty and then given its state."""
+
+    values: NDArray[Any] = np.zeros(0, dtype=np.uint8)
+
+    def __init__(self, *arguments: object) -> None:
+        """The arguments are the same for every array and say nothing."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, number, in_columns, raw = state
+        self.values = _values(raw, number, shape, "F" if in_columns else "C")
+
+
+def _from_buffer(raw: Any, number: _Number, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.values = _values(raw, number, shape, order)
+    return array
+
+
+def _values(raw: Any, number: _Number, shape: tuple[int, ...], order: str) -> NDArray[Any]:
+    flat = np.frombuffer(bytes(raw), dtype=np.dtype(number.code))
+    return flat.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _encode(text: str, encoding: object) -> bytes:
+    """Stands for codecs.encode, with which Python 3 writes bytes in its older protocols."""
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
+_STAND_INS = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Number,
     ("_codecs", "encode"): _encode,
+    # The name of the module until numpy 2, and since.
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
 }
-for _core in ("numpy.core", "numpy._core"):  # the name until numpy 2, and since
-    # Taken from an array, not imported: both names are private, and the old one warns.
-    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = np.zeros(1).__reduce_ex__(2)[0]
-    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = np.zeros(1).__reduce_ex__(5)[0]
 
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
+        if (module, name) in _STAND_INS:
+            return _STAND_INS[module, name]
         raise pickle.UnpicklingError(f"it asks for '{module}.{name}', which is not allowed")
+
+
+# What a damaged pickle makes the unpickler or a stand-in raise.
+_DAMAGE = (
+    pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError,
+    AttributeError, OverflowError, MemoryError, NotImplementedError,
+)  # fmt: skip
