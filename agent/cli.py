@@ -194,9 +194,7 @@ def decode(
     config = found.decode(ncode)
     if as_json:
         canonical = found.canonical(ncode)
-        print_json(
-            {"space": found.name, "ncode": ncode, "canonical": canonical, "config": config}
-        )
+        print_json({"space": found.name, "ncode": ncode, "canonical": canonical, "config": config})
     else:
         for position, choice in config.items():
             print(f"{position}: {choice}")

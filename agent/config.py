@@ -10,7 +10,7 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from lm_searcher.spaces.errors import ConfigError, unknown
 
 Count = Annotated[int, Field(ge=1)]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -186,7 +187,9 @@ class RunSection(Section):
 
     @model_validator(mode="after")
     def _safe_name(self) -> RunSection:
-        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+        if self.name is not None and not re.fullmatch(
+            r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name
+        ):
             raise ValueError(
                 f"name '{self.name}'; accepted: up to 100 letters, digits, '.', '_' and '-', "
                 "a letter or digit first"
@@ -222,7 +225,9 @@ class RunFile(Settings):
         if not space.name and not space.path and self.evaluator.kind != "table":
             raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
         if not space.name and space.settings:
-            raise ValueError(unknown("key in [space]", next(iter(space.settings)), ["name", "path"]))
+            raise ValueError(
+                unknown("key in [space]", next(iter(space.settings)), ["name", "path"])
+            )
         return self
 
 
@@ -245,7 +250,10 @@ def load_run_file(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] =
     return checked(RunFile, document, f"run file '{path}'")
 
 
-def checked[Model: BaseModel](model: type[Model], document: Any, where: str) -> Model:
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(model: type[Model], document: Any, where: str) -> Model:
     """The validated model; raises ConfigError in one line that names the place."""
     try:
         return model.model_validate(document)
@@ -274,7 +282,7 @@ def _line(model: type[BaseModel], error: ErrorDetails) -> str:
     return f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-_KINDS = {
+_KINDS: dict[str, type[Section]] = {
     "train": TrainSection,
     "table": TableSection,
     "python": PythonSection,

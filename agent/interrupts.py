@@ -29,8 +29,7 @@ def interrupts(context: Context, grace: float) -> Iterator[None]:
             context.executor.cancel(after=0.0 if again else grace)
         if not again:
             print(
-                f"\nfinishing the running trial, {grace:g} s at most "
-                "(Ctrl-C again leaves at once)",
+                f"\nfinishing the running trial, {grace:g} s at most (Ctrl-C again leaves at once)",
                 file=sys.stderr,
             )
 

@@ -68,11 +68,12 @@ class LiveView:
 
     def _line(self, trial: Trial) -> str:
         total = f"/{self.budget}" if self.budget else ""
+        head = f"[{self.done}{total}] trial {trial.number}  {trial.ncode}"
         what = f"failed: {trial.reason}" if trial.reason else f"{self.metric} {trial.value:.4f}"
         if trial.state is TrialState.PRUNED:
             what += " (stopped early)"
         best = f", best {self.best.value:.4f}" if self.best else ""
-        return f"trial {trial.number + 1}{total}  {trial.ncode}  {what}{best}"
+        return f"{head}  {what}{best}"
 
     def left(self) -> str:
         """The time left by the pace so far; a dash while it is not known."""
@@ -90,7 +91,7 @@ class LiveView:
         table.add_row("trials", f"{self.done}{total}")
         if self.best is not None:
             value = f"{self.metric} {self.best.value:.4f}"
-            where = f"trial {self.best.number + 1}"
+            where = f"trial {self.best.number}"
             table.add_row("incumbent", f"{self.best.ncode}  {value}  ({where})")
         else:
             table.add_row("incumbent", "-")

@@ -143,9 +143,7 @@ def outcome_ranks(history: History, rows: NDArray[np.intp]) -> NDArray[np.float6
     return ranks
 
 
-def _described(
-    trial: int, action: str, subspace: Subspace, position: int, option: int
-) -> Decision:
+def _described(trial: int, action: str, subspace: Subspace, position: int, option: int) -> Decision:
     place = subspace.space.positions[position]
     return {
         "trial": trial,

@@ -85,10 +85,10 @@ def _overview(result: Result) -> str:
     rows: list[list[object]] = [["state", result.state + (f": {result.stop}" * bool(result.stop))]]
     if best := result.incumbent:
         rows += [
-            ["incumbent", f"{best.ncode} (trial {best.number + 1})"],
+            ["incumbent", f"{best.ncode} (trial {best.number})"],
             ["architecture", result.space.description(best.ncode)],
         ]
-        seeds = f"mean of {best.seeds} fresh seeds" if best.seeds else "one seed, not confirmed"
+        seeds = f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
         rows.append([result.metric, f"{measured(best.value, best.spread)} ({seeds})"])
         rows += [
             [name, measured(value, best.spreads.get(name))]
@@ -114,7 +114,7 @@ def _best_so_far(result: Result) -> str:
         some = [t for t in valued if t.state is state]
         if some:
             figure.add_scatter(
-                x=[t.number + 1 for t in some],
+                x=[t.number for t in some],
                 y=[t.value for t in some],
                 text=[t.ncode for t in some],
                 mode="markers",
@@ -122,13 +122,13 @@ def _best_so_far(result: Result) -> str:
                 marker={"symbol": symbol, "opacity": 0.6},
             )
     figure.add_scatter(
-        x=[t.number + 1 for t in result.trials],
+        x=[t.number for t in result.trials],
         y=result.best_so_far(),
         mode="lines",
         line={"shape": "hv"},
         name="best so far",
     )
-    figure.update_layout(xaxis_title="trials", yaxis_title=result.metric)
+    figure.update_layout(xaxis_title="trial", yaxis_title=result.metric)
     return _figure(figure)
 
 
@@ -143,7 +143,7 @@ def _against_cost(result: Result) -> str:
         text=[t.ncode for t in some],
         mode="markers",
         name="trial",
-        marker={"color": [t.number + 1 for t in some], "colorbar": {"title": "trial"}},
+        marker={"color": [t.number for t in some], "colorbar": {"title": "trial"}},
     )
     figure.update_layout(xaxis_title="parameters (millions)", yaxis_title=result.metric)
     return _figure(figure)
@@ -207,14 +207,16 @@ def _confirmation(result: Result) -> str:
     rows: list[list[object]] = []
     for number, entries in confirmed.items():
         trial = result.trials[number]
-        values = [f"{e['value']:.4f}" if "value" in e else f"failed: {e['reason']}" for e in entries]
-        rows.append([number + 1, trial.ncode, f"{trial.value:.4f}", ", ".join(values)])
+        values = [
+            f"{e['value']:.4f}" if "value" in e else f"failed: {e['reason']}" for e in entries
+        ]
+        rows.append([number, trial.ncode, f"{trial.value:.4f}", ", ".join(values)])
     return _table(["trial", "NCode", "in the search", "with fresh seeds"], rows)
 
 
 def _failures(result: Result) -> str:
     if not result.failures:
         return _quiet("No trial failed.")
-    rows: list[list[object]] = [[t.number + 1, t.ncode, t.reason] for t in result.failures]
+    rows: list[list[object]] = [[t.number, t.ncode, t.reason] for t in result.failures]
     counts = "".join(f"<p>{html.escape(line)}</p>" for line in failure_lines(result))
     return counts + _table(["trial", "NCode", "reason"], rows)

@@ -29,11 +29,12 @@ from lm_searcher.agent.stop import Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure
 from lm_searcher.spaces.space import Choice, SearchSpace
+from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import Trial
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.executor import Cancelled, make_executor
-from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics, Outcome
+from lm_searcher.tools.protocols import Evaluation, Evaluator, Executor, Metrics, Outcome
 from lm_searcher.tools.rankers import make_ranker
 from lm_searcher.tools.worker import checked
 
@@ -95,6 +96,7 @@ class Search:
         name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
         self.files = RunFiles.of(name, settings.run.folder, settings.store.url)
         self._has_evaluator = True
+        self._findings = Findings(Subspace.full(space), [])
         self._resources = contextlib.ExitStack()
         self._context: Context | None = None
 
@@ -103,7 +105,8 @@ class Search:
     def run(self, begun: Callable[[Sequence[Trial]], None] = lambda trials: None) -> Result:
         """Search until the budget is spent, confirm the best, and say what was found.
 
-        `begun` is called once, with the trials of earlier processes. Raises Interrupted (a KeyboardInterrupt) after Ctrl-C; StoreError, EvaluatorError.
+        `begun` is called once, with the trials of earlier processes. Raises Interrupted (a
+        KeyboardInterrupt) after Ctrl-C; StoreError, EvaluatorError.
         """
         if not self._has_evaluator:
             raise ConfigError("this Search has no evaluator: give one to run(), or ask and tell")
@@ -121,7 +124,7 @@ class Search:
             if mine:
                 self.close()
 
-    def _executor(self) -> Any:
+    def _executor(self) -> Executor:
         if self._context is None and self.files.kept and has_run(self.files.url, self.files.name):
             self._check_same(read_run(self.files).attributes)  # before the workers start
         section = self.settings.executor
@@ -180,7 +183,9 @@ class Search:
         """
         context = self._open()
         history, number = context.store.history(), len(context.store)
-        pool = context.proposer.pool(history, self._findings.subspace, context.rng("propose", number))
+        pool = context.proposer.pool(
+            history, self._findings.subspace, context.rng("propose", number)
+        )
         if not len(pool):
             return []
         asked = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lm_searcher.agent.config import (
     CommandSection,
@@ -53,9 +53,11 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
     """The evaluator that the Python API was given; None is for ask and tell."""
     if evaluator is None:
         return FunctionEvaluator("ask:tell")
-    if isinstance(evaluator, str) or not hasattr(evaluator, "evaluate"):
+    if isinstance(evaluator, str):
         return FunctionEvaluator(evaluator)
-    return evaluator
+    if hasattr(evaluator, "evaluate"):
+        return cast(Evaluator, evaluator)
+    return FunctionEvaluator(evaluator)
 
 
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:

@@ -136,9 +136,7 @@ class TrialStore:
             sampler=optuna.samplers.RandomSampler(),
             pruner=pruner or optuna.pruners.NopPruner(),
         )
-        self.distributions = {
-            p.name: CategoricalDistribution(p.choices) for p in space.positions
-        }
+        self.distributions = {p.name: CategoricalDistribution(p.choices) for p in space.positions}
         self._ids: list[int] = []
         self._trials: list[Trial] = []
         # The history's arrays, with room to grow: a step must not cost more in a longer run.
@@ -160,7 +158,8 @@ class TrialStore:
     def attributes(self) -> dict[str, Any]:
         """What is stored with the run besides its trials."""
         with store_errors(self.url):
-            return self.storage.get_study_user_attrs(self.study_id)
+            found: dict[str, Any] = self.storage.get_study_user_attrs(self.study_id)
+        return found
 
     def set_attribute(self, key: str, value: object) -> None:
         """Store something with the run, as JSON."""

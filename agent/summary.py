@@ -14,7 +14,9 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     """What was found, how sure it is, and how to go on."""
     states = [t.state for t in result.trials]
     failed, pruned = states.count(TrialState.FAIL), states.count(TrialState.PRUNED)
-    table = Table(show_header=False, title=f"run {result.run}: {result.state}", title_justify="left")
+    table = Table(
+        show_header=False, title=f"run {result.run}: {result.state}", title_justify="left"
+    )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     if result.stop:
@@ -25,9 +27,9 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     if best is None:
         table.add_row("incumbent", "none: no trial has completed")
     else:
-        table.add_row("incumbent", f"{best.ncode}  (trial {best.number + 1})")
+        table.add_row("incumbent", f"{best.ncode}  (trial {best.number})")
         table.add_row("architecture", Text(result.space.description(best.ncode)))
-        seeds = f"mean of {best.seeds} fresh seeds" if best.seeds else "one seed, not confirmed"
+        seeds = f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
         table.add_row(result.metric, f"{measured(best.value, best.spread)}  ({seeds})")
         for name, value in best.metrics.items():
             if name != result.metric:

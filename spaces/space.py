@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections import Counter
@@ -66,7 +67,7 @@ class Position:
 def _rises_or_falls(choices: tuple[Choice, ...]) -> bool:
     if any(isinstance(c, str | bool) for c in choices) or len(choices) < 2:
         return False
-    steps = [float(b) - float(a) for a, b in zip(choices, choices[1:], strict=False)]
+    steps = [float(b) - float(a) for a, b in itertools.pairwise(choices)]
     return all(s > 0 for s in steps) or all(s < 0 for s in steps)
 
 
@@ -141,8 +142,7 @@ class SearchSpace:
         """The configuration of an NCode. Raises NCodeError."""
         self.check(ncode)
         return {
-            p.name: p.choices[DIGITS.index(d)]
-            for p, d in zip(self.positions, ncode, strict=True)
+            p.name: p.choices[DIGITS.index(d)] for p, d in zip(self.positions, ncode, strict=True)
         }
 
     def encode(self, config: Mapping[str, Choice]) -> NCode:

@@ -64,7 +64,7 @@ class Subspace:
 
     def contains(self, codes: Codes) -> NDArray[np.bool_]:
         """Which rows lie inside, shape [n]."""
-        inside: NDArray[np.bool_] = self.mask[np.arange(codes.shape[1]), codes].all(axis=1)
+        inside: NDArray[np.bool_] = np.all(self.mask[np.arange(codes.shape[1]), codes], axis=1)
         return inside
 
     def restrict(self, position: int, option: int) -> Subspace:

@@ -65,7 +65,10 @@ class Table:
 
 
 def load_table(
-    path: str | Path, *, metric: str, space: SearchSpace | None = None,
+    path: str | Path,
+    *,
+    metric: str,
+    space: SearchSpace | None = None,
     positions: Sequence[str] | None = None,
 ) -> Table:
     """The table of an .npz file with its card, or of a CSV file. Raises TableError.
@@ -142,7 +145,9 @@ def _load_npz(path: Path) -> Table:
     metrics = {}
     for name in described:
         if name not in arrays:
-            raise TableError(f"table '{path}': the card describes '{name}', the file has no such array")
+            raise TableError(
+                f"table '{path}': the card describes '{name}', the file has no such array"
+            )
         if arrays[name].shape != (len(codes),) or arrays[name].dtype.kind not in "iuf":
             raise TableError(
                 f"table '{path}': '{name}' has shape {arrays[name].shape} and type "

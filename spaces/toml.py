@@ -1,13 +1,13 @@
 """Users' own search spaces, from TOML files.
 
-    name = "mlp"
-    builder = "my_models:mlp"        # optional: builder(config, in_channels=, classes=, **settings)
-    settings = { dropout = 0.1 }     # optional: further keyword arguments of the builder
+name = "mlp"
+builder = "my_models:mlp"        # optional: builder(config, in_channels=, classes=, **settings)
+settings = { dropout = 0.1 }     # optional: further keyword arguments of the builder
 
-    [[positions]]
-    name = "width"
-    choices = [32, 64, 128]
-    ordered = true                   # optional: numbers that rise or fall are ordered anyway
+[[positions]]
+name = "width"
+choices = [32, 64, 128]
+ordered = true                   # optional: numbers that rise or fall are ordered anyway
 """
 
 from __future__ import annotations

@@ -53,9 +53,7 @@ class InlineExecutor:
             return stopped
 
         try:
-            metrics = checked(
-                self.evaluator.evaluate(evaluation, reported), self.evaluator.metric
-            )
+            metrics = checked(self.evaluator.evaluate(evaluation, reported), self.evaluator.metric)
         except Exception as error:  # the evaluation boundary
             return Outcome({}, time.monotonic() - started, reason_of(error))
         return Outcome(metrics, time.monotonic() - started, stopped=stopped)

@@ -61,12 +61,15 @@ class Evaluator(Protocol):
 
     metric: str
     """The metric that is the objective unless the run file names another."""
-    direction: str
-    """`max` or `min`: what is better, unless the run file says otherwise."""
     deterministic: bool
     """Whether a second evaluation would only repeat the first; then nothing is confirmed."""
     inline: bool
     """Whether it is safe and cheap enough to be called in the controller's own process."""
+
+    @property
+    def direction(self) -> str:
+        """`max` or `min`: what is better, unless the run file says otherwise."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """What must not change within a run for its values to be comparable."""

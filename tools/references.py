@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ from lm_searcher.spaces.errors import UserError
 
 
 def resolve(reference: str, what: str, error: type[UserError]) -> Callable[..., Any]:
-    """The function that "module:function" names.
+    """The function that "module:function" names; the working directory is searched as well.
 
     `what` begins the message of the `error` that is raised where there is no such module or
     function, or where the module does not import.
@@ -19,14 +21,16 @@ def resolve(reference: str, what: str, error: type[UserError]) -> Callable[..., 
     module, colon, name = reference.partition(":")
     if not (module and colon and name):
         raise error(f'{place}: accepted is "module:function"')
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
     try:
         function = pkgutil.resolve_name(reference)
-    except (ImportError, SyntaxError) as reason:
-        raise error(f"{place}: cannot import '{module}': {reason}") from reason
     except AttributeError as reason:
         raise error(f"{place}: {reason}") from reason
-    except ValueError as reason:
-        raise error(f'{place}: accepted is "module:function"') from reason
+    except (Exception, SystemExit) as reason:  # the module is the user's: anything may happen
+        text = " ".join(str(reason).split())
+        kind = "" if isinstance(reason, ImportError) else f"{type(reason).__name__}: "
+        raise error(f"{place}: cannot import '{module}': {kind}{text}") from reason
     if not callable(function):
         raise error(f"{place}: '{name}' is a {type(function).__name__}, not a function")
     found: Callable[..., Any] = function

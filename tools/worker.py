@@ -126,9 +126,9 @@ def measure(evaluator: Evaluator, evaluation: Evaluation, pipe: Connection) -> N
 def _child(evaluator: Evaluator, evaluation: Evaluation, memory: int | None, fd: int) -> None:
     os.setsid()
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the kernel should end the trial, not the controller
-            with open("/proc/self/oom_score_adj", "w") as file:
-                file.write("1000")
+        # Short of memory, the kernel should end the trial and not the controller.
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if memory is not None:
@@ -153,8 +153,8 @@ def _wait(pid: int, channel: socket.socket, wakeup: int) -> int:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
-        ready, _, _ = select.select([channel, wakeup], [], [])
-        if channel in ready:  # between evaluations the executor sends nothing: it has gone
+        ready, _, _ = select.select([channel.fileno(), wakeup], [], [])
+        if channel.fileno() in ready:  # between evaluations the executor sends nothing: it has gone
             raise EOFError
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 512)
@@ -200,9 +200,9 @@ def main(argv: list[str] | None = None) -> None:
     """Serve on the inherited socket; ends quietly when the executor does."""
     arguments: list[Any] = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to answer
-    with socket.socket(fileno=int(arguments[0])) as channel:
-        with contextlib.suppress(EOFError, ConnectionError):
-            serve(channel)
+    channel = socket.socket(fileno=int(arguments[0]))
+    with channel, contextlib.suppress(EOFError, ConnectionError):
+        serve(channel)
 
 
 if __name__ == "__main__":

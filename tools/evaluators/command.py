@@ -9,7 +9,6 @@ object with the metrics, the objective among them. Other lines are passed on to 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -105,5 +104,3 @@ def _ended(code: int) -> str:
         return f"was killed by {signal.Signals(code - 128).name}"
     hint = {126: " (not executable)", 127: " (not found)"}.get(code, "")
     return f"exited with code {code}{hint}"
-
-

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lm_searcher.spaces.errors import EvaluatorError
-from lm_searcher.tools.imports import import_function
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
+from lm_searcher.tools.references import resolve
 
 OFFERED = ("seed", "ncode", "report")
 
@@ -44,7 +45,7 @@ class FunctionEvaluator:
     def prepare(self) -> None:
         """See Evaluator. Raises EvaluatorError if the function does not import."""
         if isinstance(self.function, str):
-            self.function = import_function(self.function, "evaluator")
+            self.function = resolve(self.function, "evaluator", EvaluatorError)
         elif not callable(self.function):
             raise EvaluatorError(f"evaluator {self.function!r} is no function")
 
@@ -52,10 +53,9 @@ class FunctionEvaluator:
         """See Evaluator."""
         assert callable(self.function)
         offered = {"seed": evaluation.seed, "ncode": evaluation.ncode, "report": report}
-        try:
+        parameters: Mapping[str, inspect.Parameter] = {}
+        with contextlib.suppress(TypeError, ValueError):  # a builtin tells no signature
             parameters = inspect.signature(self.function).parameters
-        except (TypeError, ValueError):  # a builtin tells no signature
-            parameters = {}
         named = {name: value for name, value in offered.items() if name in parameters}
         positional = [
             p
