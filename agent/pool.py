@@ -56,7 +56,8 @@ class Proposer:
         """
         if self.whole is not None:
             return self._from_whole(self.whole, history, subspace, rng)
-        pool = self._fresh(self._draw(history, subspace, rng), history)
+        drawn = self._draw(history, subspace, rng, int(1.25 * self.size))
+        pool = rng.permutation(self._fresh(drawn, history))[: self.size]
         if not len(pool) and len(history) < self.space.size:  # the subspace is used up
             full = Subspace.full(self.space)
             pool = self._fresh(full.sample(20 * self.size, rng), history)
@@ -94,17 +95,18 @@ class Proposer:
         new = ~np.isin(found[first], self._canonical_keys(history.codes))
         return codes[first[new]]
 
-    def _draw(self, history: History, subspace: Subspace, rng: np.random.Generator) -> Codes:
+    def _draw(
+        self, history: History, subspace: Subspace, rng: np.random.Generator, n: int
+    ) -> Codes:
         elites = history.codes[history.elites(ELITES)]
         if not len(elites):
-            return subspace.sample(self.size, rng)
-        uniform, outside = int(UNIFORM * self.size), int(OUTSIDE * self.size)
-        bred = self.size - uniform - outside
+            return subspace.sample(n, rng)
+        uniform, outside = int(UNIFORM * n), int(OUTSIDE * n)
         full = Subspace.full(self.space)
         return np.concatenate(
             [
                 subspace.sample(uniform, rng),
-                self._breed(elites, bred, subspace, rng),
+                self._breed(elites, n - uniform - outside, subspace, rng),
                 self.space.sample(outside - outside // 2, rng),
                 self._breed(elites, outside // 2, full, rng),
             ]

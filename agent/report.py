@@ -88,7 +88,9 @@ def _overview(result: Result) -> str:
             ["incumbent", f"{best.ncode} (trial {best.number})"],
             ["architecture", result.space.description(best.ncode)],
         ]
-        seeds = f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        seeds = (
+            f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        )
         rows.append([result.metric, f"{measured(best.value, best.spread)} ({seeds})"])
         rows += [
             [name, measured(value, best.spreads.get(name))]

@@ -154,15 +154,13 @@ def stored_space(stored: Mapping[str, Any]) -> SearchSpace:
 
 def read_run(files: RunFiles) -> Result:
     """The run as its store has it now; writes nothing. Raises StoreError."""
-    storage = open_storage(files.url, create=False)
-    with store_errors(files.url):
+    with open_storage(files.url, create=False) as storage, store_errors(files.url):
         names = [s.study_name for s in storage.get_all_studies()]
         if files.name not in names:
             raise StoreError(f"store '{files.url}': {unknown('run', files.name, names)}")
         study_id = storage.get_study_id_from_name(files.name)
         attributes = storage.get_study_user_attrs(study_id)
         trials = [as_trial(t) for t in storage.get_all_trials(study_id, deepcopy=False)]
-        storage.remove_session()
     if "space" not in attributes:
         raise StoreError(f"store '{files.url}': study '{files.name}' is no run of lm-searcher")
     stop = attributes.get("stop", "")

@@ -75,29 +75,34 @@ def _advice(text: str) -> str:
     return text[:300]
 
 
-def open_storage(url: str, create: bool = True) -> BaseStorage:
-    """Optuna's storage at a URL, `memory` included. Raises StoreError."""
-    if url == MEMORY:
-        return InMemoryStorage()
+@contextlib.contextmanager
+def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
+    """Optuna's storage at a URL, `memory` included; let go of at the end. Raises StoreError."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = sqlite_path(url)
+    if url == MEMORY:
+        yield InMemoryStorage()
+        return
+    path, arguments = sqlite_path(url), {}
     with store_errors(url):
-        if path is None:
-            return optuna.storages.get_storage(url)
-        if not create and not path.is_file():
-            raise StoreError(f"store '{url}': no such file")
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
-        arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
-        return optuna.storages.get_storage(RDBStorage(url, engine_kwargs=arguments))
+        if path is not None:
+            if not create and not path.is_file():
+                raise StoreError(f"store '{url}': no such file")
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
+            arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
+        backend = RDBStorage(url, engine_kwargs=arguments)
+    try:
+        yield optuna.storages.get_storage(backend)
+    finally:
+        backend.remove_session()
+        backend.engine.dispose()
 
 
 def studies(url: str) -> list[str]:
     """The names of the runs in a store. Raises StoreError."""
-    storage = open_storage(url, create=False)
-    with store_errors(url):
+    with open_storage(url, create=False) as storage, store_errors(url):
         return sorted(s.study_name for s in storage.get_all_studies())
 
 
@@ -123,7 +128,8 @@ class TrialStore:
     ) -> None:
         self.url, self.name, self.space = url, name, space
         self.sign = 1.0 if direction == "max" else -1.0
-        self.storage = open_storage(url)
+        self._closing = contextlib.ExitStack()
+        self.storage = self._closing.enter_context(open_storage(url))
         wanted = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE
         with store_errors(url):
             try:
@@ -285,7 +291,7 @@ class TrialStore:
 
     def close(self) -> None:
         """Let go of the database."""
-        self.storage.remove_session()
+        self._closing.close()
 
 
 def as_trial(frozen: FrozenTrial) -> Trial:

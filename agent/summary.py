@@ -29,7 +29,9 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     else:
         table.add_row("incumbent", f"{best.ncode}  (trial {best.number})")
         table.add_row("architecture", Text(result.space.description(best.ncode)))
-        seeds = f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        seeds = (
+            f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        )
         table.add_row(result.metric, f"{measured(best.value, best.spread)}  ({seeds})")
         for name, value in best.metrics.items():
             if name != result.metric:

@@ -18,7 +18,7 @@ class EvolutionRanker:
     evaluated before, so duplicates cannot come up. Trials without a score are no parents.
     """
 
-    TOURNAMENTS = 8
+    TOURNAMENTS = 4
     """Places of the ranking that have a tournament of their own; enough for a batch."""
 
     def __init__(self, space: SearchSpace, population: int = 30, tournament: int = 10) -> None:
