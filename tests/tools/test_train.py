@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ def test_digits_are_learned_and_everything_is_measured() -> None:
 
 
 def test_the_same_seed_gives_the_same_values_and_another_seed_others() -> None:
-    evaluator = TrainEvaluator(SPACE, epochs=1)
+    evaluator = TrainEvaluator(SPACE, epochs=1, batch_size=50)
     first = evaluate(evaluator)
     torch.rand(7)  # what ran before does not matter
     assert evaluate(evaluator) == first
@@ -181,6 +182,7 @@ def test_it_travels_without_its_data() -> None:
 
 FORKED = """
 import os
+import pickle
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation
@@ -219,3 +221,15 @@ def test_crops_and_mirror_images_are_of_the_image() -> None:
     # One in 9 x 9 shifts is none, one of two images is mirrored: 600 / 162 expected of either.
     assert whole > 0
     assert mirrored > 0
+
+
+def test_cifar_trains_with_augmentation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for file, rows in (("train", 20), ("test", 10)):
+        images = rng.integers(0, 256, (rows, 3072), dtype=np.uint8)
+        batch = {b"data": images, b"fine_labels": list(range(rows))}
+        (tmp_path / file).write_bytes(pickle.dumps(batch))
+    evaluator = TrainEvaluator(SPACE, dataset="cifar100", folder=tmp_path, epochs=2)
+    assert evaluator.recipe.augment
+    metrics = evaluate(evaluator)
+    assert metrics["flops_m"] == flops(NCODE, 4, 1, classes=100) / 1e6
