@@ -16,7 +16,7 @@ from typing import Any, Self
 from langchain_core.runnables import RunnableConfig
 
 from lm_searcher.agent.config import RunFile, Settings, load_run_file
-from lm_searcher.agent.graph import build_graph, pick, weigh
+from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.interrupts import interrupts
 from lm_searcher.agent.memory import Findings, Memory
 from lm_searcher.agent.pool import Proposer
@@ -25,6 +25,7 @@ from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
 from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, settings_of
 from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
+from lm_searcher.agent.steps import pick, weigh
 from lm_searcher.agent.stop import Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
@@ -148,7 +149,7 @@ class Search:
         }
         context.store.set_attribute("stop", "")
         with checkpointer(self.files) as saver:
-            graph = build_graph(saver)
+            graph = build_graph().compile(checkpointer=saver)
             options: dict[str, Any] = {"durability": "sync"} if saver else {}
             snapshot = graph.get_state(config) if saver else None
             start: State | None = None  # cut short: go on at the node that was not finished
@@ -157,6 +158,7 @@ class Search:
             try:
                 final = graph.invoke(start, config, context=context, **options)
             except Cancelled:
+                context.store.put_back()
                 raise Interrupted from None
         context.store.set_attribute("stop", final["stop"])
 
@@ -173,7 +175,7 @@ class Search:
             picks=[],
             allowed=list(subspace.allowed),
             pruned=pruned,
-            weighed=ended.get("weighed", 0),
+            weighed=store.attributes.get("weighed", 0),
             seconds=seconds,
             stop=stop_reason(context, store.history(number), seconds),
         )
@@ -259,6 +261,7 @@ class Search:
         )
         self._resources.callback(store.close)
         store.load()
+        store.put_back()
         if "id" not in store.attributes:
             if len(store):
                 raise StoreError(
@@ -271,7 +274,8 @@ class Search:
         self._check_same(store.attributes)
         store.set_attribute("config", settings.model_dump(mode="json"))
         store.set_attribute("versions", versions())
-        self._findings = Findings(*remembered(self.space, store.attributes))
+        weighed = store.attributes.get("weighed", 0)
+        self._findings = Findings(*remembered(self.space, store.attributes), weighed)
         self._context = self._make_context(store)
         return self._context
 

@@ -11,6 +11,7 @@ import contextlib
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,14 @@ BUSY_SECONDS = 30
 """How long a write waits for another process's write to a SQLite store."""
 
 _STATES = {
+    TrialState.WAITING: optuna.trial.TrialState.WAITING,
     TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
     TrialState.FAIL: optuna.trial.TrialState.FAIL,
 }
 _ORDER = list(_STATES)
+"""Codes of the states in an array: those still to come first."""
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -144,6 +147,7 @@ class TrialStore:
         )
         self.distributions = {p.name: CategoricalDistribution(p.choices) for p in space.positions}
         self._ids: list[int] = []
+        self._curves: dict[int, dict[int, float]] = {}
         self._trials: list[Trial] = []
         # The history's arrays, with room to grow: a step must not cost more in a longer run.
         self._codes = np.zeros((64, len(space.positions)), np.uint8)
@@ -192,7 +196,7 @@ class TrialStore:
             self._codes[:n].copy(),
             self._scores[:n].copy(),
             self._states[:n] == _ORDER.index(TrialState.FAIL),
-            self._states[:n] == _ORDER.index(TrialState.RUNNING),
+            self._states[:n] <= _ORDER.index(TrialState.RUNNING),
         )
 
     def start(self, number: int, ncode: NCode, seed: int, ranker: str) -> Trial:
@@ -207,6 +211,8 @@ class TrialStore:
                     f"store '{self.url}': trial {number} of run '{self.name}' is of "
                     f"'{trial.ncode}', not '{ncode}'; another program wrote to this run"
                 )
+            if trial.state is TrialState.WAITING:
+                trial = self._set_state(trial, TrialState.RUNNING)
             return trial
         trial = Trial(number, ncode, seed=seed)
         template = create_trial(
@@ -227,11 +233,25 @@ class TrialStore:
         self._append(trial)
         return trial
 
+    def put_back(self) -> None:
+        """Trials whose process has gone wait to be evaluated again: none stays RUNNING."""
+        for trial in self._trials:
+            if trial.state is TrialState.RUNNING:
+                self._set_state(trial, TrialState.WAITING)
+
+    def _set_state(self, trial: Trial, state: TrialState) -> Trial:
+        with store_errors(self.url):
+            self.storage.set_trial_state_values(self._ids[trial.number], _STATES[state])
+        self._trials[trial.number] = trial = replace(trial, state=state)
+        self._note(trial)
+        return trial
+
     def report(self, number: int, step: int, value: float) -> bool:
         """Record one point of a learning curve; whether the pruner stops the trial here."""
         if not math.isfinite(value):
             return False
         trial_id = self._ids[number]
+        self._curves.setdefault(number, {})[step] = value
         with store_errors(self.url):
             self.storage.set_trial_intermediate_value(trial_id, step, value)
             frozen = self.storage.get_trial(trial_id)
@@ -258,17 +278,16 @@ class TrialStore:
             self.storage.set_trial_state_values(
                 trial_id, _STATES[state], None if value is None else [value]
             )
-        old = self._trials[number]
-        trial = Trial(
-            number=number,
-            ncode=old.ncode,
+        curve = self._curves.pop(number, {})
+        trial = replace(
+            self._trials[number],
             state=state,
             value=value,
             metrics=dict(outcome.metrics),
-            seed=old.seed,
             fidelity=fidelity,
             reason=outcome.reason,
             seconds=attributes["seconds"],
+            curve=tuple(curve[step] for step in sorted(curve)),
         )
         self._trials[number] = trial
         self._note(trial)
@@ -297,8 +316,7 @@ class TrialStore:
 def as_trial(frozen: FrozenTrial) -> Trial:
     """One of ours from one of Optuna's."""
     attributes: Mapping[str, Any] = frozen.user_attrs
-    known = {ours for ours, theirs in _STATES.items() if theirs == frozen.state}
-    state = known.pop() if known else TrialState.RUNNING
+    state = next(ours for ours, theirs in _STATES.items() if theirs == frozen.state)
     curve = tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values))
     return Trial(
         number=frozen.number,
