@@ -73,6 +73,8 @@ def store_errors(url: str) -> Iterator[None]:
 def _advice(text: str) -> str:
     if "locked" in text:
         return f"the database is locked by another process; end it, or wait ({text})"
+    if "readonly database" in text:
+        return "it holds no runs yet"
     if "not a database" in text or "malformed" in text:
         return f"this file is no SQLite database ({text})"
     return text[:300]
@@ -80,7 +82,11 @@ def _advice(text: str) -> str:
 
 @contextlib.contextmanager
 def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
-    """Optuna's storage at a URL, `memory` included; let go of at the end. Raises StoreError."""
+    """Optuna's storage at a URL, `memory` included; let go of at the end.
+
+    Without `create` it is for reading: a SQLite file must be there and is not written to.
+    Raises StoreError.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url == MEMORY:
         yield InMemoryStorage()
@@ -95,7 +101,8 @@ def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
                 with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
             arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
-        backend = RDBStorage(url, engine_kwargs=arguments)
+        place = url if path is None or create else f"sqlite:///file:{path}?mode=ro&uri=true"
+        backend = RDBStorage(place, engine_kwargs=arguments)
     try:
         yield optuna.storages.get_storage(backend)
     finally:
