@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import Durability
 
 from lm_searcher.agent.config import RunFile, Settings, load_run_file
 from lm_searcher.agent.graph import build_graph
@@ -54,6 +55,10 @@ class Search:
     Every trial is in the store the moment it has finished, and a Search of the same name goes
     on where the last one ended; ``store="memory"`` keeps nothing.
     """
+
+    durability: Durability = "sync"
+    """Each checkpoint is written before the next node starts, so after a crash no node that has
+    acted on the store is unknown to the graph. evals/overhead.py measures what it costs."""
 
     def __init__(
         self,
@@ -150,7 +155,7 @@ class Search:
         context.store.set_attribute("stop", "")
         with checkpointer(self.files) as saver:
             graph = build_graph().compile(checkpointer=saver)
-            options: dict[str, Any] = {"durability": "sync"} if saver else {}
+            options: dict[str, Any] = {"durability": self.durability} if saver else {}
             snapshot = graph.get_state(config) if saver else None
             start: State | None = None  # cut short: go on at the node that was not finished
             if snapshot is None or not snapshot.next:
