@@ -8,6 +8,7 @@ and storages work on a run as they are. Values carry the user's own sign; `histo
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,16 @@ def _advice(text: str) -> str:
     return text[:300]
 
 
+def _check_holds_runs(path: Path, url: str) -> None:
+    """Without writing, as Optuna would: it puts its tables into any database it opens."""
+    if not path.is_file():
+        raise StoreError(f"store '{url}': no such file")
+    query = "SELECT count(*) FROM sqlite_master WHERE name = 'studies'"
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        if not connection.execute(query).fetchone()[0]:
+            raise StoreError(f"store '{url}': this database holds no runs")
+
+
 @contextlib.contextmanager
 def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
     """Optuna's storage at a URL, `memory` included; let go of at the end. Raises StoreError."""
@@ -85,8 +96,8 @@ def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
     path, arguments = sqlite_path(url), {}
     with store_errors(url):
         if path is not None:
-            if not create and not path.is_file():
-                raise StoreError(f"store '{url}': no such file")
+            if not create:
+                _check_holds_runs(path, url)
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
@@ -145,10 +156,18 @@ class TrialStore:
         self.distributions = {p.name: CategoricalDistribution(p.choices) for p in space.positions}
         self._ids: list[int] = []
         self._trials: list[Trial] = []
+        self._curves: dict[int, dict[int, float]] = {}
+        """Of running trials: the reports by step."""
         # The history's arrays, with room to grow: a step must not cost more in a longer run.
         self._codes = np.zeros((64, len(space.positions)), np.uint8)
         self._scores = np.full(64, np.nan)
         self._states = np.zeros(64, np.uint8)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the study holds trials, whosever."""
+        with store_errors(self.url):
+            return bool(self.storage.get_n_trials(self.study_id))
 
     def load(self) -> None:
         """Read the trials of an earlier process."""
@@ -234,7 +253,10 @@ class TrialStore:
         trial_id = self._ids[number]
         with store_errors(self.url):
             self.storage.set_trial_intermediate_value(trial_id, step, value)
-            frozen = self.storage.get_trial(trial_id)
+            frozen = copy.copy(self.storage.get_trial(trial_id))
+            # Later points are of an earlier process, in which this trial was cut short.
+            curve = {s: v for s, v in frozen.intermediate_values.items() if s <= step}
+            frozen.intermediate_values = self._curves[number] = curve
             return bool(self.study.pruner.prune(self.study, frozen))
 
     def finish(self, number: int, outcome: Outcome, metric: str, fidelity: float = 1.0) -> Trial:
@@ -269,6 +291,7 @@ class TrialStore:
             fidelity=fidelity,
             reason=outcome.reason,
             seconds=attributes["seconds"],
+            curve=tuple(value for _, value in sorted(self._curves.pop(number, {}).items())),
         )
         self._trials[number] = trial
         self._note(trial)
