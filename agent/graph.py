@@ -44,7 +44,8 @@ def rank(state: State, runtime: Runtime[Context]) -> Update:
         return {"pool": b"", "picks": [trial.ncode for trial in begun]}  # before a crash
     left = (context.budget.trials or number + context.batch) - number
     history = context.store.history(number)
-    picks = pick(context, context.pool(state), history, min(context.batch, left))
+    # A run that goes on with a smaller budget may be beyond it already.
+    picks = pick(context, context.pool(state), history, max(0, min(context.batch, left)))
     return {"pool": b"", "picks": picks}
 
 
@@ -118,8 +119,12 @@ def pick(context: Context, pool: Codes, history: History, n: int) -> list[NCode]
         order = rng.permutation(len(pool))
     else:
         order = context.ranker.rank(pool, history, seed=int(rng.integers(2**31)))
-    ranked = pool[order[: 4 * n]]  # identical architectures are few, and fall out here
-    return to_ncodes(context.proposer.distinct(ranked)[:n])
+    looked = 4 * n  # identical architectures are few, and fall out here
+    picks = context.proposer.distinct(pool[order[:looked]])
+    while len(picks) < n and looked < len(pool):
+        looked *= 4
+        picks = context.proposer.distinct(pool[order[:looked]])
+    return to_ncodes(picks[:n])
 
 
 def weigh(context: Context, history: History, findings: Findings) -> Findings:
