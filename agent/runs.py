@@ -54,6 +54,13 @@ class RunFiles:
         """What evaluations print, and the tracebacks of those that raise."""
         return self._beside(".log")
 
+    def remove_empty(self) -> None:
+        """Leave no trace of a run that did not begin."""
+        with contextlib.suppress(OSError):
+            if self.log.stat().st_size == 0:
+                self.log.unlink()
+            self.folder.rmdir()
+
     @property
     def kept(self) -> bool:
         """Whether anything is written at all."""

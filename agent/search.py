@@ -28,7 +28,7 @@ from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
 from lm_searcher.agent.stop import Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run
-from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure
+from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import Trial
@@ -130,14 +130,18 @@ class Search:
         if self._context is None and self.files.kept and has_run(self.files.url, self.files.name):
             self._check_same(read_run(self.files).attributes)  # before the workers start
         section = self.settings.executor
-        return make_executor(
-            self.evaluator,
-            section.workers,
-            section.seconds,
-            int(section.memory_gb * 2**30) if section.memory_gb else None,
-            section.devices,
-            self.files.log if self.files.kept else None,
-        )
+        try:
+            return make_executor(
+                self.evaluator,
+                section.workers,
+                section.seconds,
+                int(section.memory_gb * 2**30) if section.memory_gb else None,
+                section.devices,
+                self.files.log if self.files.kept else None,
+            )
+        except UserError:
+            self.files.remove_empty()
+            raise
 
     def _loop(self, context: Context) -> None:
         config: RunnableConfig = {

@@ -135,6 +135,8 @@ class LocalExecutor:
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[index % len(self.devices)]
+        if self.log is not None:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
         with theirs, open(self.log or os.devnull, "ab") as log:
             output = log.fileno() if self.log else 2
             process = subprocess.Popen(
@@ -201,8 +203,9 @@ class LocalExecutor:
         for source in wait(list(sources), timeout=self._patience()):
             index = sources[source]  # type: ignore[index]
             worker = self._pool[index]
-            if source is worker.pipe:
-                self._listen(worker, report)
+            if isinstance(source, Connection):
+                if source is worker.pipe:  # not closed meanwhile
+                    self._listen(worker, report)
             elif (code := self._hear(worker)) is not None:
                 yield self._finish(index, code)
         for _, worker in busy:

@@ -39,7 +39,9 @@ NB201_ON_DIGITS = {"channels": 8, "cells": 1}
 """The size of the nb201 network that goes with the recipe for digits."""
 
 RECIPES = {
-    "digits": Recipe(epochs=6, batch_size=50, learning_rate=0.1, weight_decay=5e-4),
+    # Short and in large batches on purpose. Trained to the end, nearly every cell reaches 97 %,
+    # and seeds then differ by more than cells do.
+    "digits": Recipe(epochs=6, batch_size=200, learning_rate=0.05, weight_decay=5e-4),
     "cifar10": Recipe(12, 256, 0.1, 5e-4, augment=True),
     "cifar100": Recipe(12, 256, 0.1, 5e-4, augment=True),
 }
