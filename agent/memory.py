@@ -66,7 +66,7 @@ class Memory:
 
     def _stagnates(self, history: History) -> bool:
         best = history.elites(1)
-        return len(best) > 0 and len(history) - int(best[0]) > self.stagnation
+        return len(best) > 0 and np.count_nonzero(~history.pending[best[0] :]) > self.stagnation
 
     def _prune(
         self, history: History, subspace: Subspace, pruned: list[list[int]]
