@@ -221,12 +221,12 @@ class RunFile(Settings):
         space = self.space
         if space.name and space.path:
             raise ValueError("[space] has both name and path; give one of them")
-        if not space.name and not space.path and self.evaluator.kind != "table":
-            raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
         if not space.name and space.settings:
             raise ValueError(
                 unknown("key in [space]", next(iter(space.settings)), ["name", "path"])
             )
+        if not space.name and not space.path and self.evaluator.kind != "table":
+            raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
         return self
 
 

@@ -60,6 +60,8 @@ class RunFiles:
             if self.log.stat().st_size == 0:
                 self.log.unlink()
             self.folder.rmdir()
+            if self.folder.name == self.name:  # in a folder of runs, made for this one perhaps
+                self.folder.parent.rmdir()
 
     @property
     def kept(self) -> bool:
