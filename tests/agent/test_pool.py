@@ -171,12 +171,10 @@ def test_a_drawn_space_is_exhausted_to_the_last_architecture(
 
 def test_the_limit_of_a_whole_space() -> None:
     assert WHOLE == 20_000
-    assert (
-        Proposer(SearchSpace.of("s", {"a": range(20), "b": range(20), "c": range(36)})).whole
-        is not None
-    )  # type: ignore[dict-item]  # noqa: E501
-    wide = SearchSpace.of("s", {"a": list(range(36)), "b": list(range(36)), "c": list(range(36))})
-    assert Proposer(wide).whole is None
+    below = SearchSpace.of("s", {"a": list(range(20)), "b": list(range(25)), "c": list("abcd")})
+    assert below.size == 2_000 and Proposer(below).whole is not None
+    wide = SearchSpace.of("s", {"a": list(range(36)), "b": list(range(36)), "c": list(range(16))})
+    assert wide.size == 20_736 and Proposer(wide).whole is None
 
 
 def test_a_key_tells_every_row_apart_zeros_at_the_end_too() -> None:

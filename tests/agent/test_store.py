@@ -54,11 +54,30 @@ def fill(store: TrialStore) -> None:
 
 
 EXPECTED = [
-    Trial(0, "000", TrialState.COMPLETE, 0.5, {"value": 0.5, "params": 3.0}, 11, seconds=1.2346, curve=(0.25, 0.5)),
-    Trial(1, "211", TrialState.FAIL, None, {}, 12, reason="out of memory", seconds=2.0),
-    Trial(2, "110", TrialState.PRUNED, 0.125, {"value": 0.125}, 13, 0.25, seconds=0.5, curve=(0.125,)),
+    Trial(
+        0,
+        "000",
+        TrialState.COMPLETE,
+        0.5,
+        {"value": 0.5, "params": 3.0},
+        seed=11,
+        seconds=1.2346,
+        curve=(0.25, 0.5),
+    ),
+    Trial(1, "211", TrialState.FAIL, seed=12, reason="out of memory", seconds=2.0),
+    Trial(
+        2,
+        "110",
+        TrialState.PRUNED,
+        0.125,
+        {"value": 0.125},
+        seed=13,
+        fidelity=0.25,
+        seconds=0.5,
+        curve=(0.125,),
+    ),
     Trial(3, "201", TrialState.RUNNING, seed=14),
-]  # fmt: skip
+]
 
 
 def test_trials_are_what_was_put_in(url: str) -> None:
