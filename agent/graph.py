@@ -2,9 +2,8 @@
 
     START -> propose -> rank -> evaluate -> remember -> propose ... -> confirm -> END
 
-Each node reads the history below `number` from the store and is a function of that and of the
-state, so a node that is replayed after a crash does what it did before: trials that have
-finished are not evaluated again, and those cut short are.
+Each node is a function of the state and of the store's trials below `number`, so a node that is
+replayed after a crash does what it did before: only trials that were cut short run again.
 """
 
 from __future__ import annotations
@@ -12,17 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from lm_searcher.agent.confirm import confirm_top
 from lm_searcher.agent.memory import Findings
 from lm_searcher.agent.state import Context, State
+from lm_searcher.agent.steps import pick, weigh
 from lm_searcher.agent.stop import Interrupted, stop_reason, trailing_failures
-from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
-from lm_searcher.spaces.trial import History, TrialState
 from lm_searcher.tools.protocols import Evaluation
 
 Update = dict[str, Any]
@@ -71,9 +67,11 @@ def evaluate(state: State, runtime: Runtime[Context]) -> Update:
     assert context.executor is not None
     for evaluation, outcome in context.executor.run(evaluations(), report):
         fidelity = context.fidelity(outcome, steps.get(evaluation.key, 0))
-        context.observe(context.store.finish(evaluation.key, outcome, context.metric, fidelity))
+        trial = context.store.finish(evaluation.key, outcome, context.metric, fidelity)
+        context.observe(trial)
     after = first + len(state["picks"])
-    if len(context.store) < after or context.store[after - 1].state is TrialState.RUNNING:
+    trials = context.store.trials[first:after]
+    if len(trials) < after - first or not all(trial.state.finished for trial in trials):
         raise Interrupted
     return {"number": after, "picks": [], "seconds": state["seconds"] + context.lap()}
 
@@ -84,8 +82,8 @@ def remember(state: State, runtime: Runtime[Context]) -> Update:
     if context.interrupted:
         raise Interrupted
     history = context.store.history(state["number"])
-    findings = Findings(context.subspace(state), state["pruned"], state["weighed"])
-    findings = weigh(context, history, findings)
+    before = Findings(context.subspace(state), state["pruned"], state["weighed"])
+    findings = weigh(context, history, before)
     return {
         "allowed": list(findings.subspace.allowed),
         "pruned": findings.pruned,
@@ -112,33 +110,8 @@ def decide(state: State) -> Literal["propose", "confirm"]:
     return "confirm" if state["stop"] else "propose"
 
 
-def pick(context: Context, pool: Codes, history: History, n: int) -> list[NCode]:
-    """The `n` best of the pool, no two of them the same architecture; the first are random."""
-    rng = context.rng("rank", len(history))
-    if len(history) < context.initial:
-        order = rng.permutation(len(pool))
-    else:
-        order = context.ranker.rank(pool, history, seed=int(rng.integers(2**31)))
-    looked = 4 * n  # identical architectures are few, and fall out here
-    picks = context.proposer.distinct(pool[order[:looked]])
-    while len(picks) < n and looked < len(pool):
-        looked *= 4
-        picks = context.proposer.distinct(pool[order[:looked]])
-    return to_ncodes(picks[:n])
-
-
-def weigh(context: Context, history: History, findings: Findings) -> Findings:
-    """Memory's findings after `history`, with what it decided put in the store."""
-    findings, decisions = context.memory.revise(history, findings)
-    for i, decision in enumerate(decisions):
-        context.store.set_attribute(f"memory:{decision['trial']:06d}:{i:03d}", decision)
-    return findings
-
-
-def build_graph(
-    checkpointer: BaseCheckpointSaver[str] | None = None,
-) -> CompiledStateGraph[State, Context, State, State]:
-    """The compiled search; a Context is passed when it is invoked."""
+def build_graph() -> StateGraph[State, Context, State, State]:
+    """The search, to be compiled with a checkpointer and invoked with a Context."""
     graph = StateGraph(State, context_schema=Context)
     for node in (propose, rank, evaluate, remember, confirm):
         graph.add_node(node.__name__, node)
@@ -148,4 +121,4 @@ def build_graph(
     graph.add_edge("evaluate", "remember")
     graph.add_conditional_edges("remember", decide)
     graph.add_edge("confirm", END)
-    return graph.compile(checkpointer=checkpointer)
+    return graph

@@ -89,6 +89,8 @@ class LiveView:
         table.add_column(style="bold")
         total = f" of {self.budget}" if self.budget else ""
         table.add_row("trials", f"{self.done}{total}")
+        if self.budget:
+            table.add_row("", ProgressBar(total=self.budget, completed=self.done, width=50))
         if self.best is not None:
             value = f"{self.metric} {self.best.value:.4f}"
             where = f"trial {self.best.number}"
@@ -101,8 +103,7 @@ class LiveView:
         table.add_row("failures", failures)
         elapsed = clock(time.monotonic() - self.began)
         table.add_row("time", f"{elapsed} gone, {self.left()} left")
-        bar = ProgressBar(total=self.budget or None, completed=self.done, pulse=not self.budget)
-        return Panel(Group(bar, table, Text(self.last, style="dim")), title=self.title)
+        return Panel(Group(table, Text(self.last, style="dim")), title=self.title)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

@@ -31,7 +31,8 @@ class RunFiles:
         """By default the store is SQLite in ``folder/name``."""
         home = folder / name
         if url is None:
-            return cls(name, f"sqlite:///{home / 'trials.db'}", home)
+            place = str(home / "trials.db").replace("%", "%25").replace("?", "%3F")
+            return cls(name, f"sqlite:///{place}", home)
         path = sqlite_path(url)
         return cls(name, url, path.parent if path else home)
 

@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import Durability
 
 from lm_searcher.agent.config import RunFile, Settings, load_run_file
-from lm_searcher.agent.graph import build_graph, pick, weigh
+from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.interrupts import interrupts
 from lm_searcher.agent.memory import Findings, Memory
 from lm_searcher.agent.pool import Proposer
@@ -26,6 +27,7 @@ from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
 from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, settings_of
 from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
+from lm_searcher.agent.steps import pick, weigh
 from lm_searcher.agent.stop import Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
@@ -54,6 +56,10 @@ class Search:
     Every trial is in the store the moment it has finished, and a Search of the same name goes
     on where the last one ended; ``store="memory"`` keeps nothing.
     """
+
+    durability: Durability = "sync"
+    """Each checkpoint is written before the next node starts, so after a crash no node that has
+    acted on the store is unknown to the graph. evals/overhead.py measures what it costs."""
 
     def __init__(
         self,
@@ -150,8 +156,8 @@ class Search:
         }
         context.store.set_attribute("stop", "")
         with checkpointer(self.files) as saver:
-            graph = build_graph(saver)
-            options: dict[str, Any] = {"durability": "sync"} if saver else {}
+            graph = build_graph().compile(checkpointer=saver)
+            options: dict[str, Any] = {"durability": self.durability} if saver else {}
             snapshot = graph.get_state(config) if saver else None
             start: State | None = None  # cut short: go on at the node that was not finished
             # The confirmation starts anew, so that a larger budget is searched before it.
@@ -160,6 +166,7 @@ class Search:
             try:
                 final = graph.invoke(start, config, context=context, **options)
             except Cancelled:
+                context.store.put_back()
                 raise Interrupted from None
         context.store.set_attribute("stop", final["stop"])
 
@@ -176,7 +183,7 @@ class Search:
             picks=[],
             allowed=list(subspace.allowed),
             pruned=pruned,
-            weighed=ended.get("weighed", 0),
+            weighed=store.attributes.get("weighed", 0),
             seconds=seconds,
             stop=stop_reason(context, store.history(number), seconds),
         )
@@ -281,9 +288,11 @@ class Search:
             store.set_attribute("id", uuid.uuid4().hex)  # last: a run is begun once it has one
         self._check_same(store.attributes)
         store.load()
+        store.put_back()
         store.set_attribute("config", settings.model_dump(mode="json"))
         store.set_attribute("versions", versions())
-        self._findings = Findings(*remembered(self.space, store.attributes))
+        weighed = store.attributes.get("weighed", 0)
+        self._findings = Findings(*remembered(self.space, store.attributes), weighed)
         return self._make_context(store)
 
     def _make_context(self, store: TrialStore) -> Context:

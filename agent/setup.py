@@ -23,6 +23,7 @@ from lm_searcher.spaces.table import load_table
 from lm_searcher.spaces.toml import load_space
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluator
@@ -62,8 +63,9 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
 
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
-    space = _space(run_file.space)
     section = run_file.evaluator
+    sized = isinstance(section, TrainSection) and section.dataset == "digits"
+    space = _space(run_file.space, NB201_ON_DIGITS if sized else {})
     match section:
         case TableSection():
             table = load_table(
@@ -82,10 +84,13 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
             return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
 
 
-def _space(section: SpaceSection) -> SearchSpace | None:
+def _space(section: SpaceSection, nb201: Mapping[str, Any]) -> SearchSpace | None:
     if section.path is not None:
         return load_space(section.path)
-    return builtin(section.name, **section.settings) if section.name else None
+    if section.name is None:
+        return None
+    defaults = nb201 if section.name == "nb201" else {}
+    return builtin(section.name, **{**defaults, **section.settings})
 
 
 PLACES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,13 @@ def read_run(files: RunFiles) -> Result:
     if "space" not in attributes:
         raise StoreError(f"store '{files.url}': study '{files.name}' is no run of lm-searcher")
     stop = attributes.get("stop", "")
-    state = "finished" if stop else "running" if files.driven else "interrupted"
+    driven = files.driven
+    if not driven:  # whatever ran was cut short, and runs again when the run goes on
+        trials = [
+            replace(t, state=TrialState.WAITING) if t.state is TrialState.RUNNING else t
+            for t in trials
+        ]
+    state = "finished" if stop else "running" if driven else "interrupted"
     objective = attributes["objective"]
     return Result(
         files.name,

@@ -12,8 +12,10 @@ import copy
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import optuna
@@ -37,18 +39,20 @@ BUSY_SECONDS = 30
 """How long a write waits for another process's write to a SQLite store."""
 
 _STATES = {
+    TrialState.WAITING: optuna.trial.TrialState.WAITING,
     TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
     TrialState.FAIL: optuna.trial.TrialState.FAIL,
 }
 _ORDER = list(_STATES)
+"""Codes of the states in an array: those still to come first."""
 
 
 def sqlite_path(url: str) -> Path | None:
     """The file behind a SQLite URL; None for any other store."""
     path = url.removeprefix("sqlite:///")
-    return Path(path) if path != url else None
+    return Path(unquote(path)) if path != url else None
 
 
 @contextlib.contextmanager
@@ -71,24 +75,20 @@ def store_errors(url: str) -> Iterator[None]:
 def _advice(text: str) -> str:
     if "locked" in text:
         return f"the database is locked by another process; end it, or wait ({text})"
+    if "readonly database" in text:
+        return "it holds no runs yet"
     if "not a database" in text or "malformed" in text:
         return f"this file is no SQLite database ({text})"
     return text[:300]
 
 
-def _check_holds_runs(path: Path, url: str) -> None:
-    """Without writing, as Optuna would: it puts its tables into any database it opens."""
-    if not path.is_file():
-        raise StoreError(f"store '{url}': no such file")
-    query = "SELECT count(*) FROM sqlite_master WHERE name = 'studies'"
-    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-        if not connection.execute(query).fetchone()[0]:
-            raise StoreError(f"store '{url}': this database holds no runs")
-
-
 @contextlib.contextmanager
 def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
-    """Optuna's storage at a URL, `memory` included; let go of at the end. Raises StoreError."""
+    """Optuna's storage at a URL, `memory` included; let go of at the end.
+
+    Without `create` it is for reading: a SQLite file must be there and is not written to.
+    Raises StoreError.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url == MEMORY:
         yield InMemoryStorage()
@@ -96,14 +96,17 @@ def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
     path, arguments = sqlite_path(url), {}
     with store_errors(url):
         if path is not None:
-            if not create:
-                _check_holds_runs(path, url)
+            if not create and not path.is_file():
+                raise StoreError(f"store '{url}': no such file")
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
             arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
-        backend = RDBStorage(url, engine_kwargs=arguments)
+        place = url
+        if path is not None and not create:  # quoted for SQLite, and once more for SQLAlchemy
+            place = f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
+        backend = RDBStorage(place, engine_kwargs=arguments)
     try:
         yield optuna.storages.get_storage(backend)
     finally:
@@ -155,9 +158,8 @@ class TrialStore:
         )
         self.distributions = {p.name: CategoricalDistribution(p.choices) for p in space.positions}
         self._ids: list[int] = []
-        self._trials: list[Trial] = []
         self._curves: dict[int, dict[int, float]] = {}
-        """Of running trials: the reports by step."""
+        self._trials: list[Trial] = []
         # The history's arrays, with room to grow: a step must not cost more in a longer run.
         self._codes = np.zeros((64, len(space.positions)), np.uint8)
         self._scores = np.full(64, np.nan)
@@ -211,7 +213,7 @@ class TrialStore:
             self._codes[:n].copy(),
             self._scores[:n].copy(),
             self._states[:n] == _ORDER.index(TrialState.FAIL),
-            self._states[:n] == _ORDER.index(TrialState.RUNNING),
+            self._states[:n] <= _ORDER.index(TrialState.RUNNING),
         )
 
     def start(self, number: int, ncode: NCode, seed: int, ranker: str) -> Trial:
@@ -226,6 +228,8 @@ class TrialStore:
                     f"store '{self.url}': trial {number} of run '{self.name}' is of "
                     f"'{trial.ncode}', not '{ncode}'; another program wrote to this run"
                 )
+            if trial.state is TrialState.WAITING:
+                trial = self._set_state(trial, TrialState.RUNNING)
             return trial
         trial = Trial(number, ncode, seed=seed)
         template = create_trial(
@@ -246,17 +250,30 @@ class TrialStore:
         self._append(trial)
         return trial
 
+    def put_back(self) -> None:
+        """Trials whose process has gone wait to be evaluated again: none stays RUNNING."""
+        for trial in self._trials:
+            if trial.state is TrialState.RUNNING:
+                self._set_state(trial, TrialState.WAITING)
+
+    def _set_state(self, trial: Trial, state: TrialState) -> Trial:
+        with store_errors(self.url):
+            self.storage.set_trial_state_values(self._ids[trial.number], _STATES[state])
+        self._trials[trial.number] = trial = replace(trial, state=state)
+        self._note(trial)
+        return trial
+
     def report(self, number: int, step: int, value: float) -> bool:
         """Record one point of a learning curve; whether the pruner stops the trial here."""
         if not math.isfinite(value):
             return False
         trial_id = self._ids[number]
+        curve = self._curves.setdefault(number, {})
+        curve[step] = value
         with store_errors(self.url):
             self.storage.set_trial_intermediate_value(trial_id, step, value)
             frozen = copy.copy(self.storage.get_trial(trial_id))
-            # Later points are of an earlier process, in which this trial was cut short.
-            curve = {s: v for s, v in frozen.intermediate_values.items() if s <= step}
-            frozen.intermediate_values = self._curves[number] = curve
+            frozen.intermediate_values = dict(curve)  # an earlier process may have come further
             return bool(self.study.pruner.prune(self.study, frozen))
 
     def finish(self, number: int, outcome: Outcome, metric: str, fidelity: float = 1.0) -> Trial:
@@ -280,18 +297,16 @@ class TrialStore:
             self.storage.set_trial_state_values(
                 trial_id, _STATES[state], None if value is None else [value]
             )
-        old = self._trials[number]
-        trial = Trial(
-            number=number,
-            ncode=old.ncode,
+        curve = self._curves.pop(number, {})
+        trial = replace(
+            self._trials[number],
             state=state,
             value=value,
             metrics=dict(outcome.metrics),
-            seed=old.seed,
             fidelity=fidelity,
             reason=outcome.reason,
             seconds=attributes["seconds"],
-            curve=tuple(value for _, value in sorted(self._curves.pop(number, {}).items())),
+            curve=tuple(curve[step] for step in sorted(curve)),
         )
         self._trials[number] = trial
         self._note(trial)
@@ -320,8 +335,7 @@ class TrialStore:
 def as_trial(frozen: FrozenTrial) -> Trial:
     """One of ours from one of Optuna's."""
     attributes: Mapping[str, Any] = frozen.user_attrs
-    known = {ours for ours, theirs in _STATES.items() if theirs == frozen.state}
-    state = known.pop() if known else TrialState.RUNNING
+    state = next(ours for ours, theirs in _STATES.items() if theirs == frozen.state)
     curve = tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values))
     return Trial(
         number=frozen.number,

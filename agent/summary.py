@@ -21,7 +21,7 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     table.add_column(overflow="fold")
     if result.stop:
         table.add_row("ended", Text(result.stop))
-    done = len(states) - states.count(TrialState.RUNNING)
+    done = sum(state.finished for state in states)
     table.add_row("trials", f"{done} ({failed} failed, {pruned} stopped early)")
     best = result.incumbent
     if best is None:

@@ -1,6 +1,7 @@
 """What the controller itself costs a trial: time and disk, early and late in a long run.
 
-    python -m lm_searcher.evals.overhead [--trials 5000] [--table FILE.npz --metric NAME]
+    python -m lm_searcher.evals.overhead [--trials 5000] [--durability]
+        [--table FILE.npz --metric NAME]
 
 The evaluator is a table look-up in the controller's process, so all that is measured is
 proposing, ranking, storing, checkpointing and remembering. Without --table a made-up one on the
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from langgraph.types import Durability
 
 from lm_searcher.agent.pool import Proposer
 from lm_searcher.agent.search import Search
@@ -39,7 +41,14 @@ def made_up_table() -> Table:
     return Table(space, codes, {"value": values}, {"value": "max"})
 
 
-def measure(table: Table, metric: str, trials: int, ranker: str, store: str | None) -> Any:
+def measure(
+    table: Table,
+    metric: str,
+    trials: int,
+    ranker: str,
+    store: str | None,
+    durability: Durability = "sync",
+) -> dict[str, Any]:
     """Milliseconds a trial over an early and a late window, and bytes of disk a trial."""
     marks: list[float] = []
 
@@ -58,6 +67,7 @@ def measure(table: Table, metric: str, trials: int, ranker: str, store: str | No
             name="overhead",
             observe=observe,
         )
+        search.durability = durability
         search.run()
         size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
     steps = np.diff(marks) * 1000
@@ -65,6 +75,7 @@ def measure(table: Table, metric: str, trials: int, ranker: str, store: str | No
     return {
         "ranker": ranker,
         "store": store or "sqlite",
+        "durability": durability,
         "trials": trials,
         "ms_a_trial": round(float(steps.mean()), 2),
         "ms_100_to_200": round(float(steps[100:200].mean()), 2),
@@ -100,13 +111,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--ranker", default="evolution")
+    parser.add_argument("--durability", action="store_true", help="compare the modes too")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--metric", default="value")
     given = parser.parse_args()
     table = load_table(given.table, metric=given.metric) if given.table else made_up_table()
     print(json.dumps({"propose": propose_large()}))
-    for store in (MEMORY, None):
-        print(json.dumps(measure(table, given.metric, given.trials, given.ranker, store)))
+    runs: list[tuple[str | None, Durability]] = [(MEMORY, "exit"), (None, "sync")]
+    if given.durability:
+        runs += [(None, "async"), (None, "exit")]
+    for store, durability in runs:
+        row = measure(table, given.metric, given.trials, given.ranker, store, durability)
+        print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> str:
     """One line for an unknown name: the nearest valid one, then all of them."""
     names = sorted(valid)
     if not names:
-        return f"unknown {what} '{name}' (there is none)"
+        return f"unknown {what} '{name}': there is none"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"unknown {what} '{name}'{hint} (accepted: {', '.join(names)})"

@@ -14,8 +14,10 @@ from lm_searcher.spaces.space import SearchSpace
 
 
 class TrialState(StrEnum):
-    """Optuna's words. PRUNED is stopped early with a value; FAIL has a reason instead."""
+    """Optuna's words. PRUNED is stopped early with a value; FAIL has a reason instead; WAITING
+    was cut short with its process, and is evaluated again when the run goes on."""
 
+    WAITING = "WAITING"
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
     PRUNED = "PRUNED"
@@ -24,7 +26,7 @@ class TrialState(StrEnum):
     @property
     def finished(self) -> bool:
         """Whether nothing more will come."""
-        return self is not TrialState.RUNNING
+        return self not in (TrialState.RUNNING, TrialState.WAITING)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class History:
             to_codes((t.ncode for t in trials), len(space.positions)),
             np.array([np.nan if t.value is None else sign * t.value for t in trials], np.float64),
             np.array([t.state is TrialState.FAIL for t in trials], bool),
-            np.array([t.state is TrialState.RUNNING for t in trials], bool),
+            np.array([not t.state.finished for t in trials], bool),
         )
 
     def __len__(self) -> int:

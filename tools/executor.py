@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -167,13 +166,15 @@ class LocalExecutor:
         self, evaluations: Iterable[Evaluation], report: OnReport
     ) -> Iterator[tuple[Evaluation, Outcome]]:
         """See Executor. Raises Cancelled after `cancel`."""
-        queue = deque(evaluations)
-        while queue or any(w.evaluation for w in self._pool):
+        queue = iter(evaluations)
+        while True:
+            for index, worker in enumerate(self._pool):
+                if worker.evaluation is None and (following := next(queue, None)):
+                    self._start(index, following)
+            if all(worker.evaluation is None for worker in self._pool):
+                return
             if time.monotonic() > self._deadline:
                 raise Cancelled
-            for index, worker in enumerate(self._pool):
-                if worker.evaluation is None and queue:
-                    self._start(index, queue.popleft())
             yield from self._step(report)
 
     def _start(self, index: int, evaluation: Evaluation) -> None:

@@ -86,7 +86,9 @@ def write(folder: Path, name: str = "job", **sections: str) -> Path:
 
 
 def listing(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*")}
+    """Every file and its size, but for what SQLite itself keeps beside a store that is open."""
+    found = (p for p in folder.rglob("*") if not p.name.endswith(("-shm", "-wal")))
+    return {str(p.relative_to(folder)): p.stat().st_size for p in found}
 
 
 # -- what works -----------------------------------------------------------------------------------
@@ -348,7 +350,7 @@ def test_a_bad_run_file_is_refused_and_nothing_is_written(place: Path, what: str
         (("show", "job"), "store 'sqlite:///runs/job/trials.db': no such file"),
         (("show", "../job"), "name '../job'; accepted"),
         (("show", "job", "--store", "sqlite:///t.csv"), "this file is no SQLite database"),
-        (("show", "job", "--store", "memory"), "unknown run 'job' (there is none)"),
+        (("show", "job", "--store", "memory"), "unknown run 'job': there is none"),
         (("runs", "--store", "sqlite:///none.db"), "no such file"),
         (("runs", "--store", "sqlite:///t.csv"), "this file is no SQLite database"),
         (("report", "job", "-o", "x.html"), "no such file"),

@@ -12,6 +12,7 @@ import pytest
 from lm_searcher.agent import store as module
 from lm_searcher.agent.config import PrunerSection
 from lm_searcher.agent.pruners import make_pruner
+from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.store import MEMORY, TrialStore, has_run, open_storage, sqlite_path, studies
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.space import SearchSpace
@@ -314,7 +315,16 @@ def test_runs_of_one_store_do_not_mix(sqlite: str) -> None:
     assert has_run(sqlite, "two") and not has_run(sqlite, "three")
 
 
+def test_a_place_with_a_name_that_means_something_in_a_url(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c%41?d"
+    url = RunFiles.of("x", folder, None).url
+    with opened(url) as store:
+        fill(store)
+    assert studies(url) == ["run"] and (folder / "x" / "trials.db").is_file()
+
+
 def test_sqlite_paths() -> None:
     assert sqlite_path("sqlite:///a/b.db") == Path("a/b.db")
     assert sqlite_path("sqlite:////a/b.db") == Path("/a/b.db")
+    assert sqlite_path("sqlite:///a%20b.db") == Path("a b.db")
     assert sqlite_path("postgresql://host/db") is None and sqlite_path(MEMORY) is None

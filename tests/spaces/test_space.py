@@ -204,4 +204,4 @@ def test_unknown_names_the_nearest_then_all() -> None:
         "unknown ranker 'evolutoin'; did you mean 'evolution'? (accepted: evolution, tpe)"
     )
     assert unknown("ranker", "xyz", ["tpe"]) == "unknown ranker 'xyz' (accepted: tpe)"
-    assert unknown("run", "xyz", []) == "unknown run 'xyz' (there is none)"
+    assert unknown("run", "xyz", []) == "unknown run 'xyz': there is none"

@@ -61,6 +61,6 @@ def test_histories_add_up_and_take_pending_trials() -> None:
 
 
 @pytest.mark.parametrize("state", list(TrialState))
-def test_only_a_running_trial_is_not_finished(state: TrialState) -> None:
-    assert state.finished is (state is not TrialState.RUNNING)
+def test_what_runs_or_waits_is_not_finished(state: TrialState) -> None:
+    assert state.finished is (state not in (TrialState.RUNNING, TrialState.WAITING))
     assert str(state) == state.name

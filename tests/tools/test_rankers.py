@@ -10,6 +10,7 @@ from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
 from lm_searcher.tools.rankers import RANKERS, make_ranker
 from lm_searcher.tools.rankers.distance import EditDistance, nearest_first
+from lm_searcher.tools.rankers.optuna import OptunaRanker
 
 SPACE = SearchSpace(
     "mixed",
@@ -74,6 +75,11 @@ HISTORIES = {
 @pytest.mark.parametrize("name", RANKERS)
 class TestContract:
     """What every ranker promises."""
+
+    @pytest.fixture(autouse=True)
+    def _two_suggestions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Half of the usual number: a Gaussian process is slow to make one."""
+        monkeypatch.setattr(OptunaRanker, "SUGGESTIONS", 2)
 
     def rank(self, name: str, pool: Codes, history: History, seed: int = 0) -> Ranking:
         before = pool.copy(), history.codes.copy(), history.scores.copy()

@@ -1,0 +1,257 @@
+"""kill -9 at any moment, and Ctrl-C: what was finished stays, and the run goes on as it would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_searcher.agent.runs import RunFiles
+from lm_searcher.agent.show import read_run
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+
+
+class Searches:
+    """Runs tests/agent/searching.py, one search at a time."""
+
+    def __init__(self) -> None:
+        self.server = subprocess.Popen(
+            [sys.executable, str(HERE / "searching.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _line(self) -> int:
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
+
+    def begin(self, folder: Path, **keywords: Any) -> int:
+        """The process id of a search that has been started."""
+        assert self.server.stdin is not None
+        folder.mkdir(exist_ok=True)
+        self.server.stdin.write(json.dumps({"folder": str(folder), **keywords}) + "\n")
+        self.server.stdin.flush()
+        return self._line()
+
+    def complete(self, folder: Path, **keywords: Any) -> float:
+        """Run to the end; the seconds that it took."""
+        began = time.monotonic()
+        self.begin(folder, **keywords)
+        assert self._line() == 0
+        return time.monotonic() - began
+
+    def kill(self, folder: Path, after: float, **keywords: Any) -> None:
+        """kill -9 some seconds into a search, unless it has ended by then."""
+        pid = self.begin(folder, **keywords)
+        time.sleep(after)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        assert self._line() in (0, -signal.SIGKILL)
+        await_no_processes(folder)
+
+    def close(self) -> None:
+        assert self.server.stdin is not None and self.server.stdout is not None
+        self.server.stdin.close()
+        self.server.wait()
+        self.server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def searches() -> Iterator[Searches]:
+    server = Searches()
+    yield server
+    server.close()
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that must be the same: numbers, codes, values, seeds, decisions, confirmations."""
+    result = read_run(RunFiles.of("run", folder, None))
+    shown = result.to_json()
+    assert result.state == "finished"
+    return {
+        "trials": [(t.number, t.ncode, str(t.state), t.value, t.seed) for t in result.trials],
+        "subspace": shown["subspace"],
+        "incumbent": shown["incumbent"],
+        "confirmed": {
+            number: [(e["seed"], e["value"]) for e in entries]
+            for number, entries in shown["confirmations"].items()
+        },
+    }
+
+
+def worker_processes(folder: Path) -> list[str]:
+    """Command lines of the processes that still have the run's log open."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            files = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+        except OSError:  # it has ended meanwhile
+            continue
+        if any(file.startswith(str(folder)) for file in files):
+            found.append((process / "cmdline").read_text())
+    return found
+
+
+def await_no_processes(folder: Path) -> None:
+    deadline = time.monotonic() + 10
+    while left := worker_processes(folder):
+        assert time.monotonic() < deadline, f"orphans: {left}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_at_any_moment_changes_nothing(
+    tmp_path: Path, searches: Searches, workers: int
+) -> None:
+    seconds = searches.complete(tmp_path / "whole", workers=workers)
+    whole = outcome(tmp_path / "whole")
+    assert len(whole["trials"]) == 40
+    assert len({trial[1] for trial in whole["trials"]}) == 40
+    assert whole["subspace"]["decisions"], "the run is to exercise memory too"
+    once = Counter((tmp_path / "whole" / "calls").read_text().split())
+    draw = random.Random(workers)
+    for kill in range(10):
+        folder = tmp_path / f"killed-{kill}"
+        searches.kill(folder, draw.uniform(0, 0.9 * seconds), workers=workers)
+        searches.complete(folder, workers=workers)
+        assert outcome(folder) == whole
+        calls = Counter((folder / "calls").read_text().split())
+        assert (calls - once).total() <= workers  # no more than what was under way
+
+
+def test_killed_again_and_again(tmp_path: Path, searches: Searches) -> None:
+    seconds = searches.complete(tmp_path / "whole")
+    draw = random.Random(0)
+    for _ in range(6):
+        searches.kill(tmp_path / "killed", draw.uniform(0, seconds / 2))
+    searches.complete(tmp_path / "killed")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def test_lost_checkpoints_are_no_loss(tmp_path: Path, searches: Searches) -> None:
+    searches.complete(tmp_path / "whole")
+    folder = tmp_path / "lost"
+    searches.complete(folder, trials=20, confirm={"top": 0})
+    RunFiles.of("run", folder, None).checkpoints.unlink()
+    searches.complete(folder)
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+RUN_FILE = """
+[space]
+path = "space.toml"
+[evaluator]
+kind = "python"
+function = "slow:measure"
+[budget]
+trials = 30
+"""
+SPACE_FILE = """
+[[positions]]
+name = "width"
+choices = [1, 2, 3, 4, 5, 6, 7, 8]
+[[positions]]
+name = "depth"
+choices = [1, 2, 3, 4]
+"""
+SLOW = """
+import time
+def measure(config):
+    open("under-way", "w").close()
+    time.sleep({seconds})
+    return config["width"] * config["depth"]
+"""
+
+
+def start_cli(folder: Path, seconds: float, *flags: str) -> subprocess.Popen[str]:
+    (folder / "run.toml").write_text(RUN_FILE)
+    (folder / "space.toml").write_text(SPACE_FILE)
+    (folder / "slow.py").write_text(SLOW.format(seconds=seconds))
+    return subprocess.Popen(
+        [sys.executable, "-m", "lm_searcher.agent", "run", "run.toml", *flags],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def await_trials(process: subprocess.Popen[str], n: int) -> None:
+    assert process.stdout is not None
+    for _ in range(n):
+        assert process.stdout.readline().startswith("["), process.stderr
+    # the next trial is under way
+
+
+def shown(folder: Path) -> dict[str, Any]:
+    output = subprocess.run(
+        [sys.executable, "-m", "lm_searcher.agent", "show", "run", "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document: dict[str, Any] = json.loads(output.stdout)
+    return document
+
+
+def test_ctrl_c_lets_the_running_trial_finish(tmp_path: Path) -> None:
+    process = start_cli(tmp_path, 0.3)
+    await_trials(process, 2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "lm-searcher run run.toml" in errors and "Traceback" not in errors
+    await_no_processes(tmp_path)
+    run = shown(tmp_path)
+    assert run["state"] == "interrupted"
+    assert {t["state"] for t in run["trials"]} == {"COMPLETE"}
+    assert 2 <= len(run["trials"]) < 30
+
+
+def test_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    process = start_cli(tmp_path, 600)
+    assert process.stderr is not None
+    while not (tmp_path / "under-way").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again" in process.stderr.readline() + process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    process.communicate()
+    await_no_processes(tmp_path)
+    assert [t["state"] for t in shown(tmp_path)["trials"]] == ["WAITING"]
+    again = start_cli(tmp_path, 0.0)  # the same function, now quick: the trial is run again
+    _, errors = again.communicate(timeout=60)
+    assert again.returncode == 0, errors
+    run = shown(tmp_path)
+    assert [t["number"] for t in run["trials"]] == list(range(30))
+    assert {t["state"] for t in run["trials"]} == {"COMPLETE"}
+    assert len({t["ncode"] for t in run["trials"]}) == 30
+
+
+def test_one_process_at_a_time_drives_a_run(tmp_path: Path) -> None:
+    first = start_cli(tmp_path, 0.3)
+    await_trials(first, 1)
+    second = start_cli(tmp_path, 0.3)
+    _, errors = second.communicate(timeout=30)
+    assert second.returncode == 2
+    assert "another process drives it" in errors and len(errors.splitlines()) == 1
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=30)
