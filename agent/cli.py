@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ import typer
 from lm_searcher.spaces.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lm_searcher.agent.runs import RunFiles
 
 app = typer.Typer(
@@ -43,8 +46,6 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Search, or go on with the run of that name."""
-    from rich.console import Console
-
     from lm_searcher.agent.live import LiveView
     from lm_searcher.agent.search import Search
     from lm_searcher.agent.stop import Interrupted
@@ -64,7 +65,7 @@ def run(
             given.setdefault(section, {})[key] = value
     search = Search.from_file(config, overrides=given)
     resume = resume_command(config, search.files, given)
-    console = Console(stderr=as_json, quiet=as_json)
+    console = _console(stderr=as_json, quiet=as_json)
     budget = search.settings.budget.trials
     title = f"{search.files.name}: {search.space.name}, {search.settings.ranker.name}"
     view = LiveView(console, title, search.metric, search.direction, budget)
@@ -87,17 +88,19 @@ def run(
 
 def resume_command(config: Path, files: RunFiles, given: dict[str, dict[str, Any]]) -> str:
     """The command line that goes on with this run."""
-    flags = ""
+    words = ["lm-searcher", "run", str(config)]
     for section, key, flag in (
         ("run", "name", "--name"),
         ("run", "seed", "--seed"),
         ("store", "url", "--store"),
         ("run", "folder", "--folder"),
+        ("ranker", "name", "--ranker"),
+        ("executor", "workers", "--workers"),
         ("budget", "trials", "--trials"),
     ):
         if key in given.get(section, {}):
-            flags += f" {flag} {given[section][key]}"
-    return f"lm-searcher run {config}{flags}"
+            words += [flag, str(given[section][key])]
+    return shlex.join(words)
 
 
 @app.command()
@@ -108,8 +111,6 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What a run has found; while it goes on as well."""
-    from rich.console import Console
-
     from lm_searcher.agent.show import read_run
     from lm_searcher.agent.summary import print_summary
 
@@ -117,13 +118,12 @@ def show(
     if as_json:
         print_json(result.to_json())
     else:
-        print_summary(Console(), result, "lm-searcher run with its run file")
+        print_summary(_console(), result, "lm-searcher run with its run file")
 
 
 @app.command()
 def runs(store: Store = None, folder: Folder = RUNS, as_json: Json = False) -> None:
     """The runs there are."""
-    from rich.console import Console
     from rich.table import Table
 
     from lm_searcher.agent.show import list_runs
@@ -138,7 +138,7 @@ def runs(store: Store = None, folder: Folder = RUNS, as_json: Json = False) -> N
         table.add_row(
             row["run"], row["state"], row["space"], str(row["trials"]), best, row["ncode"] or "-"
         )
-    Console().print(table if found else f"no runs in {store or folder}")
+    _console().print(table if found else f"no runs in {store or folder}")
 
 
 @app.command()
@@ -147,7 +147,6 @@ def spaces(
     as_json: Json = False,
 ) -> None:
     """The built-in search spaces, or one of them in full."""
-    from rich.console import Console
     from rich.table import Table
 
     from lm_searcher.agent.setup import find_space
@@ -164,7 +163,7 @@ def spaces(
         table = Table("space", "positions", "architectures")
         for row in listed:
             table.add_row(str(row["name"]), str(row["positions"]), f"{row['size']:,}")
-        Console().print(table)
+        _console().print(table)
         return
     space = find_space(name)
     if as_json:
@@ -178,7 +177,7 @@ def spaces(
     for position in space.positions:
         order = " (ordered)" if position.ordered else ""
         table.add_row(position.name, ", ".join(map(str, position.choices)) + order)
-    Console().print(table)
+    _console().print(table)
 
 
 @app.command()
@@ -228,6 +227,13 @@ def files_of(name: str, folder: Path, store: str | None) -> RunFiles:
 
     section = checked(RunSection, {"name": name, "folder": folder}, "run")
     return RunFiles.of(section.name or name, section.folder, store)
+
+
+def _console(**options: Any) -> Console:
+    """Prints names as they are: what is in brackets is no markup, and colons make no emoji."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, **options)
 
 
 def print_json(document: Any) -> None:

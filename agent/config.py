@@ -20,6 +20,7 @@ from lm_searcher.spaces.errors import ConfigError, unknown
 Count = Annotated[int, Field(ge=1)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -53,7 +54,7 @@ class TrainSection(Section):
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    weight_decay: NotNegative | None = None
 
 
 class TableSection(Section):
@@ -115,7 +116,7 @@ class BudgetSection(Section):
     trials: Count | None = None
     """Default 100, unless `hours` is given."""
     hours: Positive | None = None
-    target: float | None = None
+    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
     patience: Count | None = None
     failures: Count = 10
 
@@ -159,7 +160,7 @@ class ExecutorSection(Section):
     none where there is an accelerator."""
     devices: list[str] = []
     """CUDA device numbers, dealt to the workers in turn; default: all."""
-    grace: Annotated[float, Field(ge=0)] = 30.0
+    grace: NotNegative = 30.0
     """Seconds that Ctrl-C gives the running trials to finish."""
 
 
@@ -187,9 +188,7 @@ class RunSection(Section):
 
     @model_validator(mode="after")
     def _safe_name(self) -> RunSection:
-        if self.name is not None and not re.fullmatch(
-            r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name
-        ):
+        if self.name is not None and not re.fullmatch(NAME, self.name):
             raise ValueError(
                 f"name '{self.name}'; accepted: up to 100 letters, digits, '.', '_' and '-', "
                 "a letter or digit first"
@@ -222,12 +221,12 @@ class RunFile(Settings):
         space = self.space
         if space.name and space.path:
             raise ValueError("[space] has both name and path; give one of them")
-        if not space.name and not space.path and self.evaluator.kind != "table":
-            raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
         if not space.name and space.settings:
             raise ValueError(
                 unknown("key in [space]", next(iter(space.settings)), ["name", "path"])
             )
+        if not space.name and not space.path and self.evaluator.kind != "table":
+            raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
         return self
 
 
@@ -264,7 +263,7 @@ def checked(model: type[Model], document: Any, where: str) -> Model:
 
 
 def _line(model: type[BaseModel], error: ErrorDetails) -> str:
-    place = [str(part) for part in error["loc"] if part not in _KINDS]
+    place = _place(error["loc"])
     key = f"[{place[0]}] {'.'.join(place[1:])}".strip() if place else ""
     if error["type"] == "extra_forbidden":
         keys = _keys(model, error["loc"][:-1])
@@ -280,6 +279,14 @@ def _line(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return f"{key}: {message}" if key and not message.startswith("[") else message
     return f"{key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _place(loc: tuple[int | str, ...]) -> list[str]:
+    """Section and key, without pydantic's words for the members of a union."""
+    parts = [str(part) for part in loc]
+    if parts[:1] == ["evaluator"] and parts[1:2] and parts[1] in _KINDS:
+        del parts[1]
+    return parts[:2] + [part for part in parts[2:] if part.isdigit()]
 
 
 _KINDS: dict[str, type[Section]] = {

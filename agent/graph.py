@@ -40,7 +40,8 @@ def rank(state: State, runtime: Runtime[Context]) -> Update:
         return {"pool": b"", "picks": [trial.ncode for trial in begun]}  # before a crash
     left = (context.budget.trials or number + context.batch) - number
     history = context.store.history(number)
-    picks = pick(context, context.pool(state), history, min(context.batch, left))
+    # A run that goes on with a smaller budget may be beyond it already.
+    picks = pick(context, context.pool(state), history, max(0, min(context.batch, left)))
     return {"pool": b"", "picks": picks}
 
 

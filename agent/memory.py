@@ -66,7 +66,10 @@ class Memory:
 
     def _stagnates(self, history: History) -> bool:
         best = history.elites(1)
-        return len(best) > 0 and len(history) - int(best[0]) > self.stagnation
+        if not len(best):
+            return False
+        since = int(np.count_nonzero(~history.pending[best[0] :]))
+        return since > self.stagnation
 
     def _prune(
         self, history: History, subspace: Subspace, pruned: list[list[int]]

@@ -60,7 +60,7 @@ class Proposer:
         pool = rng.permutation(self._fresh(drawn, history))[: self.size]
         if not len(pool) and len(history) < self.space.size:  # the subspace is used up
             full = Subspace.full(self.space)
-            pool = self._fresh(full.sample(20 * self.size, rng), history)
+            pool = self._fresh(full.sample(20 * self.size, rng), history)[: self.size]
             if not len(pool) and self.space.size <= WHOLE**2:
                 pool = self._fresh(self.space.enumerate(), history)[: self.size]
         return pool

@@ -33,10 +33,14 @@ def write_report(result: Result, output: Path) -> None:
     page = render(result)
     try:
         handle, name = tempfile.mkstemp(dir=output.parent, suffix=".html")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(name, 0o644)
-        os.replace(name, output)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(page)
+            os.chmod(name, 0o644)
+            os.replace(name, output)
+        except BaseException:
+            os.unlink(name)
+            raise
     except OSError as error:
         raise ConfigError(f"report '{output}': {error.strerror}") from None
 

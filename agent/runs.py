@@ -31,7 +31,8 @@ class RunFiles:
         """By default the store is SQLite in ``folder/name``."""
         home = folder / name
         if url is None:
-            return cls(name, f"sqlite:///{home / 'trials.db'}", home)
+            place = str(home / "trials.db").replace("%", "%25").replace("?", "%3F")
+            return cls(name, f"sqlite:///{place}", home)
         path = sqlite_path(url)
         return cls(name, url, path.parent if path else home)
 
@@ -60,6 +61,8 @@ class RunFiles:
             if self.log.stat().st_size == 0:
                 self.log.unlink()
             self.folder.rmdir()
+            if self.folder.name == self.name:  # in a folder of runs, made for this one perhaps
+                self.folder.parent.rmdir()
 
     @property
     def kept(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
+import re
 import subprocess
 import time
 import uuid
@@ -83,7 +84,8 @@ class Search:
         """The search of a run file; its name is the file's unless the file gives one."""
         run_file: RunFile = load_run_file(path, overrides)
         if run_file.run.name is None:
-            named = run_file.run.model_copy(update={"name": Path(path).stem})
+            name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem).lstrip("._-")[:100]
+            named = run_file.run.model_copy(update={"name": name or "run"})
             run_file = run_file.model_copy(update={"run": named})
         space, evaluator = from_run_file(run_file)
         search = cls.__new__(cls)
@@ -158,7 +160,8 @@ class Search:
             options: dict[str, Any] = {"durability": self.durability} if saver else {}
             snapshot = graph.get_state(config) if saver else None
             start: State | None = None  # cut short: go on at the node that was not finished
-            if snapshot is None or not snapshot.next:
+            # The confirmation starts anew, so that a larger budget is searched before it.
+            if snapshot is None or snapshot.next in ((), ("confirm",)):
                 start = self._state(context, snapshot.values if snapshot else {})
             try:
                 final = graph.invoke(start, config, context=context, **options)
@@ -192,6 +195,8 @@ class Search:
 
         Each is a running trial from now on; several may be pending. `number` names it.
         """
+        if n < 1:
+            raise ConfigError(f"ask({n}): accepted: integers from 1")
         context = self._open()
         history, number = context.store.history(), len(context.store)
         pool = context.proposer.pool(
@@ -253,8 +258,15 @@ class Search:
     # -- resources -----------------------------------------------------------------------------
 
     def _open(self) -> Context:
-        if self._context is not None:
-            return self._context
+        if self._context is None:
+            try:
+                self._context = self._opened()
+            except BaseException:
+                self.close()
+                raise
+        return self._context
+
+    def _opened(self) -> Context:
         settings = self.settings
         self._resources.enter_context(run_lock(self.files))
         store = TrialStore(
@@ -265,10 +277,8 @@ class Search:
             make_pruner(settings.pruner),
         )
         self._resources.callback(store.close)
-        store.load()
-        store.put_back()
         if "id" not in store.attributes:
-            if len(store):
+            if store.begun:
                 raise StoreError(
                     f"store '{self.files.url}': study '{self.files.name}' holds trials of another "
                     "program; choose another --name"
@@ -277,12 +287,13 @@ class Search:
                 store.set_attribute(key, value)
             store.set_attribute("id", uuid.uuid4().hex)  # last: a run is begun once it has one
         self._check_same(store.attributes)
+        store.load()
+        store.put_back()
         store.set_attribute("config", settings.model_dump(mode="json"))
         store.set_attribute("versions", versions())
         weighed = store.attributes.get("weighed", 0)
         self._findings = Findings(*remembered(self.space, store.attributes), weighed)
-        self._context = self._make_context(store)
-        return self._context
+        return self._make_context(store)
 
     def _make_context(self, store: TrialStore) -> Context:
         settings, evaluator = self.settings, self.evaluator
@@ -324,12 +335,7 @@ class Search:
             before = stored.get(key)
             if before == now:
                 continue
-            if isinstance(before, dict) and isinstance(now, dict):
-                key, before, now = next(
-                    (f"{key} {k}", before.get(k), now.get(k))
-                    for k in {**before, **now}
-                    if before.get(k) != now.get(k)
-                )
+            key, before, now = _difference(key, before, now)
             raise StoreError(
                 f"run '{self.files.name}' in store '{self.files.url}' has another {key}: "
                 f"{_short(before)} there, {_short(now)} here; choose another --name"
@@ -351,6 +357,17 @@ class Search:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _difference(key: str, before: object, now: object) -> tuple[str, object, object]:
+    """Where two plain documents first differ, and what is there."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        k = next(k for k in {**before, **now} if before.get(k) != now.get(k))
+        return _difference(f"{key} {k}", before.get(k), now.get(k))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        i = next(i for i, (a, b) in enumerate(zip(before, now, strict=True)) if a != b)
+        return (f"{key}[{i}]", before[i], now[i])
+    return key, before, now
 
 
 def _short(value: object) -> str:

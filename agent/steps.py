@@ -15,8 +15,12 @@ def pick(context: Context, pool: Codes, history: History, n: int) -> list[NCode]
         order = rng.permutation(len(pool))
     else:
         order = context.ranker.rank(pool, history, seed=int(rng.integers(2**31)))
-    ranked = pool[order[: 4 * n]]  # identical architectures are few, and fall out here
-    return to_ncodes(context.proposer.distinct(ranked)[:n])
+    looked = 4 * n  # identical architectures are few, and fall out here
+    picks = context.proposer.distinct(pool[order[:looked]])
+    while len(picks) < n and looked < len(pool):
+        looked *= 4
+        picks = context.proposer.distinct(pool[order[:looked]])
+    return to_ncodes(picks[:n])
 
 
 def weigh(context: Context, history: History, findings: Findings) -> Findings:

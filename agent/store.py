@@ -8,12 +8,14 @@ and storages work on a run as they are. Values carry the user's own sign; `histo
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import optuna
@@ -50,7 +52,7 @@ _ORDER = list(_STATES)
 def sqlite_path(url: str) -> Path | None:
     """The file behind a SQLite URL; None for any other store."""
     path = url.removeprefix("sqlite:///")
-    return Path(path) if path != url else None
+    return Path(unquote(path)) if path != url else None
 
 
 @contextlib.contextmanager
@@ -101,7 +103,9 @@ def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
                 with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
             arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
-        place = url if path is None or create else f"sqlite:///file:{path}?mode=ro&uri=true"
+        place = url
+        if path is not None and not create:  # quoted for SQLite, and once more for SQLAlchemy
+            place = f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
         backend = RDBStorage(place, engine_kwargs=arguments)
     try:
         yield optuna.storages.get_storage(backend)
@@ -160,6 +164,12 @@ class TrialStore:
         self._codes = np.zeros((64, len(space.positions)), np.uint8)
         self._scores = np.full(64, np.nan)
         self._states = np.zeros(64, np.uint8)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the study holds trials, whosever."""
+        with store_errors(self.url):
+            return bool(self.storage.get_n_trials(self.study_id))
 
     def load(self) -> None:
         """Read the trials of an earlier process."""
@@ -258,10 +268,12 @@ class TrialStore:
         if not math.isfinite(value):
             return False
         trial_id = self._ids[number]
-        self._curves.setdefault(number, {})[step] = value
+        curve = self._curves.setdefault(number, {})
+        curve[step] = value
         with store_errors(self.url):
             self.storage.set_trial_intermediate_value(trial_id, step, value)
-            frozen = self.storage.get_trial(trial_id)
+            frozen = copy.copy(self.storage.get_trial(trial_id))
+            frozen.intermediate_values = dict(curve)  # an earlier process may have come further
             return bool(self.study.pruner.prune(self.study, frozen))
 
     def finish(self, number: int, outcome: Outcome, metric: str, fidelity: float = 1.0) -> Trial:

@@ -45,9 +45,9 @@ class Position:
         if not self.choices:
             raise SpaceError(f"{place}: choices is empty; give 1 to {MAX_OPTIONS} options")
         for choice in self.choices:
-            if not isinstance(choice, str | int | float) or choice != choice:
+            if not isinstance(choice, str | int | float) or choice in _UNREAL or choice != choice:
                 raise SpaceError(
-                    f"{place}: {choice!r} is no option; accepted: text, numbers, true, false"
+                    f"{place}: {choice!r} is no option; accepted: text, finite numbers, true, false"
                 )
         # JSON text tells 1 from true and from 1.0, which compare equal in Python.
         texts = Counter(json.dumps(choice) for choice in self.choices)
@@ -62,6 +62,9 @@ class Position:
             )
         if self.ordered is None:
             object.__setattr__(self, "ordered", _rises_or_falls(self.choices))
+
+
+_UNREAL = (math.inf, -math.inf)  # JSON has no word for them, nor for NaN
 
 
 def _rises_or_falls(choices: tuple[Choice, ...]) -> bool:
@@ -183,8 +186,12 @@ class SearchSpace:
 
         For spaces that fit in memory; the caller looks at `size` first.
         """
-        grids = np.indices(tuple(self.cardinalities), dtype=np.uint8)
-        return grids.reshape(len(self.positions), -1).T.copy()
+        codes = np.empty((self.size, len(self.positions)), dtype=np.uint8)
+        block = self.size  # rows over which a position keeps its option
+        for place, options in enumerate(self.cardinalities):
+            block //= int(options)
+            codes[:, place] = np.arange(self.size) // block % options
+        return codes
 
     def codes(self, ncodes: Sequence[NCode]) -> Codes:
         """Valid NCodes as rows, shape [n, positions]."""

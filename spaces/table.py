@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,24 +95,34 @@ def load_table(
 
 
 def _difference(wanted: SearchSpace, found: SearchSpace) -> str:
+    """The first position where two spaces of different fingerprints differ."""
     if len(wanted.positions) != len(found.positions):
         return f"{len(found.positions)} positions, '{wanted.name}' has {len(wanted.positions)}"
     for a, b in zip(wanted.positions, found.positions, strict=True):
-        if (a.name, a.choices) != (b.name, b.choices):
+        if repr((a.name, a.choices)) != repr((b.name, b.choices)):  # 1 is not 1.0 here
             return f"it has '{b.name}' {list(b.choices)}, not '{a.name}' {list(a.choices)}"
     return "no difference"
 
 
 def numbers_or_text(options: Sequence[Any]) -> tuple[Choice, ...]:
-    """Options as numbers where every one is the text of a number, else as they are."""
+    """Options as numbers where every one is the text of a finite number, else as they are."""
+    if not all(isinstance(o, str) for o in options):
+        return tuple(options)
     for kind in (int, float):
         try:
             numbers = tuple(kind(o) for o in options)
-        except (TypeError, ValueError):
+        except ValueError:
             continue
-        if len(set(numbers)) == len(options):
+        if len(set(numbers)) == len(options) and all(map(math.isfinite, numbers)):
             return numbers
     return tuple(options)
+
+
+# What numpy and zipfile raise on a file that is none of theirs; TypeError is for a bare .npy.
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
 
 
 def _load_npz(path: Path) -> Table:
@@ -122,9 +134,10 @@ def _load_npz(path: Path) -> Table:
     except (OSError, ValueError) as error:
         raise TableError(f"table card '{card_path}' is no valid JSON: {error}") from None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy closes no file of its own that turns out to be damaged
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except _DAMAGE as error:
         raise TableError(f"table '{path}' is damaged or no .npz file: {error}") from None
     try:
         space = SearchSpace(
@@ -155,6 +168,12 @@ def _load_npz(path: Path) -> Table:
             )
         metrics[name] = arrays[name].astype(np.float64)
     directions = {n: e["direction"] for n, e in described.items() if e.get("direction")}
+    for name, direction in directions.items():
+        if direction not in ("max", "min"):
+            raise TableError(
+                f"table card '{card_path}': '{name}' has direction {direction!r}; "
+                "accepted: max, min"
+            )
     return Table(space, codes, metrics, directions)
 
 
@@ -191,8 +210,11 @@ def _load_csv(
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             header, *lines = [line for line in csv.reader(file) if line]
-    except ValueError:
+    except (ValueError, csv.Error):
         raise TableError(f"table '{path}' is empty or no text; wants a header and rows") from None
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise TableError(f"table '{path}': two columns are named '{twice}'")
     if metric not in header:
         raise TableError(f"table '{path}': " + unknown("metric", metric, header))
     for number, line in enumerate(lines, start=2):
@@ -239,6 +261,8 @@ def _option_indices(path: Path, position: Position, values: list[str]) -> Codes:
     options: dict[str | float, int] = {}
     for index, choice in enumerate(position.choices):
         options[choice if isinstance(choice, str) else float(choice)] = index
+        if isinstance(choice, bool):
+            options[str(choice)] = options[str(choice).lower()] = index
     indices = np.empty(len(values), np.uint8)
     for row, value in enumerate(values):
         found = options.get(value)

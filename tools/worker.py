@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+import numbers
 import os
 import pickle
 import resource
@@ -65,7 +66,7 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
 
 def checked(metrics: object, metric: str) -> Metrics:
     """The metrics as finite floats; raises TrialFailure for anything else."""
-    if isinstance(metrics, int | float) and not isinstance(metrics, bool):
+    if isinstance(metrics, numbers.Real) and not isinstance(metrics, bool):
         metrics = {metric: metrics}
     if not isinstance(metrics, dict):
         raise TrialFailure(

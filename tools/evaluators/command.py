@@ -8,6 +8,7 @@ object with the metrics, the objective among them. Other lines are passed on to 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -58,26 +59,13 @@ class CommandEvaluator:
             )
         except OSError as error:
             raise TrialFailure(f"command does not start: {error}") from None
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(given) + "\n")
-            process.stdin.close()
-        except BrokenPipeError:  # it reads no input, which is its own affair
-            pass
-        metrics: Metrics = {}
-        stopped = False
-        for line in process.stdout:
-            message = _json_object(line)
-            if message is None:
-                print(line, end="", file=sys.stderr)
-            elif "step" in message and "value" in message and not stopped:
-                stopped = report(int(message["step"]), float(message["value"]))
-                metrics = {self.metric: float(message["value"])} if stopped else metrics
-                if stopped:
-                    process.terminate()
-            elif "step" not in message:
-                metrics = message
-        code = process.wait()
+        with process:
+            try:
+                metrics, stopped = self._listen(process, json.dumps(given), report)
+            except BaseException:
+                process.kill()
+                raise
+            code = process.wait()
         if code and not stopped:
             raise TrialFailure(f"command {_ended(code)}")
         if not metrics:
@@ -85,6 +73,41 @@ class CommandEvaluator:
                 f'command wrote no metrics; wants a JSON line such as {{"{self.metric}": 0.9}}'
             )
         return metrics
+
+    def _listen(
+        self, process: subprocess.Popen[str], given: str, report: Report
+    ) -> tuple[Metrics, bool]:
+        """The metrics that the command writes, and whether it was told to stop."""
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it reads no input, which is its own affair
+            process.stdin.write(given + "\n")
+            process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        metrics: Metrics = {}
+        for line in process.stdout:
+            message = _json_object(line)
+            if message is None:
+                print(line, end="", file=sys.stderr)
+            elif "step" in message and "value" in message:
+                step, value = _report_of(message)
+                if report(step, value):
+                    # What the shell has started goes with the trial's process group; to read on
+                    # until it has closed the pipe would be to wait for the end of the training.
+                    process.terminate()
+                    return {self.metric: value}, True
+            elif "step" not in message:
+                metrics = message
+        return metrics, False
+
+
+def _report_of(message: dict[str, Any]) -> tuple[int, float]:
+    try:
+        return int(message["step"]), float(message["value"])
+    except (TypeError, ValueError):
+        raise TrialFailure(
+            f"command reported {json.dumps(message)[:100]}; step and value want to be numbers"
+        ) from None
 
 
 def _json_object(line: str) -> dict[str, Any] | None:

@@ -12,14 +12,16 @@ from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 from lm_searcher.tools.references import resolve
 
-OFFERED = ("seed", "ncode", "report")
+_NONE = inspect.Parameter.empty
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass
 class FunctionEvaluator:
     """Calls ``function(config)`` or ``function(config, budget)``.
 
-    It returns the objective, or a dict of metrics that has it. Keyword arguments named `seed`,
+    The budget goes to a parameter of that name, or to a second one without a default. The
+    function returns the objective, or a dict of metrics that has it. Arguments named `seed`,
     `ncode` or `report` are passed to a function that has them; ``report(step, value)`` answers
     whether to stop early.
     """
@@ -57,11 +59,17 @@ class FunctionEvaluator:
         with contextlib.suppress(TypeError, ValueError):  # a builtin tells no signature
             parameters = inspect.signature(self.function).parameters
         named = {name: value for name, value in offered.items() if name in parameters}
-        positional = [
-            p
-            for p in parameters.values()
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in named
-        ]
-        arguments = [evaluation.config, self.budget][: max(1, len(positional))]
+        places = (p for p in parameters.values() if p.name not in named)
+        first = next((p for p in places if p.kind in _POSITIONAL), None)
+        arguments: list[Any] = [evaluation.config]
+        if first is not None and first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            named[first.name] = arguments.pop()  # whatever stands before it
+        for place in places:
+            if place.name == "budget" or (place.kind in _POSITIONAL and place.default is _NONE):
+                if place.kind is inspect.Parameter.POSITIONAL_ONLY:
+                    arguments.append(self.budget)
+                else:
+                    named[place.name] = self.budget
+                break
         result: Metrics = self.function(*arguments, **named)
         return result

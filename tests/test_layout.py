@@ -1,0 +1,103 @@
+"""The layout: who imports whom, what is packaged, and what --help loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "spaces": {"spaces"},
+    "prompts": {"prompts"},
+    "tools": {"spaces", "prompts", "tools"},
+    "agent": {"spaces", "prompts", "tools", "agent"},
+    "evals": {"spaces", "prompts", "tools", "agent", "evals"},
+}
+FILES = sorted(p for folder in MAY_IMPORT for p in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and module of every import, those within functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module is not None
+            yield node.lineno, node.module
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    folder = path.relative_to(ROOT).parts[0]
+    for line, module in imported(path):
+        first, *rest = module.split(".")
+        assert first not in MAY_IMPORT, f"{path}:{line}: import lm_searcher.{module}"
+        if first == "lm_searcher" and rest:
+            assert rest[0] in MAY_IMPORT[folder], f"{path}:{line}: {folder} imports {rest[0]}"
+
+
+def test_the_walk_finds_a_wrong_way_import(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text("def f():\n    from lm_searcher.agent import search\n    import tools.worker\n")
+    found = {module for _, module in imported(path)}
+    assert found == {"lm_searcher.agent", "lm_searcher.agent.search", "tools.worker"}
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGING = PROJECT["tool"]["setuptools"]
+
+
+def test_the_list_of_packages_is_the_tree() -> None:
+    folders = {p.parent.relative_to(ROOT) for p in FILES}
+    tree = {"lm_searcher." + ".".join(f.parts): str(f) for f in folders}
+    assert PACKAGING["package-dir"] == tree
+    assert PACKAGING["packages"] == sorted(tree)
+
+
+def test_every_package_has_its_two_marks() -> None:
+    for folder in PACKAGING["package-dir"].values():
+        assert (ROOT / folder / "__init__.py").is_file(), folder
+        assert (ROOT / folder / "py.typed").is_file(), folder
+
+
+def test_the_type_checkers_links() -> None:
+    links = {p.name: p for p in (ROOT / "typings" / "lm_searcher").iterdir()}
+    assert links.keys() == MAY_IMPORT.keys()
+    for name, link in links.items():
+        assert link.is_symlink() and link.resolve() == ROOT / name
+        assert not link.readlink().is_absolute()
+
+
+def test_the_tests_mirror_the_folders() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder = path.relative_to(ROOT / "tests").parent
+        assert (ROOT / folder).is_dir(), f"{path} mirrors no folder"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ["torch", "optuna", "langgraph", "plotly", "sklearn", "numpy", "sqlalchemy", "pydantic"]
+    code = f"""
+import sys
+from lm_searcher.agent.cli import main
+sys.argv = ["lm-searcher", "--help"]
+try:
+    main()
+except SystemExit as error:
+    print(error.code, [m for m in {heavy} if m in sys.modules], file=sys.stderr)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Usage" in found.stdout
+    assert found.stderr == "0 []\n"
+
+
+def test_the_command_is_the_one_that_is_installed() -> None:
+    assert PROJECT["project"]["scripts"] == {"lm-searcher": "lm_searcher.agent.cli:main"}
