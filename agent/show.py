@@ -161,8 +161,10 @@ def read_run(files: RunFiles) -> Result:
         study_id = storage.get_study_id_from_name(files.name)
         attributes = storage.get_study_user_attrs(study_id)
         trials = [as_trial(t) for t in storage.get_all_trials(study_id, deepcopy=False)]
-    if "space" not in attributes:
-        raise StoreError(f"store '{files.url}': study '{files.name}' is no run of lm-searcher")
+    if "id" not in attributes:  # which is stored last
+        raise StoreError(
+            f"store '{files.url}': study '{files.name}' is no run of lm-searcher that has begun"
+        )
     stop = attributes.get("stop", "")
     driven = files.driven
     if not driven:  # whatever ran was cut short, and runs again when the run goes on

@@ -121,9 +121,33 @@ def studies(url: str) -> list[str]:
 
 
 def has_run(url: str, name: str) -> bool:
-    """Whether the store exists and has a run of that name. Raises StoreError."""
+    """Whether the store has a run of that name that has begun. Raises StoreError.
+
+    A process may be killed at any moment of making a store: a file without tables holds none.
+    """
     path = sqlite_path(url)
-    return (path is None or path.is_file()) and name in studies(url)
+    if path is not None and not _has_study(path, url, name):
+        return False
+    with open_storage(url, create=False) as storage, store_errors(url):
+        known = {s.study_name: s.user_attrs for s in storage.get_all_studies()}
+    return "id" in known.get(name, {})
+
+
+def _has_study(path: Path, url: str, name: str) -> bool:
+    if not path.is_file():
+        return False
+    place = f"file:{quote(str(path))}?mode=ro"
+    query = "SELECT count(*) FROM studies WHERE study_name = ?"
+    with (
+        store_errors(url),
+        contextlib.closing(sqlite3.connect(place, BUSY_SECONDS, uri=True)) as connection,
+    ):
+        try:
+            return bool(connection.execute(query, (name,)).fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return False
+            raise
 
 
 class TrialStore:

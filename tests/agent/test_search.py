@@ -13,6 +13,7 @@ from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.show import read_run
 from lm_searcher.agent.stop import Interrupted
+from lm_searcher.agent.store import TrialStore
 from lm_searcher.spaces.errors import ConfigError, SpaceError, StoreError, TableError
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.table import Table
@@ -332,9 +333,29 @@ def test_a_foreign_study_of_that_name_is_refused(tmp_path: Path) -> None:
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
     storage.remove_session()
     storage.engine.dispose()
-    for how, message in (("ask", "holds trials of another program"), ("run", "is no run of")):
-        with pytest.raises(StoreError, match=message):
+    for how in ("ask", "run"):
+        with pytest.raises(StoreError, match="holds trials of another program"):
             getattr(search(tmp_path, store=url), how)()
+    with pytest.raises(StoreError, match="is no run of lm-searcher"):
+        read_run(RunFiles.of("r", tmp_path, url))
+
+
+def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Path) -> None:
+    """At each attribute of its identity, and before there are tables."""
+    files = RunFiles.of("r", tmp_path, None)
+    files.folder.mkdir()
+    (files.folder / "trials.db").touch()
+    assert len(search(tmp_path, trials=3).run().trials) == 3
+    for left in range(5):
+        folder = tmp_path / str(left)
+        mine = search(folder, trials=3)
+        store = TrialStore(mine.files.url, "r", SPACE, "max")
+        for key, value in list(mine._identity().items())[:left]:
+            store.set_attribute(key, value)
+        store.close()
+        with pytest.raises(StoreError, match="is no run of lm-searcher that has begun"):
+            read_run(mine.files)
+        assert len(mine.run().trials) == 3
 
 
 def test_one_process_at_a_time_drives_a_run(tmp_path: Path) -> None:

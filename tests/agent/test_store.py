@@ -311,8 +311,10 @@ def test_runs_of_one_store_do_not_mix(sqlite: str) -> None:
         assert not len(two) and not two.begun
     with opened(sqlite, "one") as one:
         assert one.begun
+        one.set_attribute("id", "x")
     assert studies(sqlite) == ["one", "two"]
-    assert has_run(sqlite, "two") and not has_run(sqlite, "three")
+    assert has_run(sqlite, "one") and not has_run(sqlite, "two"), "which has not begun"
+    assert not has_run(sqlite, "three")
 
 
 def test_a_place_with_a_name_that_means_something_in_a_url(tmp_path: Path) -> None:
