@@ -1,6 +1,7 @@
 """Regret of rankers on tabular benchmarks, through the product's own propose, rank and remember.
 
-    python -m lm_searcher.evals.regret TABLE.npz:METRIC ... [--methods evolution,tpe,random]
+    python -m lm_searcher.evals.regret TABLE.npz:METRIC chain:40x6:0 ...
+        [--methods evolution,tpe,random]
         [--memory on,off] [--seeds 20] [--evaluations 100] [--marks 25,50,100] [--workers 2]
 
 Normalised regret is (best - found) / (best - median) of the table: 0 is its best architecture,
@@ -15,31 +16,100 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.store import MEMORY
+from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.table import Table, load_table
+from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.protocols import Evaluator
+
+
+class Benchmark(Protocol):
+    """An objective whose best value is known."""
+
+    space: SearchSpace
+    best: float
+    median: float
+
+    def evaluator(self) -> Evaluator:
+        """Measures the objective; more is better after `sign`."""
+        ...
 
 
 @cache
-def _table(path: str, metric: str) -> Table:
-    return load_table(path, metric=metric)
+def benchmark(path: str, metric: str) -> Benchmark:
+    """The table at `path`, or `chain:POSITIONSxOPTIONS` with its number in place of a metric."""
+    if path.startswith("chain:"):
+        positions, options = path.removeprefix("chain:").split("x")
+        return Chain(int(positions), int(options), int(metric))
+    return TableBenchmark(load_table(path, metric=metric), metric)
+
+
+class TableBenchmark:
+    """A tabular benchmark, its best and median over all rows."""
+
+    def __init__(self, table: Table, metric: str) -> None:
+        self.table, self.metric, self.space = table, metric, table.space
+        self.sign = 1.0 if self.evaluator().direction == "max" else -1.0
+        values = self.sign * table.column(metric)
+        self.best, self.median = float(np.nanmax(values)), float(np.nanmedian(values))
+
+    def evaluator(self) -> Evaluator:
+        """See Benchmark."""
+        return TableEvaluator(self.table, self.metric)
+
+
+class Chain:
+    """A large made-up space whose best is known exactly: effects of options, some positions
+    mattering far more than others, and interactions of neighbouring positions."""
+
+    def __init__(self, positions: int, options: int, number: int) -> None:
+        rng = np.random.default_rng([positions, options, number])
+        self.space = SearchSpace.of(
+            "chain", {f"p{i}": list(range(options)) for i in range(positions)}
+        )
+        weight = rng.gamma(0.5, size=positions)[:, None]
+        self.single = weight * rng.normal(size=(positions, options))
+        pairs = rng.normal(size=(positions - 1, options, options))
+        self.pair = 0.5 * np.sqrt(weight[1:] * weight[:-1])[:, :, None] * pairs
+        ahead = self.single[0]  # the best of all chains that end in each option
+        for single, pair in zip(self.single[1:], self.pair, strict=True):
+            ahead = (ahead[:, None] + pair).max(axis=0) + single
+        self.best = float(ahead.max())
+        self.median = float(np.median(self(self.space.sample(20_000, rng))))
+
+    def __call__(self, codes: Codes) -> NDArray[np.float64]:
+        """The objective of each row, shape [n]."""
+        places = np.arange(codes.shape[1])
+        value = self.single[places, codes].sum(axis=1)
+        value += self.pair[places[:-1], codes[:, :-1], codes[:, 1:]].sum(axis=1)
+        return np.asarray(value)
+
+    def evaluator(self) -> Evaluator:
+        """See Benchmark."""
+        function = FunctionEvaluator(
+            lambda config, ncode: float(self(self.space.codes([ncode]))[0])
+        )
+        function.inline = True
+        return function
 
 
 def curve(
     seed: int, *, path: str, metric: str, method: str, evaluations: int, memory: bool
 ) -> list[float]:
     """Normalised regret after each evaluation of one search."""
-    table = _table(path, metric)
-    evaluator = TableEvaluator(table, metric)
+    problem = benchmark(path, metric)
+    evaluator = problem.evaluator()
     sign = 1.0 if evaluator.direction == "max" else -1.0
     result = Search(
-        table.space,
+        problem.space,
         evaluator,
         ranker=method,
         trials=evaluations,
@@ -47,10 +117,8 @@ def curve(
         store=MEMORY,
         memory={"enabled": memory},
     ).run()
-    values = sign * table.column(metric)
-    best, median = np.nanmax(values), np.nanmedian(values)
     found = np.array([np.nan if v is None else sign * v for v in result.best_so_far()])
-    regret: NDArray[np.float64] = (best - found) / (best - median)
+    regret: NDArray[np.float64] = (problem.best - found) / (problem.best - problem.median)
     padded = np.pad(regret, (0, evaluations - len(regret)), mode="edge")
     return [float(v) for v in padded]
 

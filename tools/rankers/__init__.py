@@ -23,7 +23,7 @@ def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
 
 RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
     "random": lambda space: RandomRanker(),
-    "evolution": EvolutionRanker,
+    "evolution": lambda space: EvolutionRanker(),
     "tpe": _optuna("tpe"),
     "gp": _optuna("gp"),
     "nsga2": _optuna("nsga2"),

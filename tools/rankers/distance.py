@@ -10,6 +10,12 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Ranking
 
 
+def hamming(pool: Codes, code: Codes) -> NDArray[np.float32]:
+    """The number of positions in which each row differs from `code`; shape [candidates]."""
+    differing: NDArray[np.intp] = np.count_nonzero(pool != code, axis=1)
+    return differing.astype(np.float32)
+
+
 class EditDistance:
     """The number of positions that differ; of ordered options, nearer ones differ less.
 

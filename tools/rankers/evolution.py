@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from lm_searcher.spaces.ncode import Codes
-from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
-from lm_searcher.tools.rankers.distance import EditDistance, nearest_first
+from lm_searcher.tools.rankers.distance import hamming, nearest_first
 
 
 class EvolutionRanker:
-    """Prefers a mutant of the winner of a tournament among the latest trials.
+    """Prefers a mutant of the winner of a tournament among the latest trials, any edit alike.
 
     The oldest leave the population, which is what regularises. The pool holds nothing that was
     evaluated before, so duplicates cannot come up. Trials without a score are no parents.
@@ -21,10 +20,9 @@ class EvolutionRanker:
     TOURNAMENTS = 4
     """Places of the ranking that have a tournament of their own; enough for a batch."""
 
-    def __init__(self, space: SearchSpace, population: int = 30, tournament: int = 10) -> None:
+    def __init__(self, population: int = 30, tournament: int = 10) -> None:
         self.population = population
         self.tournament = tournament
-        self.distance = EditDistance(space)
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
@@ -36,5 +34,5 @@ class EvolutionRanker:
         for _ in range(min(self.TOURNAMENTS, len(pool))):
             rivals = rng.choice(living, min(self.tournament, len(living)), replace=False)
             parent = rivals[np.argmax(history.scores[rivals])]
-            distances.append(self.distance(pool, history.codes[parent]))
+            distances.append(hamming(pool, history.codes[parent]))
         return nearest_first(distances, rng)
