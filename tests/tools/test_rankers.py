@@ -215,9 +215,9 @@ def test_evolution_prefers_the_neighbours_of_the_best() -> None:
     codes = some(10)
     history = history_of(codes, np.arange(10.0))  # with all ten in the tournament, the last wins
     ranking = make_ranker("evolution", SPACE).rank(ALL, history, seed=0)
-    distance = EditDistance(SPACE)(ALL[ranking], codes[9])
-    assert distance[0] == 0
-    assert np.all(np.diff(distance[4:]) >= -1e-6), "nearest first"
+    differing = (ALL[ranking] != codes[9]).sum(axis=1)
+    assert differing[0] == 0
+    assert np.all(np.diff(differing[4:]) >= 0), "nearest first, any edit alike"
 
 
 def test_evolution_forgets_the_oldest() -> None:
