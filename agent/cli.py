@@ -6,11 +6,14 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from lm_searcher.spaces.errors import UserError
+
+ClickException = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+"""What is wrong with a command line; typer has no public name for it."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="lm-searcher",
     help="Find the best architecture with few expensive trainings.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -48,7 +50,7 @@ def run(
     """Search, or go on with the run of that name."""
     from lm_searcher.agent.live import LiveView
     from lm_searcher.agent.search import Search
-    from lm_searcher.agent.stop import Interrupted
+    from lm_searcher.agent.stop import FAILURES, Interrupted
     from lm_searcher.agent.summary import print_summary
 
     given: dict[str, dict[str, Any]] = {}
@@ -81,7 +83,7 @@ def run(
         print_json(result.to_json())
     else:
         print_summary(console, result, resume.replace(f"--trials {trials}", "--trials N"))
-    if "failures in a row" in result.stop:
+    if FAILURES in result.stop:
         print(f"run '{result.run}' ended: {result.stop}", file=sys.stderr)
         raise typer.Exit(1)
 
@@ -244,9 +246,12 @@ def print_json(document: Any) -> None:
 def main() -> None:
     """The entry point: a user's mistake is one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False))
     except UserError as error:
         print(f"lm-searcher: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ClickException as error:  # an argument that the command does not take
+        print(f"lm-searcher: {error.format_message()}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()

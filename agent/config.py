@@ -17,10 +17,10 @@ from pydantic_core import ErrorDetails
 
 from lm_searcher.spaces.errors import ConfigError, unknown
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
 class Section(BaseModel):
@@ -105,7 +105,7 @@ class RankerSection(Section):
     """[ranker]: who picks, from how large a pool, after how many random trials."""
 
     name: str = "evolution"
-    initial: Annotated[int, Field(ge=0)] = 5
+    initial: Annotated[int, Field(ge=0, strict=True)] = 5
     pool: Count = 1000
     """Candidates drawn a step in a space too large to be the pool whole (20,000)."""
 
@@ -116,7 +116,7 @@ class BudgetSection(Section):
     trials: Count | None = None
     """Default 100, unless `hours` is given."""
     hours: Positive | None = None
-    target: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    target: Annotated[float, Field(allow_inf_nan=False, strict=True)] | None = None
     patience: Count | None = None
     failures: Count = 10
 
@@ -142,7 +142,7 @@ class MemorySection(Section):
 class ConfirmSection(Section):
     """[confirm]: the best trained again with fresh seeds."""
 
-    top: Annotated[int, Field(ge=0)] | None = None
+    top: Annotated[int, Field(ge=0, strict=True)] | None = None
     """Default 3, or 0 where the evaluator is deterministic."""
     seeds: Count = 2
 
@@ -170,7 +170,7 @@ class PrunerSection(Section):
     name: Literal["none", "successive_halving", "median"] = "none"
     min_resource: Count = 1
     """Epochs before the first decision."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, strict=True)] = 3
 
 
 class StoreSection(Section):
@@ -183,7 +183,7 @@ class RunSection(Section):
     """[run]: the run's name, seed and folder."""
 
     name: str | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = 0
     folder: Path = Path("runs")
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from lm_searcher.agent.confirm import confirm_top
 from lm_searcher.agent.memory import Findings
 from lm_searcher.agent.state import Context, State
 from lm_searcher.agent.steps import pick, weigh
-from lm_searcher.agent.stop import Interrupted, stop_reason, trailing_failures
+from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.tools.protocols import Evaluation
 
 Update = dict[str, Any]
@@ -94,9 +94,8 @@ def remember(state: State, runtime: Runtime[Context]) -> Update:
 
 def confirm(state: State, runtime: Runtime[Context]) -> Update:
     """Train the best again with fresh seeds, so that luck does not name the incumbent."""
-    context = runtime.context
-    if trailing_failures(context.store.history()) < context.budget.failures:
-        confirm_top(context)
+    if FAILURES not in state["stop"]:
+        confirm_top(runtime.context)
     return {}
 
 

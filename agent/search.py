@@ -28,7 +28,7 @@ from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, setti
 from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
 from lm_searcher.agent.steps import pick, weigh
-from lm_searcher.agent.stop import Interrupted, stop_reason
+from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
 from lm_searcher.spaces.space import Choice, SearchSpace
@@ -154,6 +154,10 @@ class Search:
             "configurable": {"thread_id": context.store.attributes["id"]},
             "recursion_limit": 2**31 - 1,  # the budget bounds the loop
         }
+        attributes = context.store.attributes
+        if FAILURES in attributes.get("stop", ""):  # begun again: whatever it was may be mended
+            context.store.set_attribute("forgiven", len(context.store))
+        context.forgiven = context.store.attributes.get("forgiven", 0)
         context.store.set_attribute("stop", "")
         with checkpointer(self.files) as saver:
             graph = build_graph().compile(checkpointer=saver)

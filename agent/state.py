@@ -95,6 +95,8 @@ class Context:
     epochs: int | None = None
     """Reports of an evaluation at full fidelity, where they are known."""
     observe: Observer = lambda event: None
+    forgiven: int = 0
+    """Trials before the run was begun again after a stop by failures: those no longer count."""
     interrupted: bool = False
     """Set by Ctrl-C: start nothing more, leave after what runs."""
 

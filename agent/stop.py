@@ -7,6 +7,9 @@ import numpy as np
 from lm_searcher.agent.state import Context
 from lm_searcher.spaces.trial import History
 
+FAILURES = "failures in a row"
+"""Said of a search that was ended by them."""
+
 
 class Interrupted(KeyboardInterrupt):
     """The person asked the search to stop; everything finished is stored, and it can go on."""
@@ -15,9 +18,9 @@ class Interrupted(KeyboardInterrupt):
 def stop_reason(context: Context, history: History, seconds: float) -> str:
     """Why the search ends after these trials; empty if it goes on."""
     budget, n = context.budget, len(history)
-    failures = trailing_failures(history)
+    failures = min(trailing_failures(history), n - context.forgiven)
     if failures >= budget.failures:
-        return f"{failures} failures in a row, the last: {context.store[n - 1].reason}"
+        return f"{failures} {FAILURES}, the last: {context.store[n - 1].reason}"
     if budget.target is not None and len(history.scored):
         best = history.scores[history.elites(1)[0]]
         if best >= context.store.sign * budget.target:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -101,6 +101,9 @@ class SearchSpace:
     @classmethod
     def of(cls, name: str, positions: Mapping[str, Sequence[Choice]], **kwargs: Any) -> SearchSpace:
         """A space from plain lists: ``SearchSpace.of("mlp", {"width": [32, 64], ...})``."""
+        for position, choices in positions.items():
+            if isinstance(choices, str) or not isinstance(choices, Iterable):
+                raise SpaceError(f"position '{position}': {choices!r}; accepted: a list of options")
         return cls(name, tuple(Position(n, tuple(c)) for n, c in positions.items()), **kwargs)
 
     @cached_property
