@@ -499,3 +499,24 @@ def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
     assert result.incumbent.value > 90.9, "near the optimum, 91.6"
     canonical = [nb201().canonical(t.ncode) for t in result.trials]
     assert len(set(canonical)) == 150
+
+
+def test_a_run_that_failures_ended_can_be_begun_again(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    def measure(config: dict[str, int]) -> float:
+        if broken.exists():
+            raise OSError("the disk is full")
+        return float(sum(config.values()))
+
+    def search() -> Search:
+        space = {f"p{i}": [0, 1, 2, 3] for i in range(3)}
+        return Search(space, measure, trials=20, folder=tmp_path, name="mended")
+
+    ended = search().run()
+    assert ended.stop.startswith("10 failures in a row") and "the disk is full" in ended.stop
+    broken.unlink()
+    result = search().run()
+    assert result.stop == "the budget of 20 trials is spent"
+    assert [t.state.value for t in result.trials] == ["FAIL"] * 10 + ["COMPLETE"] * 10

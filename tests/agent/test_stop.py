@@ -26,10 +26,16 @@ class Store(list[Trial]):
     sign = 1.0
 
 
-def reason(scores: list[float], seconds: float = 0.0, sign: float = 1.0, **budget: Any) -> str:
+def reason(
+    scores: list[float],
+    seconds: float = 0.0,
+    sign: float = 1.0,
+    forgiven: int = 0,
+    **budget: Any,
+) -> str:
     store = Store(Trial(i, "0", TrialState.FAIL, reason=f"r{i}") for i in range(len(scores)))
     store.sign = sign
-    context: Any = SimpleNamespace(budget=Budget(**budget), store=store)
+    context: Any = SimpleNamespace(budget=Budget(**budget), store=store, forgiven=forgiven)
     return stop_reason(context, history(scores), seconds)
 
 
@@ -85,3 +91,10 @@ def test_counts() -> None:
 
 def test_an_interruption_passes_every_except_exception() -> None:
     assert issubclass(Interrupted, KeyboardInterrupt) and not issubclass(Interrupted, Exception)
+
+
+def test_failures_before_a_new_beginning_do_not_count() -> None:
+    assert reason([NAN] * 10)
+    assert not reason([NAN] * 10, forgiven=10)
+    assert not reason([NAN] * 19, forgiven=10)
+    assert reason([NAN] * 20, forgiven=10).startswith("10 failures in a row")
