@@ -1,0 +1,118 @@
+"""What the README says to type, typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from lm_searcher.agent import config
+from lm_searcher.spaces.toml import load_space
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def lm_searcher(*words: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "lm_searcher.agent", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": str(cwd)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_do_what_they_say(tmp_path: Path) -> None:
+    run_file, *_ = blocks("toml")
+    (tmp_path / "my-run.toml").write_text(run_file)
+    commands = next(b for b in blocks("bash") if "my-run.toml" in b)
+    for line in commands.splitlines():
+        _, *words = shlex.split(line, comments=True)
+        if words[0] == "run":  # the least that shows it: 40 trials take their time
+            words += ["--trials", "3"]
+        lm_searcher(*words, cwd=tmp_path)
+    shown = json.loads(lm_searcher("show", "my-run", "--json", cwd=tmp_path))
+    assert shown["state"] == "finished" and len(shown["trials"]) == 3
+    assert 0.5 < shown["incumbent"]["metrics"]["test_accuracy"] <= 1
+    assert shown["incumbent"]["seeds"] == 2
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    search, ask = blocks("python")
+    search = search.replace('{"accuracy": ..., "params_m": ...}', '{"accuracy": config["width"]}')
+    ask = ask.replace("measure(trial.config)", "1.0")
+    given = 'space = {"width": [1, 2, 3], "depth": [1, 2]}\n'
+    script = search + given + ask.replace('"mine"', '"asked"')
+    (tmp_path / "script.py").write_text(script.replace("trials=100", "trials=4"))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split()[0] in {"20", "21"}  # the widest, either activation
+
+
+@pytest.mark.slow
+def test_the_quickstart_finds_the_best(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "quickstart.py"
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("331 ")
+
+
+def test_the_files_of_the_readme_are_accepted(tmp_path: Path) -> None:
+    run_file, space_file, *_ = blocks("toml")
+    (tmp_path / "run.toml").write_text(run_file)
+    assert config.load_run_file(tmp_path / "run.toml").evaluator.kind == "train"
+    (tmp_path / "space.toml").write_text(space_file)
+    assert load_space(tmp_path / "space.toml").name == "mlp"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.name)
+def test_the_examples_are_accepted(path: Path) -> None:
+    if "positions" in tomllib.loads(path.read_text()):
+        load_space(path)
+    else:
+        config.load_run_file(path)
+
+
+def keys(model: type[BaseModel]) -> set[str]:
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        nested: Any = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            found |= keys(nested)
+        else:
+            found.add(name)
+    return found
+
+
+def test_every_key_is_in_the_reference() -> None:
+    reference = README[README.index("## Configuration") : README.index("## How it works")]
+    documented = set(re.findall(r"`(\w+)`", reference))
+    sections = [config.TrainSection, config.TableSection, config.PythonSection]
+    wanted = keys(config.Settings) | keys(config.SpaceSection) | keys(config.CommandSection)
+    for section in sections:
+        wanted |= keys(section)
+    assert wanted <= documented, f"not in the README: {sorted(wanted - documented)}"
