@@ -89,7 +89,9 @@ def run(
 
 
 def resume_command(config: Path, files: RunFiles, given: dict[str, dict[str, Any]]) -> str:
-    """The command line that goes on with this run."""
+    """The command line that goes on with this run, a store's password left out."""
+    from lm_searcher.agent.store import shown
+
     words = ["lm-searcher", "run", str(config)]
     for section, key, flag in (
         ("run", "name", "--name"),
@@ -101,7 +103,8 @@ def resume_command(config: Path, files: RunFiles, given: dict[str, dict[str, Any
         ("budget", "trials", "--trials"),
     ):
         if key in given.get(section, {}):
-            words += [flag, str(given[section][key])]
+            value = str(given[section][key])
+            words += [flag, shown(value) if key == "url" else value]
     return shlex.join(words)
 
 

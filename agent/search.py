@@ -29,7 +29,7 @@ from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
 from lm_searcher.agent.steps import pick, weigh
 from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
-from lm_searcher.agent.store import TrialStore, has_run
+from lm_searcher.agent.store import TrialStore, has_run, shown
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
@@ -249,7 +249,7 @@ class Search:
         stop = store.attributes.get("stop", "")
         return Result(
             self.files.name,
-            self.files.url,
+            shown(self.files.url),
             self.space,
             "finished" if stop else "running",
             stop,
@@ -284,8 +284,8 @@ class Search:
         if "id" not in store.attributes:
             if store.begun:
                 raise StoreError(
-                    f"store '{self.files.url}': study '{self.files.name}' holds trials of another "
-                    "program; choose another --name"
+                    f"store '{shown(self.files.url)}': study '{self.files.name}' holds trials of "
+                    "another program; choose another --name"
                 )
             for key, value in self._identity().items():
                 store.set_attribute(key, value)
@@ -293,7 +293,9 @@ class Search:
         self._check_same(store.attributes)
         store.load()
         store.put_back()
-        store.set_attribute("config", settings.model_dump(mode="json"))
+        config = settings.model_dump(mode="json")
+        config["store"]["url"] = shown(self.files.url)
+        store.set_attribute("config", config)
         store.set_attribute("versions", versions())
         weighed = store.attributes.get("weighed", 0)
         self._findings = Findings(*remembered(self.space, store.attributes), weighed)
@@ -341,7 +343,7 @@ class Search:
                 continue
             key, before, now = _difference(key, before, now)
             raise StoreError(
-                f"run '{self.files.name}' in store '{self.files.url}' has another {key}: "
+                f"run '{self.files.name}' in store '{shown(self.files.url)}' has another {key}: "
                 f"{_short(before)} there, {_short(now)} here; choose another --name"
             )
 

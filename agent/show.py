@@ -10,7 +10,7 @@ from typing import Any
 
 from lm_searcher.agent.confirm import Incumbent, confirmations, find_incumbent
 from lm_searcher.agent.runs import RunFiles
-from lm_searcher.agent.store import as_trial, open_storage, store_errors, studies
+from lm_searcher.agent.store import as_trial, open_storage, shown, store_errors, studies
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import StoreError, unknown
 from lm_searcher.spaces.ncode import DIGITS
@@ -157,13 +157,13 @@ def read_run(files: RunFiles) -> Result:
     with open_storage(files.url, create=False) as storage, store_errors(files.url):
         names = [s.study_name for s in storage.get_all_studies()]
         if files.name not in names:
-            raise StoreError(f"store '{files.url}': {unknown('run', files.name, names)}")
+            raise StoreError(f"store '{shown(files.url)}': {unknown('run', files.name, names)}")
         study_id = storage.get_study_id_from_name(files.name)
         attributes = storage.get_study_user_attrs(study_id)
         trials = [as_trial(t) for t in storage.get_all_trials(study_id, deepcopy=False)]
     if "id" not in attributes:  # which is stored last
         raise StoreError(
-            f"store '{files.url}': study '{files.name}' is no run of lm-searcher that has begun"
+            f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
         )
     stop = attributes.get("stop", "")
     driven = files.driven
@@ -176,7 +176,7 @@ def read_run(files: RunFiles) -> Result:
     objective = attributes["objective"]
     return Result(
         files.name,
-        files.url,
+        shown(files.url),
         stored_space(attributes["space"]),
         state,
         stop,

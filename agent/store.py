@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import optuna
+import sqlalchemy.engine
 import sqlalchemy.exc
 from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
@@ -55,6 +56,15 @@ def sqlite_path(url: str) -> Path | None:
     return Path(unquote(path)) if path != url else None
 
 
+def shown(url: str) -> str:
+    """A store's URL as it may be printed and kept: without a password."""
+    try:
+        parsed = sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        return url
+    return parsed.render_as_string(hide_password=True) if parsed.password else url
+
+
 @contextlib.contextmanager
 def store_errors(url: str) -> Iterator[None]:
     """Turn what a database says into one line."""
@@ -63,13 +73,15 @@ def store_errors(url: str) -> Iterator[None]:
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         cause = error.__cause__ or error
         text = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StoreError(f"store '{url}': {_advice(text)}") from error
+        raise StoreError(f"store '{shown(url)}': {_advice(text)}") from error
     except sqlite3.Error as error:
-        raise StoreError(f"store '{url}': {_advice(str(error))}") from error
+        raise StoreError(f"store '{shown(url)}': {_advice(str(error))}") from error
     except ImportError as error:
-        raise StoreError(f"store '{url}' wants a driver that is not installed: {error}") from None
+        raise StoreError(
+            f"store '{shown(url)}' wants a driver that is not installed: {error}"
+        ) from None
     except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StoreError(f"store '{url}': {' '.join(str(error).split())}") from error
+        raise StoreError(f"store '{shown(url)}': {' '.join(str(error).split())}") from error
 
 
 def _advice(text: str) -> str:
@@ -97,7 +109,7 @@ def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
     with store_errors(url):
         if path is not None:
             if not create and not path.is_file():
-                raise StoreError(f"store '{url}': no such file")
+                raise StoreError(f"store '{shown(url)}': no such file")
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
@@ -249,7 +261,7 @@ class TrialStore:
             trial = self._trials[number]
             if trial.ncode != ncode:
                 raise StoreError(
-                    f"store '{self.url}': trial {number} of run '{self.name}' is of "
+                    f"store '{shown(self.url)}': trial {number} of run '{self.name}' is of "
                     f"'{trial.ncode}', not '{ncode}'; another program wrote to this run"
                 )
             if trial.state is TrialState.WAITING:
@@ -267,8 +279,8 @@ class TrialStore:
             given = self.storage.get_trial_number_from_id(trial_id)
         if given != number:
             raise StoreError(
-                f"store '{self.url}': trial {number} of run '{self.name}' became number {given}; "
-                "another program writes to this run"
+                f"store '{shown(self.url)}': trial {number} of run '{self.name}' became number "
+                f"{given}; another program writes to this run"
             )
         self._ids.append(trial_id)
         self._append(trial)

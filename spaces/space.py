@@ -127,7 +127,9 @@ class SearchSpace:
         where = f"NCode '{ncode}' in space '{self.name}'"
         if not isinstance(ncode, str) or len(ncode) != len(self.positions):
             length = len(ncode) if isinstance(ncode, str) else type(ncode).__name__
-            raise NCodeError(f"{where}: {length} digits, {len(self.positions)} positions")
+            raise NCodeError(
+                f"{where}: {length} digits; accepted: {len(self.positions)}, one a position"
+            )
         for place, (digit, position) in enumerate(zip(ncode, self.positions, strict=True)):
             if digit not in DIGITS[: len(position.choices)]:
                 raise NCodeError(

@@ -13,7 +13,15 @@ from lm_searcher.agent import store as module
 from lm_searcher.agent.config import PrunerSection
 from lm_searcher.agent.pruners import make_pruner
 from lm_searcher.agent.runs import RunFiles
-from lm_searcher.agent.store import MEMORY, TrialStore, has_run, open_storage, sqlite_path, studies
+from lm_searcher.agent.store import (
+    MEMORY,
+    TrialStore,
+    has_run,
+    open_storage,
+    shown,
+    sqlite_path,
+    studies,
+)
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.trial import Trial, TrialState
@@ -330,3 +338,12 @@ def test_sqlite_paths() -> None:
     assert sqlite_path("sqlite:////a/b.db") == Path("/a/b.db")
     assert sqlite_path("sqlite:///a%20b.db") == Path("a b.db")
     assert sqlite_path("postgresql://host/db") is None and sqlite_path(MEMORY) is None
+
+
+def test_a_password_in_a_url_is_never_shown() -> None:
+    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    for url in ("sqlite:///runs/a%20b.db", "memory", "no url at all"):
+        assert shown(url) == url
+    with pytest.raises(StoreError) as caught:
+        studies("postgresql+nodriver://me:secret@host/db")
+    assert "secret" not in str(caught.value)
