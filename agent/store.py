@@ -78,8 +78,9 @@ def store_errors(url: str) -> Iterator[None]:
         raise StoreError(f"store '{shown(url)}': {_advice(str(error))}") from error
     except ImportError as error:
         raise StoreError(
-            f"store '{shown(url)}' wants a driver that is not installed: {error}"
-        ) from None
+            f"store '{shown(url)}' wants a database driver that is not installed "
+            "(PostgreSQL: pip install 'lm-searcher[postgres]')"
+        ) from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
         raise StoreError(f"store '{shown(url)}': {' '.join(str(error).split())}") from error
 

@@ -1,1 +1,1 @@
-
+"""Studies: regret on benchmarks, the controller's overhead."""

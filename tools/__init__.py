@@ -1,1 +1,1 @@
-
+"""What the controller acts with: evaluators, executors, rankers."""

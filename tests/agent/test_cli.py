@@ -342,7 +342,7 @@ def test_a_bad_run_file_is_refused_and_nothing_is_written(place: Path, what: str
         (("run", "job.toml", "--store", "nonsense"), "store 'nonsense'"),
         (("run", "job.toml", "--store", "sqlite:///t.csv"), "this file is no SQLite database"),
         (("decode", "nb210", "000000"), "unknown space 'nb210'; did you mean 'nb201'?"),
-        (("decode", "nb201", "00000"), "5 digits, 6 positions"),
+        (("decode", "nb201", "00000"), "5 digits; accepted: 6"),
         (("decode", "nb201", "000005"), "digit 6 ('5') names no option of 'edge 3<-2'"),
         (("decode", "t.csv", "0"), "space file 't.csv'"),
         (("spaces", "nb210"), "did you mean 'nb201'?"),
@@ -443,7 +443,10 @@ def test_the_installed_command(place: Path) -> None:
             [*command, "decode", "nb201", "1"], capture_output=True, text=True, env=environment
         )
         assert found.returncode == 2 and found.stdout == ""
-        assert found.stderr == "lm-searcher: NCode '1' in space 'nb201': 1 digits, 6 positions\n"
+        assert (
+            found.stderr
+            == "lm-searcher: NCode '1' in space 'nb201': 1 digits; accepted: 6, one a position\n"
+        )
 
 
 def test_help_names_every_command() -> None:

@@ -1,1 +1,1 @@
-
+"""What measures one architecture."""
