@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -248,6 +249,8 @@ def print_json(document: Any) -> None:
 
 def main() -> None:
     """The entry point: a user's mistake is one line and exit code 2."""
+    for entry in entry_points(group="lm_searcher.commands"):  # what agent may not import
+        app.command(entry.name)(entry.load())
     try:
         sys.exit(app(args=sys.argv[1:] or ["--help"], standalone_mode=False))
     except UserError as error:

@@ -182,7 +182,7 @@ def found_after(name: str, seed: int, trials: int, initial: int = 8) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "trials"), [("evolution", 40), ("tpe", 40), ("gp", 20), ("nsga2", 60)]
+    ("name", "trials"), [("evolution", 40), ("tpe", 40), ("gp", 20), ("nsga2", 60), ("forest", 24)]
 )
 def test_what_learns_beats_chance(name: str, trials: int) -> None:
     found = [found_after(name, seed, trials) for seed in range(6)]

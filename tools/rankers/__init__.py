@@ -8,6 +8,7 @@ from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Ranker
 from lm_searcher.tools.rankers.evolution import EvolutionRanker
+from lm_searcher.tools.rankers.forest import ForestRanker
 from lm_searcher.tools.rankers.random import RandomRanker
 
 
@@ -24,6 +25,7 @@ def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
 RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
     "random": lambda space: RandomRanker(),
     "evolution": lambda space: EvolutionRanker(),
+    "forest": ForestRanker,
     "tpe": _optuna("tpe"),
     "gp": _optuna("gp"),
     "nsga2": _optuna("nsga2"),

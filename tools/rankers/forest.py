@@ -1,0 +1,74 @@
+"""Random-forest expected improvement, the surrogate of SMAC (Hutter et al., LION 2011)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.trial import History
+from lm_searcher.tools.protocols import Ranking
+
+
+class ForestRanker:
+    """scikit-learn's forest on normal scores of the outcomes; the trees' spread is the doubt.
+
+    Ordered positions are one feature, the others one for each option. The forest is fitted to the
+    best 500 and the latest 500 trials at most; failed trials count as the worst score, pending
+    ones not at all.
+    """
+
+    MOST = 1000
+
+    def __init__(self, space: SearchSpace, trees: int = 100) -> None:
+        self.space = space
+        self.trees = trees
+
+    def features(self, codes: Codes) -> NDArray[np.float32]:
+        """Shape [n, features]."""
+        columns = []
+        for place, position in enumerate(self.space.positions):
+            option = codes[:, place, None]
+            if position.ordered:
+                columns.append(option.astype(np.float32))
+            else:
+                columns.append((option == np.arange(len(position.choices))).astype(np.float32))
+        return np.concatenate(columns, axis=1)
+
+    def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
+        """See Ranker."""
+        rng = np.random.default_rng(seed)
+        shuffled = rng.permutation(len(pool))
+        known = np.flatnonzero(~history.pending)
+        if not len(history.scored):
+            return shuffled
+        if len(known) > self.MOST:
+            half = self.MOST // 2
+            known = np.union1d(history.elites(half), known[-half:])
+        outcomes = normal_scores(np.where(history.failed, -np.inf, history.scores)[known])
+        gain = self._improvement(history.codes[known], outcomes, pool, seed)
+        return shuffled[np.argsort(-gain[shuffled], kind="stable")]
+
+    def _improvement(
+        self, codes: Codes, outcomes: NDArray[np.float64], pool: Codes, seed: int
+    ) -> NDArray[np.float64]:
+        from scipy.stats import norm
+        from sklearn.ensemble import RandomForestRegressor
+
+        forest = RandomForestRegressor(
+            self.trees, max_features=5 / 6, min_samples_leaf=1, random_state=seed
+        )
+        forest.fit(self.features(codes), outcomes)
+        points = self.features(pool)
+        guesses = np.stack([tree.predict(points) for tree in forest.estimators_])
+        mean, doubt = guesses.mean(axis=0), guesses.std(axis=0) + 1e-6
+        better = (mean - outcomes.max()) / doubt
+        return np.asarray(doubt * (better * norm.cdf(better) + norm.pdf(better)))
+
+
+def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The normal quantiles of the values' ranks, equal ones alike; robust to any scale."""
+    from scipy.stats import norm, rankdata
+
+    return np.asarray(norm.ppf(rankdata(values) / (len(values) + 1)))
