@@ -81,7 +81,9 @@ def _interaction(
         if rng.random() < 0.5:
             return np.asarray((x - rng.uniform(-1, 1)) * (y - rng.uniform(-1, 1)))
         slope = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 1.6)
-        return np.asarray(-np.abs(x - slope * y - rng.uniform(-0.5, 0.5)) ** rng.choice([1.0, 2.0]))
+        return np.asarray(
+            -(np.abs(x - slope * y - rng.uniform(-0.5, 0.5)) ** rng.choice([1.0, 2.0]))
+        )
     if layout.ordered[a] or layout.ordered[b]:
         line = layout.places[a if layout.ordered[a] else b]
         curves = np.stack([ordered_effect(line, rng) for _ in range(width)])
@@ -159,7 +161,7 @@ class SingleIndex:
 
     def __call__(self, codes: Codes) -> Values:
         gap = look_up(self.table, codes).sum(axis=1) - self.peak
-        return np.asarray(-np.abs(gap) ** self.power * np.where(gap > 0, self.beyond, 1.0))
+        return np.asarray(-(np.abs(gap) ** self.power) * np.where(gap > 0, self.beyond, 1.0))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from lm_searcher.spaces.layout import Layout
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.tasks import Task, random_task
 from lm_searcher.tools.rankers.incontext.features import (
+    Context,
     Inputs,
     Trials,
     digest,
@@ -41,17 +42,6 @@ class Episode:
     """[b, candidates]: noise-free, higher is better; failures stand below all others."""
 
 
-@dataclass(frozen=True)
-class _Moment:
-    layout: Layout
-    codes: Codes
-    scores: NDArray[np.float64]
-    failed: NDArray[np.bool_]
-    pending: NDArray[np.bool_]
-    pool: Codes
-    values: NDArray[np.float64]
-
-
 def _guess(codes: Codes, scores: NDArray[np.float64], pool: Codes) -> NDArray[np.float64]:
     """An additive model's prediction of `pool`: the sum of each option's mean score."""
     total = np.zeros(len(pool))
@@ -74,14 +64,11 @@ def _searched(
 ) -> tuple[Codes, NDArray[np.float64]]:
     """Codes and noisy scores of a search: uniform draws, then rounds of mutation and of guessing."""
 
-    def measure(codes: Codes) -> NDArray[np.float64]:
-        return task.landscape(codes) + rng.normal(scale=task.noise + 1e-12, size=len(codes))
-
     layout = task.layout
     share = rng.choice([rng.random(), 1.0], p=[0.8, 0.2])
     first = max(1, min(trials, round(trials * share)))
     codes = layout.sample(first, rng)
-    scores = measure(codes)
+    scores = _measure(task, codes, rng)[0]
     rounds = np.sort(rng.integers(0, trials - first + 1, size=rng.integers(0, 5)))
     for count in np.diff([0, *rounds, trials - first]):
         elites = codes[np.argsort(-scores)[: rng.integers(1, 11)]]
@@ -93,98 +80,166 @@ def _searched(
         else:
             more = _mutants(layout, elites, count, rng, int(rng.choice([1, 2, 3])))
         codes = np.concatenate([codes, more])
-        scores = np.concatenate([scores, measure(more)])
+        scores = np.concatenate([scores, _measure(task, more, rng)[0]])
     return codes, scores
 
 
-def _moment(
-    trials: int, pool_size: int, mutant_share: float, rng: np.random.Generator, **limits: int
-) -> _Moment:
-    task = random_task(rng, **limits)
-    layout = task.layout
-    codes, scores = _searched(task, trials, rng)
-    failed = task.fails(codes, rng)
-    pending = np.zeros(trials, bool)
-    if trials > 4 and rng.random() < 0.12:
-        pending[-int(rng.integers(1, min(trials // 3, 12) + 1)) :] = True
-    failed &= ~pending
-    order = np.argsort(-np.where(failed | pending, -np.inf, scores))
-    mutants = int(round(mutant_share * pool_size))
-    pool = np.concatenate(
-        [
-            layout.sample(pool_size - mutants, rng),
-            _mutants(layout, codes[order[:10]], mutants, rng),
-        ]
-    )
-    values = task.landscape(pool)
-    if task.failure is not None:
-        spread = float(np.ptp(values)) + 1e-9
-        values = values - 0.5 * spread * (task.failure(pool) > 0)
-    return _Moment(layout, codes, scores, failed, pending, pool, values)
+def _measure(
+    task: Task, codes: Codes, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    noise = rng.normal(scale=task.noise + 1e-12, size=len(codes))
+    return task.landscape(codes) + noise, task.fails(codes, rng)
 
 
-def _stack(moments: list[_Moment], field: str, width: int = 0) -> Tensor:
-    arrays = [getattr(m, field) for m in moments]
-    if width:
-        arrays = [np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays]
-    return torch.as_tensor(np.stack(arrays).astype(np.uint8 if width else np.float32))
+def _truth(task: Task, codes: Codes) -> NDArray[np.float64]:
+    """Noise-free values; architectures that fail stand below all others."""
+    values = task.landscape(codes)
+    if task.failure is None:
+        return values
+    return values - (task.failure(codes) > 0) * (0.5 * float(np.ptp(values)) + 1e-9)
 
 
-@torch.no_grad()
-def make_episode(
-    rng: np.random.Generator,
-    batch: int,
-    trials: int,
-    candidates: int,
-    *,
-    mutant_share: float = 0.5,
-    drawn: int = 0,
-    **limits: int,
-) -> Episode:
-    """A batch of moments after `trials` trials each.
+def _padded(arrays: Sequence[Codes], width: int) -> Tensor:
+    return torch.as_tensor(np.stack([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays]))
 
-    With `drawn` above `candidates`, so many are drawn and those kept that simple surrogates
-    think promising (by a draw from their posterior): the hard choices of a real search.
+
+class Searches:
+    """A batch of searches on random tasks that go on side by side.
+
+    They begin with `trials` trials each, some of them pending. `advance` lets the surrogates
+    choose further ones, so that histories look like those of a good search.
     """
-    size = max(drawn, candidates)
-    moments = [_moment(trials, size, mutant_share, rng, **limits) for _ in range(batch)]
-    options = Options.of([m.layout for m in moments])
-    width = options.offsets.shape[1]
-    member = options.member(_stack(moments, "codes", width))
-    past = Trials(
-        member, _stack(moments, "scores"), _stack(moments, "failed"), _stack(moments, "pending")
-    )
-    context = digest(options, past)
-    pool, values = options.member(_stack(moments, "pool", width)), _stack(moments, "values")
-    if size > candidates:
-        mean, sd = predicted(context, pool)
-        draw = mean + sd * torch.as_tensor(rng.normal(size=mean.shape), dtype=mean.dtype)
-        lucky = torch.as_tensor(rng.random(mean.shape) < 0.15)
-        kept = torch.where(lucky, draw + 10, draw).topk(candidates, dim=1).indices
-        pool = pool.gather(1, kept[..., None].expand(-1, -1, pool.shape[2]))
-        values = values.gather(1, kept)
-    return Episode(inputs(context, pool), values)
+
+    def __init__(self, rng: np.random.Generator, batch: int, trials: int, **limits: int) -> None:
+        self.rng = rng
+        self.tasks = [random_task(rng, **limits) for _ in range(batch)]
+        self.options = Options.of([task.layout for task in self.tasks])
+        self.codes: list[Codes] = []
+        self.scores: list[NDArray[np.float64]] = []
+        self.failed: list[NDArray[np.bool_]] = []
+        for task in self.tasks:
+            codes, scores = _searched(task, trials, rng)
+            self.codes.append(codes)
+            self.scores.append(scores)
+            self.failed.append(task.fails(codes, rng))
+        self.courage = rng.choice([0.0, 0.3, 1.0, 1.5], size=(batch, 1))
+
+    @property
+    def trials(self) -> int:
+        """How many trials each has had."""
+        return len(self.scores[0])
+
+    def context(self) -> Context:
+        """The histories, digested; in an eighth of them the last trials are still pending."""
+        trials = self.trials
+        last = [
+            int(self.rng.integers(1, min(trials // 3, 12) + 1))
+            if trials > 4 and self.rng.random() < 0.12
+            else 0
+            for _ in self.tasks
+        ]
+        pending = torch.arange(trials) >= trials - torch.tensor(last)[:, None]
+        failed = torch.as_tensor(np.stack(self.failed)) & ~pending
+        scores = torch.as_tensor(np.stack(self.scores), dtype=torch.float32)
+        member = self.member(self.codes)
+        return digest(self.options, Trials(member, scores, failed.float(), pending.float()))
+
+    def member(self, codes: Sequence[Codes]) -> Tensor:
+        """Options.member of equally many architectures for each search."""
+        return self.options.member(_padded(codes, self.options.offsets.shape[1]))
+
+    def pool(self, size: int, mutant_share: float) -> list[Codes]:
+        """Candidates for each: uniform draws, and mutants of the ten best."""
+        mutants = int(round(mutant_share * size))
+        pools = []
+        for task, codes, scores, failed in zip(
+            self.tasks, self.codes, self.scores, self.failed, strict=True
+        ):
+            elites = codes[np.argsort(-np.where(failed, -np.inf, scores))[:10]]
+            pools.append(
+                np.concatenate(
+                    [
+                        task.layout.sample(size - mutants, self.rng),
+                        _mutants(task.layout, elites, mutants, self.rng),
+                    ]
+                )
+            )
+        return pools
+
+    def advance(self, context: Context, pool: Sequence[Codes], count: int) -> None:
+        """`count` further trials each: what the surrogates find most promising in `pool`."""
+        mean, sd = predicted(context, self.member(pool))
+        draw = mean + sd * torch.as_tensor(
+            self.courage * self.rng.normal(size=mean.shape), dtype=mean.dtype
+        )
+        chosen = draw.topk(count, dim=1).indices.numpy()
+        for i, task in enumerate(self.tasks):
+            codes = pool[i][chosen[i]]
+            scores, failed = _measure(task, codes, self.rng)
+            self.codes[i] = np.concatenate([self.codes[i], codes])
+            self.scores[i] = np.concatenate([self.scores[i], scores])
+            self.failed[i] = np.concatenate([self.failed[i], failed])
+
+    @torch.no_grad()
+    def episode(self, context: Context, pool: Sequence[Codes], kept: int) -> Episode:
+        """The choice among `kept` of the pool: those that the surrogates think promising, by a
+        draw from their posterior, and a few others; all of it where it is no larger."""
+        values = np.stack([_truth(task, p) for task, p in zip(self.tasks, pool, strict=True)])
+        truth, member = torch.as_tensor(values, dtype=torch.float32), self.member(pool)
+        if kept < member.shape[1]:
+            mean, sd = predicted(context, member)
+            draw = mean + sd * torch.as_tensor(self.rng.normal(size=mean.shape), dtype=mean.dtype)
+            lucky = torch.as_tensor(self.rng.random(mean.shape) < 0.15)
+            best = torch.where(lucky, draw + 10, draw).topk(kept, dim=1).indices
+            member = member.gather(1, best[..., None].expand(-1, -1, member.shape[2]))
+            truth = truth.gather(1, best)
+        return Episode(inputs(context, member), truth)
 
 
 class Episodes(IterableDataset[Episode]):
-    """An endless stream of training batches of about `tokens` trials and candidates each."""
+    """An endless stream of training batches of about `tokens` trials and candidates each.
 
-    def __init__(self, seed: int, tokens: int, candidates: int = 64, max_trials: int = 200) -> None:
+    A few searches are under way at any time; each batch is a moment of one of them.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        tokens: int,
+        candidates: int = 64,
+        max_trials: int = 200,
+        rounds: int = 8,
+        under_way: int = 8,
+    ) -> None:
         super().__init__()
-        self.seed, self.tokens = seed, tokens
-        self.candidates, self.max_trials = candidates, max_trials
+        self.seed, self.tokens, self.candidates = seed, tokens, candidates
+        self.max_trials, self.rounds, self.under_way = max_trials, rounds, under_way
 
     def __iter__(self) -> Iterator[Episode]:
         worker = get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         torch.set_num_threads(1)
-        odds = [share for _, share in LIMITS]
+        searches: list[Searches] = []
         while True:
-            limits = LIMITS[rng.choice(len(LIMITS), p=odds)][0]
-            trials = int(np.exp(rng.uniform(np.log(3), np.log(self.max_trials + 1))))
-            batch = max(4, self.tokens // (trials + self.candidates))
-            drawn = 3 * self.candidates if rng.random() < 0.6 else 0
-            share = float(rng.choice([0.0, 0.5, rng.random()]))
-            yield make_episode(
-                rng, batch, trials, self.candidates, mutant_share=share, drawn=drawn, **limits
-            )
+            if len(searches) < self.under_way:
+                searches.append(self._begin(rng))
+            search = searches.pop(int(rng.integers(len(searches))))
+            with torch.no_grad():
+                context = search.context()
+                share = float(rng.choice([0.0, 0.5, rng.random()]))
+                large = rng.random() < 0.6
+                pool = search.pool((3 if large else 1) * self.candidates, share)
+                episode = search.episode(context, pool, self.candidates)
+                more = max(1, int(search.trials * rng.uniform(0.03, 0.4)))
+                room = min(self.max_trials - search.trials, self.candidates)
+                if more <= room and rng.random() > 1 / self.rounds:
+                    search.advance(context, pool, more)
+                    searches.append(search)
+            yield episode
+
+    def _begin(self, rng: np.random.Generator) -> Searches:
+        limits = LIMITS[rng.choice(len(LIMITS), p=[share for _, share in LIMITS])][0]
+        most = self.max_trials if rng.random() < 0.4 else 20
+        trials = int(np.exp(rng.uniform(np.log(3), np.log(most + 1))))
+        batch = max(4, self.tokens // (int(1.5 * trials) + self.candidates))
+        return Searches(rng, batch, trials, **limits)

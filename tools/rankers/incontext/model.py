@@ -18,8 +18,12 @@ from lm_searcher.tools.rankers.incontext.features import (
 from lm_searcher.tools.rankers.incontext.kernels import RELATIONS
 
 
+FORMAT = 1
+"""Raised when features or the network change their meaning."""
+
+
 class InContextConfig(PreTrainedConfig):
-    """Sizes of the network; `format` is raised when features change their meaning."""
+    """Sizes of the network, and the FORMAT it was trained with."""
 
     model_type = "lm-searcher-incontext"
 
@@ -29,7 +33,7 @@ class InContextConfig(PreTrainedConfig):
         option_width: int = 48,
         layers: int = 4,
         heads: int = 4,
-        format: int = 1,
+        format: int = FORMAT,
         **kwargs: Any,
     ) -> None:
         self.width = width
@@ -41,7 +45,9 @@ class InContextConfig(PreTrainedConfig):
 
 
 def _mlp(size: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(size, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, out))
+    return nn.Sequential(
+        nn.Linear(size, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, out)
+    )
 
 
 class Block(nn.Module):

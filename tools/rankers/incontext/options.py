@@ -68,9 +68,7 @@ class Options:
         apart = place[:, :, None] - place[:, None, :]
         smooth = 0.2 * itself + 0.3 * np.exp(-((apart / 0.4) ** 2)) + 0.5 * np.exp(-(apart**2))
         near = together * np.where(ordered[:, :, None] > 0, smooth, itself)
-        same = (group[:, :, None] == group[:, None, :]) & (
-            option[:, :, None] == option[:, None, :]
-        )
+        same = (group[:, :, None] == group[:, None, :]) & (option[:, :, None] == option[:, None, :])
 
         def tensor(array: object, kind: torch.dtype = torch.float32) -> Tensor:
             return torch.as_tensor(array, dtype=kind, device=device)

@@ -22,7 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lm_searcher.tools.rankers.incontext.episodes import Episode, Episodes, make_episode
+from lm_searcher.tools.rankers.incontext.episodes import (
+    LIMITS,
+    Episode,
+    Episodes,
+    Searches,
+)
 from lm_searcher.tools.rankers.incontext.features import Inputs
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
 
@@ -44,7 +49,7 @@ class TrainConfig:
     average: float = 0.999
     seed: int = 0
     workers: int = 1
-    threads: int = 2
+    threads: int = 1
     save_every: float = 120.0
     validate_every: float = 300.0
     device: str = "cpu"
@@ -84,12 +89,20 @@ def pick_regret(scores: Tensor, values: Tensor) -> Tensor:
     return torch.where(span > 1e-9, (best - picked) / span.clamp(min=1e-9), torch.zeros_like(best))
 
 
+@torch.no_grad()
 def held_out(tasks: int) -> dict[int, list[Episode]]:
     """The fixed validation set: `tasks` after each of 10, 25, 50 and 100 trials."""
     sets: dict[int, list[Episode]] = {}
     for trials in (10, 25, 50, 100):
         rng = np.random.default_rng([987_654_321, trials])
-        sets[trials] = [make_episode(rng, 16, trials, 256) for _ in range(tasks // 16)]
+        sets[trials] = []
+        for _ in range(tasks // 16):
+            limits = LIMITS[rng.choice(len(LIMITS), p=[share for _, share in LIMITS])][0]
+            search = Searches(rng, 16, max(5, trials // 2), **limits)
+            while search.trials < trials:
+                more = min(trials - search.trials, 1 + search.trials // 5)
+                search.advance(search.context(), search.pool(256, 0.5), more)
+            sets[trials].append(search.episode(search.context(), search.pool(256, 0.5), 256))
     return sets
 
 
@@ -235,7 +248,9 @@ def train(config: TrainConfig) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     for field in dataclasses.fields(TrainConfig):
         needed = field.default is dataclasses.MISSING
         kind = str if needed else type(field.default)
