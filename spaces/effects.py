@@ -24,7 +24,7 @@ def ordered_effect(places: NDArray[np.float64], rng: np.random.Generator) -> NDA
     x = places * sign
     centre = rng.uniform(-0.9, 0.9)
     if shape == "line":
-        return x
+        return np.asarray(x)
     if shape == "saturating":
         rate = rng.uniform(0.7, 4)
         return np.asarray(-np.exp(-rate * (x + 1)))
@@ -33,7 +33,7 @@ def ordered_effect(places: NDArray[np.float64], rng: np.random.Generator) -> NDA
         curve = -(np.abs((x - centre) / width) ** rng.choice([1.0, 2.0]))
         curve = np.where(x > centre, rng.uniform(0.3, 2) * curve, curve)  # steeper on one side
         curve = np.maximum(curve, -rng.uniform(1.5, 6))
-        return curve if shape == "peak" else -curve
+        return np.asarray(curve if shape == "peak" else -curve)
     if shape == "cliff":
         return np.where(x > centre, -rng.uniform(1, 5), rng.uniform(-0.3, 0.6) * x)
     phases, rates = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.5, 3.5, 3)
@@ -47,7 +47,7 @@ def unordered_effect(options: int, rng: np.random.Generator) -> NDArray[np.float
     if kind == "normal":
         return rng.normal(size=options)
     if kind == "levels":
-        return rng.normal(size=2)[rng.integers(0, 2, size=options)]
+        return np.asarray(rng.normal(size=2)[rng.integers(0, 2, size=options)])
     values = rng.normal(scale=rng.uniform(0.05, 0.4), size=options)
     values[rng.integers(options)] += rng.uniform(1, 3) * (-1 if kind == "one bad" else 1)
     return values

@@ -1,15 +1,15 @@
 """What can go wrong, as one tree.
 
-LMSearcherError
-├── UserError              the user's to mend: one line, exit code 2
-│   ├── SpaceError         a search space that makes no sense, or is unknown
-│   ├── NCodeError         a code of the wrong length or with a wrong digit
-│   ├── TableError         a table that is missing, damaged or disagrees with its card
-│   ├── DatasetError       a data set that is missing, truncated or of another format
-│   ├── ConfigError        a run file with an unknown key or a bad value
-│   ├── EvaluatorError     an evaluator that does not import or start
-│   └── StoreError         a trial store that is locked, foreign or no database
-└── TrialFailure           one evaluation failed; becomes a failed trial with this reason
+    LMSearcherError
+    ├── UserError              the user's to mend: one line, exit code 2
+    │   ├── SpaceError         a search space that makes no sense, or is unknown
+    │   ├── NCodeError         a code of the wrong length or with a wrong digit
+    │   ├── TableError         a table that is missing, damaged or disagrees with its card
+    │   ├── DatasetError       a data set that is missing, truncated or of another format
+    │   ├── ConfigError        a run file with an unknown key or a bad value
+    │   ├── EvaluatorError     an evaluator that does not import or start
+    │   └── StoreError         a trial store that is locked, foreign or no database
+    └── TrialFailure           one evaluation failed; becomes a failed trial with this reason
 """
 
 from __future__ import annotations

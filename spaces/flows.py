@@ -30,7 +30,7 @@ def _operations(layout: Layout, channels: int, rng: np.random.Generator) -> NDAr
     matrices = matrices[layout.groups]
     slope = rng.uniform(0.1, 0.8, size=(layout.positions, 1, 1, 1))
     along = matrices[:, :1] * np.exp(slope * layout.places[:, :, None, None])
-    return np.where(layout.ordered[:, None, None, None], along, matrices)
+    return np.asarray(np.where(layout.ordered[:, None, None, None], along, matrices))
 
 
 def _read_out(signal: NDArray[np.float64], target: NDArray[np.float64], kind: int) -> Values:

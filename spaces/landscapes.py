@@ -41,7 +41,7 @@ class Additive:
         return cls(option_effects(layout, rng) * weights[:, None])
 
     def __call__(self, codes: Codes) -> Values:
-        return look_up(self.table, codes).sum(axis=1)
+        return np.asarray(look_up(self.table, codes).sum(axis=1))
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class SearchSpace:
         """The configuration of an NCode. Raises NCodeError."""
         self.check(ncode)
         return {
-            p.name: p.choices[DIGITS.index(d)] for p, d in zip(self.positions, ncode, strict=True)
+            p.name: p.choices[DIGITS.index(d)]
+            for p, d in zip(self.positions, ncode, strict=True)
         }
 
     def encode(self, config: Mapping[str, Choice]) -> NCode:

@@ -45,7 +45,8 @@ def model() -> InContextModel:
     model = InContextModel(InContextConfig(width=32, option_width=16, layers=2, heads=2))
     for parameter in model.parameters():  # so that every part has a say
         torch.nn.init.normal_(parameter, std=0.15)
-    return model.eval()
+    torch.nn.Module.eval(model)
+    return model
 
 
 def history(layout: Layout, n: int, seed: int = 0, failed: int = 0, pending: int = 0) -> History:
@@ -213,16 +214,17 @@ def test_episodes_are_seeded_and_finite() -> None:
 
 def test_searches_go_on() -> None:
     search = Searches(RNG(0), 4, 6, max_positions=5)
-    search.advance(search.context(), search.pool(20, 0.5), 3)
+    search.advance(search.offer(20, 0.5), 3)
     assert search.trials == 9
-    episode = search.episode(search.context(), search.pool(20, 0.5), 8)
+    episode = search.episode(search.offer(20, 0.5), 8)
     assert episode.values.shape == (4, 8)
 
 
 def test_loss_and_regret() -> None:
     values = torch.tensor([[0.0, 1.0, 2.0], [1.0, 1.0, 1.0]])
     right, wrong = 9 * values, -9 * values
-    assert listwise_loss(right[:1], values[:1]) < 0.1 < 5 < listwise_loss(wrong[:1], values[:1])
+    good, bad = (torch.stack([x, x], 2) for x in (right, wrong))
+    assert listwise_loss(good[:1], values[:1]) < 0.1 < 5 < listwise_loss(bad[:1], values[:1])
     assert pick_regret(right, values).tolist() == [0, 0]
     assert pick_regret(wrong, values).tolist() == [2, 0]
 

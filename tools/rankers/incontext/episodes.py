@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from lm_searcher.spaces.layout import Layout
+from lm_searcher.spaces.layout import Layout, random_layout
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.tasks import Task, random_task
 from lm_searcher.tools.rankers.incontext.features import (
@@ -62,7 +62,7 @@ def _mutants(
 def _searched(
     task: Task, trials: int, rng: np.random.Generator
 ) -> tuple[Codes, NDArray[np.float64]]:
-    """Codes and noisy scores of a search: uniform draws, then rounds of mutation and of guessing."""
+    """Codes and noisy scores: uniform draws, then rounds of mutation and of guessing."""
 
     layout = task.layout
     share = rng.choice([rng.random(), 1.0], p=[0.8, 0.2])
@@ -103,6 +103,18 @@ def _padded(arrays: Sequence[Codes], width: int) -> Tensor:
     return torch.as_tensor(np.stack([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays]))
 
 
+@dataclass(frozen=True)
+class Offer:
+    """Candidates for each of a batch of searches."""
+
+    context: Context
+    pool: list[Codes]
+    member: Tensor
+    mean: Tensor
+    sd: Tensor
+    """The surrogates' prediction, [b, candidates]."""
+
+
 class Searches:
     """A batch of searches on random tasks that go on side by side.
 
@@ -112,7 +124,7 @@ class Searches:
 
     def __init__(self, rng: np.random.Generator, batch: int, trials: int, **limits: int) -> None:
         self.rng = rng
-        self.tasks = [random_task(rng, **limits) for _ in range(batch)]
+        self.tasks = [random_task(rng, random_layout(rng, **limits)) for _ in range(batch)]
         self.options = Options.of([task.layout for task in self.tasks])
         self.codes: list[Codes] = []
         self.scores: list[NDArray[np.float64]] = []
@@ -150,7 +162,7 @@ class Searches:
 
     def pool(self, size: int, mutant_share: float) -> list[Codes]:
         """Candidates for each: uniform draws, and mutants of the ten best."""
-        mutants = int(round(mutant_share * size))
+        mutants = round(mutant_share * size)
         pools = []
         for task, codes, scores, failed in zip(
             self.tasks, self.codes, self.scores, self.failed, strict=True
@@ -166,34 +178,41 @@ class Searches:
             )
         return pools
 
-    def advance(self, context: Context, pool: Sequence[Codes], count: int) -> None:
-        """`count` further trials each: what the surrogates find most promising in `pool`."""
-        mean, sd = predicted(context, self.member(pool))
-        draw = mean + sd * torch.as_tensor(
-            self.courage * self.rng.normal(size=mean.shape), dtype=mean.dtype
-        )
+    def offer(self, size: int, mutant_share: float) -> Offer:
+        """A pool for each search, with what the surrogates think of it."""
+        context = self.context()
+        pool = self.pool(size, mutant_share)
+        member = self.member(pool)
+        mean, sd = predicted(context, member)
+        return Offer(context, pool, member, mean, sd)
+
+    def advance(self, offer: Offer, count: int) -> None:
+        """`count` further trials each: what the surrogates find most promising."""
+        draw = offer.mean + offer.sd * self._normal(offer.mean, self.courage)
         chosen = draw.topk(count, dim=1).indices.numpy()
         for i, task in enumerate(self.tasks):
-            codes = pool[i][chosen[i]]
+            codes = offer.pool[i][chosen[i]]
             scores, failed = _measure(task, codes, self.rng)
             self.codes[i] = np.concatenate([self.codes[i], codes])
             self.scores[i] = np.concatenate([self.scores[i], scores])
             self.failed[i] = np.concatenate([self.failed[i], failed])
 
-    @torch.no_grad()
-    def episode(self, context: Context, pool: Sequence[Codes], kept: int) -> Episode:
+    def episode(self, offer: Offer, kept: int) -> Episode:
         """The choice among `kept` of the pool: those that the surrogates think promising, by a
         draw from their posterior, and a few others; all of it where it is no larger."""
-        values = np.stack([_truth(task, p) for task, p in zip(self.tasks, pool, strict=True)])
-        truth, member = torch.as_tensor(values, dtype=torch.float32), self.member(pool)
+        pairs = zip(self.tasks, offer.pool, strict=True)
+        values = np.stack([_truth(task, pool) for task, pool in pairs])
+        truth, member = torch.as_tensor(values, dtype=torch.float32), offer.member
         if kept < member.shape[1]:
-            mean, sd = predicted(context, member)
-            draw = mean + sd * torch.as_tensor(self.rng.normal(size=mean.shape), dtype=mean.dtype)
-            lucky = torch.as_tensor(self.rng.random(mean.shape) < 0.15)
+            draw = offer.mean + offer.sd * self._normal(offer.mean, 1.0)
+            lucky = torch.as_tensor(self.rng.random(draw.shape) < 0.15)
             best = torch.where(lucky, draw + 10, draw).topk(kept, dim=1).indices
             member = member.gather(1, best[..., None].expand(-1, -1, member.shape[2]))
             truth = truth.gather(1, best)
-        return Episode(inputs(context, member), truth)
+        return Episode(inputs(offer.context, member), truth)
+
+    def _normal(self, like: Tensor, scale: NDArray[np.float64] | float) -> Tensor:
+        return torch.as_tensor(scale * self.rng.normal(size=like.shape), dtype=like.dtype)
 
 
 class Episodes(IterableDataset[Episode]):
@@ -225,15 +244,14 @@ class Episodes(IterableDataset[Episode]):
                 searches.append(self._begin(rng))
             search = searches.pop(int(rng.integers(len(searches))))
             with torch.no_grad():
-                context = search.context()
                 share = float(rng.choice([0.0, 0.5, rng.random()]))
                 large = rng.random() < 0.6
-                pool = search.pool((3 if large else 1) * self.candidates, share)
-                episode = search.episode(context, pool, self.candidates)
+                offer = search.offer((3 if large else 1) * self.candidates, share)
+                episode = search.episode(offer, self.candidates)
                 more = max(1, int(search.trials * rng.uniform(0.03, 0.4)))
                 room = min(self.max_trials - search.trials, self.candidates)
                 if more <= room and rng.random() > 1 / self.rounds:
-                    search.advance(context, pool, more)
+                    search.advance(offer, more)
                     searches.append(search)
             yield episode
 

@@ -101,7 +101,7 @@ class Processes:
 
     @classmethod
     def fit(cls, kernels: Tensor, targets: Tensor, active: Tensor) -> Processes:
-        """From the kernels among trials [b, k, t, t]; trials with active = 0 are not learnt from."""
+        """From the kernels among trials [b, k, t, t]; what is not `active` is not learnt from."""
         noise = torch.tensor(NOISES, device=kernels.device)[None, :, None]
         diagonal = noise + IGNORED * (1 - active[:, None])
         factor = torch.linalg.cholesky(kernels + torch.diag_embed(diagonal + 1e-4))

@@ -17,13 +17,13 @@ from lm_searcher.tools.rankers.incontext.features import (
 )
 from lm_searcher.tools.rankers.incontext.kernels import RELATIONS
 
-
 FORMAT = 1
 """Raised when features or the network change their meaning."""
 
 
-class InContextConfig(PreTrainedConfig):
-    """Sizes of the network, and the FORMAT it was trained with."""
+class InContextConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+    """Sizes of the network, how much uncertainty counts when it searches (see InContextModel),
+    and the FORMAT it was trained with."""
 
     model_type = "lm-searcher-incontext"
 
@@ -33,6 +33,7 @@ class InContextConfig(PreTrainedConfig):
         option_width: int = 48,
         layers: int = 4,
         heads: int = 4,
+        courage: float = 1.0,
         format: int = FORMAT,
         **kwargs: Any,
     ) -> None:
@@ -40,6 +41,7 @@ class InContextConfig(PreTrainedConfig):
         self.option_width = option_width
         self.layers = layers
         self.heads = heads
+        self.courage = courage
         self.format = format
         super().__init__(**kwargs)
 
@@ -57,7 +59,7 @@ class Block(nn.Module):
     way: a head can be a kernel smoother.
     """
 
-    def __init__(self, config: InContextConfig) -> None:
+    def __init__(self, config: InContextConfig, last: bool) -> None:
         super().__init__()
         d, e = config.width, config.option_width
         self.heads = config.heads
@@ -70,8 +72,9 @@ class Block(nn.Module):
         self.from_options = nn.Linear(e, d)
         self.feed_norm = nn.LayerNorm(d)
         self.feed = _mlp(d, 2 * d, d)
-        self.to_options = nn.Linear(d, e)
-        self.update = _mlp(4 * e, 2 * e, e)
+        if not last:  # after it nothing reads the options any more
+            self.to_options = nn.Linear(d, e)
+            self.update = _mlp(4 * e, 2 * e, e)
 
     def keys(self, trials: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the trials [b, t, d], each [b, heads, t, d / heads]."""
@@ -92,8 +95,9 @@ class Block(nn.Module):
         return cast(Tensor, rows + self.feed(self.feed_norm(rows)))
 
 
-class InContextModel(PreTrainedModel):
-    """Scores candidates: the higher the likelier to be the best of them.
+class InContextModel(PreTrainedModel):  # type: ignore[no-untyped-call]
+    """Scores candidates, twice: `chance` is the logarithm of the probability of being the best
+    of them, up to a constant; `worth` the same for how good they are (softmax of 4 z-scores).
 
     Candidates do not see each other, so a score does not depend on the others in the batch.
     """
@@ -108,11 +112,13 @@ class InContextModel(PreTrainedModel):
         self.read_trial = _mlp(TRIAL_FEATURES, d, d)
         self.read_candidate = _mlp(CANDIDATE_FEATURES, d, d)
         self.read_whole = nn.Linear(GLOBAL_FEATURES, d)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(config, last=i == config.layers - 1) for i in range(config.layers)
+        )
         self.norm = nn.LayerNorm(d)
-        self.score = nn.Linear(d, 1)
-        self.direct = nn.Linear(CANDIDATE_FEATURES, 1, bias=False)
-        self.post_init()
+        self.score = nn.Linear(d, 2)
+        self.direct = nn.Linear(CANDIDATE_FEATURES, 2, bias=False)
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -123,15 +129,18 @@ class InContextModel(PreTrainedModel):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, Block):
-            for last in (module.join, module.from_options, module.feed[2], module.update[2]):
-                nn.init.normal_(cast(Tensor, last.weight), std=0.02)
+            finals = [module.join, module.from_options, module.feed[2]]
+            if hasattr(module, "update"):
+                finals.append(module.update[2])
+            for final in finals:
+                nn.init.normal_(cast(Tensor, final.weight), std=0.02)
             nn.init.normal_(module.relation.weight, std=2.0)
         elif isinstance(module, InContextModel):
             nn.init.zeros_(module.direct.weight)
             nn.init.normal_(module.score.weight, std=0.02)
 
     def forward(self, x: Inputs) -> Tensor:
-        """Scores, [b, candidates]."""
+        """Scores, [b, candidates, 2]: chance and worth."""
         root = x.positions.rsqrt()[:, None, None]
         whole = self.read_whole(x.global_features)[:, None]
         options = self.read_option(x.option_features)
@@ -141,13 +150,21 @@ class InContextModel(PreTrainedModel):
         share = across / (across.sum(2, keepdim=True) + 1)
         kin = x.same / x.same.sum(2, keepdim=True).clamp(min=1)
         near = x.near / x.near.sum(2, keepdim=True).clamp(min=1e-3)
-        for module in self.blocks:
+        for index, module in enumerate(self.blocks):
             block = cast(Block, module)
             keys = block.keys(trials)
             spoken = block.option_norm(options)
             rows = block(rows, keys, x.relations, x.member @ spoken * root)
+            if index == len(self.blocks) - 1:
+                break
             trials = block(trials, keys, x.trial_relations, x.trial_member @ spoken * root)
             told = share @ block.to_options(block.norm(trials))
             options = options + block.update(torch.cat([spoken, told, near @ told, kin @ told], 2))
         scores = self.score(self.norm(rows)) + self.direct(x.candidate_features)
-        return cast(Tensor, scores[..., 0])
+        return cast(Tensor, scores)
+
+    def promise(self, x: Inputs) -> Tensor:
+        """What to evaluate next, [b, candidates]: chance, and `courage` times the logarithm of
+        the surrogates' uncertainty, since a search goes on after this pick."""
+        scores = cast(Tensor, self(x))
+        return scores[..., 0] + float(self.config.courage) * x.candidate_features[..., 2]

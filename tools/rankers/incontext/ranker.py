@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -36,15 +37,17 @@ def load_model(folder: str | Path | None = None) -> InContextModel:
         if not (folder / name).is_file():
             raise ConfigError(f"{place}: no {name}; accepted: a folder that train-ranker wrote")
     try:
-        model, report = InContextModel.from_pretrained(
+        loaded: Any = InContextModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
+        model, report = cast("tuple[InContextModel, dict[str, Any]]", loaded)
     except Exception as error:  # whatever a damaged file leads to
         raise ConfigError(f"{place}: not readable ({str(error).splitlines()[0]})") from error
     if model.config.format != FORMAT or report["missing_keys"] or report["unexpected_keys"]:
         raise ConfigError(f"{place}: of another format; this version reads format {FORMAT}")
     model.requires_grad_(False)
-    return model.eval()
+    torch.nn.Module.eval(model)
+    return model
 
 
 def kept(history: History, most: int = MAX_TRIALS) -> NDArray[np.intp]:
@@ -106,7 +109,9 @@ class InContextRanker:
         trials = context.trials.scores.shape[1]
         chunk = max(64, ENTRIES // (rows + 12 * trials + 300))
         scores = [
-            self.model(inputs(context, self._options.member(torch.from_numpy(part)[None])))[0]
+            self.model.promise(
+                inputs(context, self._options.member(torch.from_numpy(part)[None]))
+            )[0]
             for part in np.array_split(pool, -(-len(pool) // chunk))
         ]
         return torch.cat(scores).double().numpy()

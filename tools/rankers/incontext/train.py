@@ -58,7 +58,6 @@ class TrainConfig:
     layers: int = 4
     heads: int = 4
     validation_tasks: int = 96
-    loss: str = "both"
 
 
 def move(x: Inputs, device: str) -> Inputs:
@@ -67,18 +66,16 @@ def move(x: Inputs, device: str) -> Inputs:
     return Inputs(**fields)
 
 
-def listwise_loss(scores: Tensor, values: Tensor, kind: str = "both") -> Tensor:
-    """Cross-entropy of softmax(scores) to where the best candidates are, both [b, candidates].
-
-    `soft` spreads the target by softmax(4 z) of the true values, `best` puts it on the best one
-    (the score is then the log-probability of being the best), `both` is their mean.
+def listwise_loss(scores: Tensor, values: Tensor) -> Tensor:
+    """The mean of two cross-entropies: of chance [..., 0] to the best candidate, and of worth
+    [..., 1] to softmax(4 z) of the true values. Scores [b, candidates, 2], values [b, candidates].
     """
     logs = torch.log_softmax(scores.float(), dim=1)
-    z = (values - values.mean(1, keepdim=True)) / (values.std(1, keepdim=True) + 1e-9)
-    soft = -(torch.softmax(4 * z, dim=1) * logs).sum(1).mean()
     top = (values == values.max(1, keepdim=True).values).float()
-    best = -(top / top.sum(1, keepdim=True) * logs).sum(1).mean()
-    return {"soft": soft, "best": best, "both": (soft + best) / 2}[kind]
+    chance = -(top / top.sum(1, keepdim=True) * logs[..., 0]).sum(1).mean()
+    z = (values - values.mean(1, keepdim=True)) / (values.std(1, keepdim=True) + 1e-9)
+    worth = -(torch.softmax(4 * z, dim=1) * logs[..., 1]).sum(1).mean()
+    return (chance + worth) / 2
 
 
 def pick_regret(scores: Tensor, values: Tensor) -> Tensor:
@@ -101,8 +98,8 @@ def held_out(tasks: int) -> dict[int, list[Episode]]:
             search = Searches(rng, 16, max(5, trials // 2), **limits)
             while search.trials < trials:
                 more = min(trials - search.trials, 1 + search.trials // 5)
-                search.advance(search.context(), search.pool(256, 0.5), more)
-            sets[trials].append(search.episode(search.context(), search.pool(256, 0.5), 256))
+                search.advance(search.offer(256, 0.5), more)
+            sets[trials].append(search.episode(search.offer(256, 0.5), 256))
     return sets
 
 
@@ -111,15 +108,17 @@ def validate(
     model: InContextModel, sets: dict[int, list[Episode]], device: str
 ) -> dict[str, float]:
     """Mean pick regret after each number of trials, and over all."""
-    model.eval()
+    nn.Module.eval(model)
     result = {}
-    for trials, episodes in sets.items():
-        regrets = [
-            pick_regret(model(move(e.inputs, device)).cpu(), e.values).clamp(max=2)
-            for e in episodes
-        ]
-        result[str(trials)] = round(float(torch.cat(regrets).mean()), 4)
-    result["all"] = round(sum(result.values()) / len(result), 4)
+    for head, name in enumerate(("", "worth ")):
+        means = []
+        for trials, episodes in sets.items():
+            scores = [model(move(e.inputs, device))[..., head].cpu() for e in episodes]
+            pairs = zip(scores, episodes, strict=True)
+            regrets = [pick_regret(s, e.values).clamp(max=2) for s, e in pairs]
+            means.append(float(torch.cat(regrets).mean()))
+            result[f"{name}{trials}"] = round(means[-1], 4)
+        result[f"{name}all"] = round(sum(means) / len(means), 4)
     model.train()
     return result
 
@@ -132,13 +131,19 @@ class Run:
         sizes = ("width", "option_width", "layers", "heads")
         shape = InContextConfig(**{k: getattr(config, k) for k in sizes})
         torch.manual_seed(config.seed)
-        self.model = InContextModel(shape).to(config.device)
-        self.average = InContextModel(shape).to(config.device)
+        self.model = InContextModel(shape)
+        self.average = InContextModel(shape)
+        for network in (self.model, self.average):
+            nn.Module.to(network, config.device)
         self.average.load_state_dict(self.model.state_dict())
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": others},
+        ]
         self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others}],
+            groups,
             weight_decay=0.0,
             betas=(0.9, 0.98),
         )
@@ -169,7 +174,7 @@ class Run:
             group["lr"] = self.rate()
         device = self.config.device
         scores = self.model(move(episode.inputs, device))
-        loss = listwise_loss(scores, episode.values.to(device), self.config.loss)
+        loss = listwise_loss(scores, episode.values.to(device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -248,9 +253,7 @@ def train(config: TrainConfig) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     for field in dataclasses.fields(TrainConfig):
         needed = field.default is dataclasses.MISSING
         kind = str if needed else type(field.default)
