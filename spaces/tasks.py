@@ -24,10 +24,10 @@ from lm_searcher.spaces.layout import Layout, random_layout
 from lm_searcher.spaces.ncode import Codes
 
 KINDS: dict[str, tuple[Any, float]] = {
-    "additive": (Additive, 0.22),
-    "pairwise": (Pairwise, 0.14),
-    "net": (RandomNet, 0.14),
-    "flow": (SignalFlow, 0.18),
+    "additive": (Additive, 0.16),
+    "pairwise": (Pairwise, 0.16),
+    "net": (RandomNet, 0.16),
+    "flow": (SignalFlow, 0.2),
     "index": (SingleIndex, 0.1),
     "product": (Multiplicative, 0.08),
     "trees": (Trees, 0.06),
@@ -77,16 +77,17 @@ class Warp:
 
     @classmethod
     def make(cls, rng: np.random.Generator) -> Self:
-        bend = rng.choice([0.0, rng.uniform(0, 1.6), rng.uniform(-0.7, 0)], p=[0.25, 0.55, 0.2])
-        floor = rng.uniform(-2, 0) if rng.random() < 0.15 else -np.inf
-        return cls(float(bend), float(floor), rng.uniform(0.5, 1.5) if rng.random() < 0.2 else 0.0)
+        bends = [0.0, rng.uniform(0, 1.2), rng.uniform(0.8, 2.5), rng.uniform(-0.7, 0)]
+        bend = rng.choice(bends, p=[0.15, 0.4, 0.3, 0.15])
+        floor = rng.uniform(-2, 0) if rng.random() < 0.2 else -np.inf
+        return cls(float(bend), float(floor), rng.uniform(0.5, 1.5) if rng.random() < 0.15 else 0.0)
 
     def __call__(self, values: Values) -> Values:
         values = np.maximum(np.clip(values, -8, 6), self.floor)
         if self.tanh:
             values = np.tanh(self.tanh * values) / self.tanh
         if abs(self.bend) > 1e-3:
-            values = -np.expm1(-self.bend * np.clip(values, -6, 6)) / self.bend
+            values = -np.expm1(-self.bend * np.clip(values, -5, 6)) / self.bend
         return np.asarray(values)
 
 
@@ -148,7 +149,7 @@ def random_landscape(layout: Layout, rng: np.random.Generator) -> Mixture:
         spread = float(values.std())
         parts.append(part)
         scales.append((float(values.mean()), float(weight) / spread if spread > 1e-6 else 0.0))
-    penalty = Regions.make(layout, rng, rng.uniform(0.5, 4)) if rng.random() < 0.2 else None
+    penalty = Regions.make(layout, rng, rng.uniform(0.5, 5)) if rng.random() < 0.25 else None
     raw = Mixture(tuple(parts), tuple(scales), penalty, 0.0, Warp(0.0, -np.inf, 0.0))
     values = raw(probe)
     mean, spread = float(np.mean(values)), float(np.std(values)) + 1e-9
@@ -163,7 +164,8 @@ def random_task(rng: np.random.Generator, layout: Layout | None = None, **limits
     """A random task; `limits` go to `random_layout` where no layout is given."""
     layout = layout or random_layout(rng, **limits)
     landscape = random_landscape(layout, rng)
-    spread = float(np.std(landscape(layout.sample(REFERENCE, rng))))
+    middle, high = np.quantile(landscape(layout.sample(REFERENCE, rng)), [0.5, 0.95])
+    spread = float(high - middle) / 1.6  # a long tail of bad results does not make noise larger
     level = np.exp(rng.uniform(np.log(0.003), np.log(0.5))) if rng.random() < 0.75 else 0.0
     failure = Regions.make(layout, rng, 1.0) if rng.random() < 0.1 else None
     chance = rng.uniform(0, 0.3) if rng.random() < 0.1 else 0.0
