@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.flows import Conditional, LinkList, SignalFlow
 from lm_searcher.spaces.landscapes import (
     Additive,
-    HiddenOptimum,
     Landscape,
     Multiplicative,
     Pairwise,
     RandomNet,
     SingleIndex,
-    Trees,
     Values,
 )
 from lm_searcher.spaces.layout import Layout, random_layout
 from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.partitions import HiddenOptimum, Regions, Trees
 
 KINDS: dict[str, tuple[Any, float]] = {
     "additive": (Additive, 0.16),
@@ -38,31 +37,6 @@ KINDS: dict[str, tuple[Any, float]] = {
 
 REFERENCE = 256
 """Architectures by which a landscape's location and scale are taken."""
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Conjunctions of one to three options: `penalty` is what each costs those inside it."""
-
-    positions: NDArray[np.int64]
-    options: NDArray[np.int64]
-    """Both of shape [regions, 3]; a negative position asks nothing."""
-    penalties: NDArray[np.float64]
-
-    @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator, size: float) -> Self:
-        """One to three regions whose penalties are around `size`."""
-        count = int(rng.integers(1, 4))
-        positions = rng.integers(0, layout.positions, size=(count, 3))
-        options = rng.integers(0, layout.cardinalities[positions])
-        terms = rng.choice([1, 2, 3], p=[0.35, 0.5, 0.15], size=count)
-        positions[np.arange(3) >= terms[:, None]] = -1
-        return cls(positions, options, size * rng.uniform(0.5, 1.5, size=count))
-
-    def __call__(self, codes: Codes) -> Values:
-        """The sum of the penalties, shape [n]."""
-        inside = (codes[:, self.positions] == self.options) | (self.positions < 0)
-        return np.asarray(inside.all(axis=2) @ self.penalties)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import pytest
 
 from lm_searcher.spaces.effects import ordered_effect
 from lm_searcher.spaces.flows import Conditional
-from lm_searcher.spaces.landscapes import Additive, HiddenOptimum, Pairwise
+from lm_searcher.spaces.landscapes import Additive, Pairwise
 from lm_searcher.spaces.layout import Layout, random_layout
+from lm_searcher.spaces.partitions import HiddenOptimum, Regions
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tasks import KINDS, Regions, Warp, random_task
+from lm_searcher.spaces.tasks import KINDS, Warp, random_task
 
 
 def cell(positions: int = 6, options: int = 5) -> Layout:

@@ -15,16 +15,12 @@ from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranker
-from lm_searcher.tools.rankers.incontext.episodes import Episodes, Searches
+from lm_searcher.tools.rankers.incontext.episodes import Episodes
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
+from lm_searcher.tools.rankers.incontext.objective import listwise_loss, pick_regret
 from lm_searcher.tools.rankers.incontext.ranker import InContextRanker, kept, load_model
-from lm_searcher.tools.rankers.incontext.train import (
-    Run,
-    TrainConfig,
-    listwise_loss,
-    pick_regret,
-    train,
-)
+from lm_searcher.tools.rankers.incontext.searches import Searches
+from lm_searcher.tools.rankers.incontext.train import Run, TrainConfig, train
 
 SPACE = SearchSpace.of(
     "mixed",
@@ -87,8 +83,10 @@ HISTORIES = {
 }
 
 
-@pytest.mark.parametrize("name", HISTORIES)
-@pytest.mark.parametrize("candidates", [1, 70])
+@pytest.mark.parametrize(
+    "name,candidates",
+    [(name, n) for name in HISTORIES for n in (1, 70) if (name, n) != ("long", 1)],
+)
 def test_a_permutation_the_same_each_time(
     model: InContextModel, name: str, candidates: int
 ) -> None:
@@ -204,7 +202,7 @@ def test_weights_come_back_and_bad_ones_are_refused(model: InContextModel, tmp_p
 
 def test_episodes_are_seeded_and_finite() -> None:
     streams = [iter(Episodes(seed, 600, 16, 30)) for seed in (0, 0, 1)]
-    for _ in range(12):
+    for _ in range(5):
         a, b, c = (next(s) for s in streams)
         torch.testing.assert_close(a.values, b.values)
         assert torch.isfinite(a.inputs.candidate_features).all()

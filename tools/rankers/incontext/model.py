@@ -11,10 +11,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from lm_searcher.tools.rankers.incontext.features import (
     CANDIDATE_FEATURES,
     GLOBAL_FEATURES,
-    OPTION_FEATURES,
     TRIAL_FEATURES,
     Inputs,
 )
+from lm_searcher.tools.rankers.incontext.history import OPTION_FEATURES
 from lm_searcher.tools.rankers.incontext.kernels import RELATIONS
 
 FORMAT = 1

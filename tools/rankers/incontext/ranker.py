@@ -15,7 +15,8 @@ from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
-from lm_searcher.tools.rankers.incontext.features import Context, Trials, digest, inputs
+from lm_searcher.tools.rankers.incontext.features import Context, digest, inputs
+from lm_searcher.tools.rankers.incontext.history import Trials
 from lm_searcher.tools.rankers.incontext.model import FORMAT, InContextModel
 from lm_searcher.tools.rankers.incontext.options import Options
 
@@ -109,9 +110,9 @@ class InContextRanker:
         trials = context.trials.scores.shape[1]
         chunk = max(64, ENTRIES // (rows + 12 * trials + 300))
         scores = [
-            self.model.promise(
-                inputs(context, self._options.member(torch.from_numpy(part)[None]))
-            )[0]
+            self.model.promise(inputs(context, self._options.member(torch.from_numpy(part)[None])))[
+                0
+            ]
             for part in np.array_split(pool, -(-len(pool) // chunk))
         ]
         return torch.cat(scores).double().numpy()
