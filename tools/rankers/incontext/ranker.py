@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from lm_searcher.spaces.errors import ConfigError, SpaceError
 from lm_searcher.spaces.layout import Layout
@@ -17,7 +18,7 @@ from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
 from lm_searcher.tools.rankers.incontext.features import Context, digest, inputs
 from lm_searcher.tools.rankers.incontext.history import Trials
-from lm_searcher.tools.rankers.incontext.model import FORMAT, InContextModel
+from lm_searcher.tools.rankers.incontext.model import FORMAT, InContextConfig, InContextModel
 from lm_searcher.tools.rankers.incontext.options import Options
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -38,14 +39,13 @@ def load_model(folder: str | Path | None = None) -> InContextModel:
         if not (folder / name).is_file():
             raise ConfigError(f"{place}: no {name}; accepted: a folder that train-ranker wrote")
     try:
-        loaded: Any = InContextModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-        model, report = cast("tuple[InContextModel, dict[str, Any]]", loaded)
-    except Exception as error:  # whatever a damaged file leads to
+        config = InContextConfig.from_pretrained(folder)
+        model = InContextModel(config)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{place}: not readable ({str(error).splitlines()[0]})") from error
-    if model.config.format != FORMAT or report["missing_keys"] or report["unexpected_keys"]:
-        raise ConfigError(f"{place}: of another format; this version reads format {FORMAT}")
+    if config.format != FORMAT:
+        raise ConfigError(f"{place}: format {config.format}; this version reads format {FORMAT}")
     model.requires_grad_(False)
     torch.nn.Module.eval(model)
     return model
