@@ -33,7 +33,7 @@ class InContextConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         option_width: int = 48,
         layers: int = 4,
         heads: int = 4,
-        courage: float = 1.0,
+        courage: float = 0.0,
         format: int = FORMAT,
         **kwargs: Any,
     ) -> None:
