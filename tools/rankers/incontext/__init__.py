@@ -1,0 +1,1 @@
+"""The local ranker: a small transformer that reads a history as a set and scores candidates."""
