@@ -22,8 +22,15 @@ def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
     return make
 
 
+def _local(space: SearchSpace) -> Ranker:
+    from lm_searcher.tools.rankers.incontext.ranker import InContextRanker  # loads torch
+
+    return InContextRanker.for_space(space)
+
+
 RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
     "random": lambda space: RandomRanker(),
+    "local": _local,
     "evolution": lambda space: EvolutionRanker(),
     "forest": ForestRanker,
     "tpe": _optuna("tpe"),

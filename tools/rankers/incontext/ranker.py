@@ -128,7 +128,7 @@ class InContextRanker:
         return torch.cat(scores).double().numpy()
 
     def _promise(self, part: Codes, context: Context) -> torch.Tensor:
-        member = self._options.member(torch.from_numpy(part)[None])
+        member = self._options.member(torch.tensor(part)[None])
         return self.model.promise(inputs(context, member))[0]
 
     def _digest(self, history: History) -> Context:
