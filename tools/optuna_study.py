@@ -99,7 +99,7 @@ def history_of(
             codes.append(code)
             values.append(sign * _values(trial, len(sign)))
             pending.append(not trial.state.is_finished())
-    scores = _scalarised(np.array(values).reshape(-1, len(sign)), rng)
+    scores = scalarised(np.array(values).reshape(-1, len(sign)), rng)
     waiting = np.array(pending, bool)
     return History(
         np.array(codes, np.uint8).reshape(-1, len(ranked)),
@@ -137,7 +137,7 @@ def _values(trial: FrozenTrial, objectives: int) -> NDArray[np.float64]:
     return np.full(objectives, np.nan)
 
 
-def _scalarised(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def scalarised(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """One finite score a trial from values of which higher is better, shape [trials, objectives].
 
     Augmented Tchebycheff (Knowles 2006, ParEGO, section II) on ranks, so that objectives of any
