@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +100,38 @@ def test_a_seed_repeats_and_seeds_differ() -> None:
     assert params_of(first) == params_of(again) != params_of(other)
     unseeded = [ran(quadratic, 6, NCodeSampler()) for _ in range(2)]
     assert params_of(unseeded[0]) != params_of(unseeded[1])
+
+
+def of_every_kind(trial: Trial) -> float:
+    """The objective of Optuna's own test_reproducible and its kin."""
+    a = trial.suggest_float("a", 1, 9)
+    b = trial.suggest_float("b", 1, 9, log=True)
+    c = trial.suggest_float("c", 1, 9, step=1)
+    d = trial.suggest_int("d", 1, 9)
+    e = trial.suggest_int("e", 1, 9, log=True)
+    f = trial.suggest_int("f", 1, 9, step=2)
+    return a + b + c + d + e + f + float(trial.suggest_categorical("g", range(1, 10)))
+
+
+LAST_PARAMS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_optuna_sampler import NCodeSampler, of_every_kind, optuna, params_of, ran
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+print(params_of(ran(of_every_kind, 12, NCodeSampler(seed=1)))[-1])
+"""
+
+
+def test_a_seed_repeats_in_another_process() -> None:
+    here = params_of(ran(of_every_kind, 12, NCodeSampler(seed=1)))[-1]
+    there = subprocess.run(
+        [sys.executable, "-c", LAST_PARAMS, str(Path(__file__).parent)],
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert there.stdout.strip() == str(here)
 
 
 def test_minimising_is_maximising_the_negative() -> None:
