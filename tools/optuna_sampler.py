@@ -48,8 +48,8 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
     Categorical parameters of at most 36 choices and integers are ranked together once a trial
     has finished: those that every finished trial has, with one range. Integers of more than 36
     values, and all with ``log=True``, are thinned to at most 36 options, even in the range or in
-    its logarithm, with both ends. Everything else, floats above all, goes to
-    `independent_sampler`, a RandomSampler unless given.
+    its logarithm, with both ends. Categorical choices that are numbers in order are ordered too.
+    Everything else, floats above all, goes to `independent_sampler`, a RandomSampler unless given.
 
     The first `n_startup_trials` trials with a value are drawn at random. `pool` is the number of
     candidates in spaces of more than 20,000; smaller ones are ranked whole. Running trials are
@@ -58,7 +58,8 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
     drawn anew for each suggestion. Constraints are not looked at.
 
     With a `seed`, a suggestion depends on it, the trial's number and the study's trials, so a
-    study that is resumed goes on as if it had not been interrupted.
+    study that is resumed goes on as if it had not been interrupted; not so with ``n_jobs`` above
+    1, where Optuna reseeds, nor with an `independent_sampler` that keeps a generator of its own.
 
     Raises ConfigError for an unknown ranker or a number out of range.
     """
