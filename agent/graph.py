@@ -29,7 +29,7 @@ def propose(state: State, runtime: Runtime[Context]) -> Update:
     context, number = runtime.context, state["number"]
     history = context.store.history(number)
     rng = context.rng("propose", number)
-    pool = context.proposer.pool(history, context.subspace(state), rng)
+    pool = context.proposer.pool(history, context.subspace(state), rng, number < context.initial)
     return {"pool": pool.tobytes(), "stop": "" if len(pool) else "the space is exhausted"}
 
 

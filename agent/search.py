@@ -21,7 +21,6 @@ from lm_searcher.agent.config import RunFile, Settings, load_run_file
 from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.interrupts import interrupts
 from lm_searcher.agent.memory import Findings, Memory
-from lm_searcher.agent.pool import Proposer
 from lm_searcher.agent.pruners import make_pruner
 from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
 from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, settings_of
@@ -37,6 +36,7 @@ from lm_searcher.spaces.trial import Trial
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.executor import Cancelled, make_executor
+from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Executor, Metrics, Outcome
 from lm_searcher.tools.rankers import make_ranker
 from lm_searcher.tools.worker import checked

@@ -14,12 +14,12 @@ from typing import Literal, TypedDict
 import numpy as np
 
 from lm_searcher.agent.memory import Memory
-from lm_searcher.agent.pool import Proposer
 from lm_searcher.agent.store import TrialStore
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import Trial
+from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Evaluation, Executor, Outcome, Ranker
 
 STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3}

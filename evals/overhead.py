@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from langgraph.types import Durability
 
-from lm_searcher.agent.pool import Proposer
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.store import MEMORY
 from lm_searcher.spaces.builtin import builtin
@@ -29,6 +28,7 @@ from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.table import Table, load_table
 from lm_searcher.spaces.trial import History, Trial
 from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.pool import Proposer
 
 
 def made_up_table() -> Table:

@@ -19,24 +19,13 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from lm_searcher.spaces.errors import ConfigError, unknown
-from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes, to_ncodes
+from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History
+from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.optuna_study import CHOSEN, Options, history_of
+from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Ranker
 from lm_searcher.tools.rankers import RANKERS, make_ranker
-
-WHOLE = 20_000
-"""A space of at most this many candidates is the pool, whole."""
-
-COUNTABLE = 1_000_000
-"""A space of at most this many is searched through for untried candidates when draws find none."""
-
-ELITES = 20
-"""Trials whose mutants are in a drawn pool."""
-
-UNIFORM = 0.5
-"""Share of a drawn pool that is uniform; the rest are mutants."""
 
 _TURN = Lock()  # one suggestion at a time, so that the next one sees this one as pending
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")  # so that its verbosity counts
@@ -90,7 +79,7 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
         self._independent_sampler = independent_sampler
         self._warn_independent_sampling = warn_independent_sampling
         self._warned: set[str] = set()
-        self._made: tuple[SearchSpace, Ranker] | None = None
+        self._made: tuple[SearchSpace, Proposer, Ranker] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_made": None}  # a ranker may hold what cannot be copied
@@ -198,63 +187,25 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
         rng = np.random.default_rng([self._entropy, trial.number])
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         history = history_of(others, ranked, study.directions, rng)
+        proposer, ranker = self._made_for(space)
         starting = len(history.scored) < self._n_startup_trials
-        elites = history.codes[history.elites(0 if starting else ELITES)]
-        pool = _candidates(space, elites, history, self._pool, rng)
+        pool = rng.permutation(proposer.pool(history, Subspace.full(space), rng, starting))
+        if not len(pool):  # all tried: half of it, so that no ranker can repeat one for ever
+            pool = space.sample(self._pool, rng) if proposer.whole is None else proposer.whole
+            pool = rng.permutation(pool)[: (len(pool) + 1) // 2]
         if starting:
-            first: Codes = pool[0]  # the pool is in random order
+            first: Codes = pool[0]
             return first
         verbosity = optuna.logging.get_verbosity()  # Optuna's own samplers as rankers quiet it
         try:
-            ranking = self._ranker_of(space).rank(pool, history, seed=int(rng.integers(2**31)))
+            ranking = ranker.rank(pool, history, seed=int(rng.integers(2**31)))
         finally:
             optuna.logging.set_verbosity(verbosity)
         best: Codes = pool[ranking[0]]
         return best
 
-    def _ranker_of(self, space: SearchSpace) -> Ranker:
+    def _made_for(self, space: SearchSpace) -> tuple[Proposer, Ranker]:
         if self._made is None or self._made[0] != space:
-            self._made = space, make_ranker(self._ranker, space)
-        return self._made[1]
-
-
-def _candidates(
-    space: SearchSpace, elites: Codes, history: History, size: int, rng: np.random.Generator
-) -> Codes:
-    """What the ranker chooses from: untried while there is any, in random order."""
-    tried = set(to_ncodes(history.codes))
-
-    def untried(codes: Codes) -> Codes:
-        names = dict.fromkeys(to_ncodes(codes))
-        return space.codes([name for name in names if name not in tried])
-
-    if space.size <= WHOLE:
-        whole = space.enumerate()
-        pool = rng.permutation(untried(whole))
-        # All tried: every second one, so that no ranker can repeat one trial for ever.
-        return pool if len(pool) else rng.permutation(whole)[: (len(whole) + 1) // 2]
-    drawn = space.sample(int(UNIFORM * size) if len(elites) else size, rng)
-    if len(elites):
-        drawn = np.concatenate([drawn, _mutants(space, elites, size - len(drawn), rng)])
-    pool = untried(drawn)
-    if not len(pool):
-        pool = untried(space.enumerate() if space.size <= COUNTABLE else space.sample(size, rng))
-        pool = rng.permutation(pool)[:size]
-    return rng.permutation(pool) if len(pool) else drawn
-
-
-def _mutants(space: SearchSpace, elites: Codes, n: int, rng: np.random.Generator) -> Codes:
-    """Elites with one or two edits; half of the edits of ordered positions are single steps."""
-    rows = np.arange(n)
-    mutants = elites[rng.integers(0, len(elites), n)].copy()
-    most = space.cardinalities - 1
-    ordered = np.array([bool(p.ordered) for p in space.positions])
-    for edit in range(2):
-        places = rng.integers(0, mutants.shape[1], n)
-        old = mutants[rows, places].astype(np.int64)
-        new = (old + rng.integers(1, np.maximum(2, most[places] + 1))) % (most[places] + 1)
-        step = np.clip(old + rng.choice([-1, 1], n), 0, most[places])
-        new = np.where(ordered[places] & (rng.random(n) < 0.5), step, new)
-        edited = (rng.random(n) < 0.5) | (edit == 0)
-        mutants[rows[edited], places[edited]] = new[edited]
-    return mutants
+            proposer = Proposer(space, size=self._pool)
+            self._made = space, proposer, make_ranker(self._ranker, space)
+        return self._made[1:]

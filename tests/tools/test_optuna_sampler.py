@@ -21,7 +21,7 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import Trial, TrialState
 
 from lm_searcher.spaces.errors import ConfigError
-from lm_searcher.tools import optuna_sampler
+from lm_searcher.tools import optuna_sampler, pool
 from lm_searcher.tools.optuna_sampler import NCodeSampler
 from lm_searcher.tools.optuna_study import Options, history_of, scalarised
 
@@ -152,7 +152,7 @@ def test_nothing_twice_until_the_space_is_exhausted() -> None:
 def test_the_last_untried_candidate_of_a_drawn_pool_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(optuna_sampler, "WHOLE", 5)
+    monkeypatch.setattr(pool, "WHOLE", 5)
     assert distinct(ran(small, 12, NCodeSampler(seed=0, pool=2))) == 12
     ran(small, 15, NCodeSampler(seed=0, pool=2))
 

@@ -49,14 +49,22 @@ class Proposer:
         canonical = map(self.space.canonical_form, to_ncodes(codes))
         return keys(to_codes(canonical, codes.shape[1]))
 
-    def pool(self, history: History, subspace: Subspace, rng: np.random.Generator) -> Codes:
+    def pool(
+        self,
+        history: History,
+        subspace: Subspace,
+        rng: np.random.Generator,
+        uniform: bool = False,
+    ) -> Codes:
         """Architectures not tried yet, shape [n, positions]; empty once there are none.
 
-        Identical architectures under different codes count as one.
+        Identical architectures under different codes count as one. With `uniform` a drawn pool
+        holds no mutants: it is for trials that are to be random.
         """
         if self.whole is not None:
             return self._from_whole(self.whole, history, subspace, rng)
-        drawn = self._draw(history, subspace, rng, int(1.25 * self.size))
+        elites = history.codes[history.elites(0 if uniform else ELITES)]
+        drawn = self._draw(elites, subspace, rng, int(1.25 * self.size))
         pool = rng.permutation(self._fresh(drawn, history))[: self.size]
         if not len(pool) and len(history) < self.space.size:  # the subspace is used up
             full = Subspace.full(self.space)
@@ -95,10 +103,7 @@ class Proposer:
         new = ~np.isin(found[first], self._canonical_keys(history.codes))
         return codes[first[new]]
 
-    def _draw(
-        self, history: History, subspace: Subspace, rng: np.random.Generator, n: int
-    ) -> Codes:
-        elites = history.codes[history.elites(ELITES)]
+    def _draw(self, elites: Codes, subspace: Subspace, rng: np.random.Generator, n: int) -> Codes:
         if not len(elites):
             return subspace.sample(n, rng)
         uniform, outside = int(UNIFORM * n), int(OUTSIDE * n)

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_searcher.agent import pool as module
-from lm_searcher.agent.pool import WHOLE, Proposer, keys
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import History
+from lm_searcher.tools import pool as module
+from lm_searcher.tools.pool import WHOLE, Proposer, keys
 
 SMALL = SearchSpace.of("small", {"a": list("abcd"), "b": list("abc"), "c": list("ab")})  # 24
 LARGE = SearchSpace.of("large", {f"p{i}": list("abcdefgh") for i in range(60)})
