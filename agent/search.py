@@ -204,7 +204,10 @@ class Search:
         context = self._open()
         history, number = context.store.history(), len(context.store)
         pool = context.proposer.pool(
-            history, self._findings.subspace, context.rng("propose", number)
+            history,
+            self._findings.subspace,
+            context.rng("propose", number),
+            uniform=number < context.initial,
         )
         if not len(pool):
             return []

@@ -353,7 +353,7 @@ def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Pat
         for key, value in list(mine._identity().items())[:left]:
             store.set_attribute(key, value)
         store.close()
-        with pytest.raises(StoreError, match="is no run of lm-searcher that has begun"):
+        with pytest.raises(StoreError, match="is no run that has begun"):
             read_run(mine.files)
         assert len(mine.run().trials) == 3
 
