@@ -336,7 +336,7 @@ def test_a_foreign_study_of_that_name_is_refused(tmp_path: Path) -> None:
     for how in ("ask", "run"):
         with pytest.raises(StoreError, match="holds trials of another program"):
             getattr(search(tmp_path, store=url), how)()
-    with pytest.raises(StoreError, match="is no run of lm-searcher"):
+    with pytest.raises(StoreError, match="is no run"):
         read_run(RunFiles.of("r", tmp_path, url))
 
 
