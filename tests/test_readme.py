@@ -58,7 +58,7 @@ def test_the_commands_do_what_they_say(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    search, ask = blocks("python")
+    search, ask, _ = blocks("python")
     search = search.replace('{"accuracy": ..., "params_m": ...}', '{"accuracy": config["width"]}')
     ask = ask.replace("measure(trial.config)", "1.0")
     given = 'space = {"width": [1, 2, 3], "depth": [1, 2]}\n'
@@ -69,6 +69,22 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split()[0] in {"20", "21"}  # the widest, either activation
+
+
+@pytest.mark.slow
+def test_the_sampler_of_the_readme_finds_the_best(tmp_path: Path) -> None:
+    *_, sampler = blocks("python")
+    given = (
+        "def train_and_measure(layers, width, activation):\n"
+        "    return (activation == 'gelu') - abs(layers - 5) / 8 - abs(width - 100) / 1000\n"
+    )
+    shown = "print(study.best_params['layers'], study.best_params['activation'])\n"
+    (tmp_path / "script.py").write_text(given + sampler + shown)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5 gelu\n"
 
 
 @pytest.mark.slow
