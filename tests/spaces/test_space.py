@@ -91,9 +91,9 @@ def test_decode_names_the_options() -> None:
 @pytest.mark.parametrize(
     ("ncode", "message"),
     [
-        ("21", "2 digits, 3 positions"),
-        ("2100", "4 digits, 3 positions"),
-        ("", "0 digits, 3 positions"),
+        ("21", "2 digits; accepted: 3"),
+        ("2100", "4 digits; accepted: 3"),
+        ("", "0 digits; accepted: 3"),
         ("310", "digit 1 ('3') names no option of 'width'; accepted: 0 to 2"),
         ("220", "digit 2 ('2') names no option of 'activation'; accepted: 0 to 1"),
         ("21z", "digit 3 ('z') names no option of 'bias'"),
