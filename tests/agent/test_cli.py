@@ -20,6 +20,8 @@ from lm_searcher.agent import cli
 from lm_searcher.agent import store as store_module
 from lm_searcher.agent.runs import RunFiles, run_lock
 
+pytestmark = pytest.mark.slow  # most start an interpreter
+
 HOSTILE = "<script>alert('x')</script>"
 
 

@@ -194,6 +194,7 @@ def search(folder: Path, evaluator: Any = None, **options: Any) -> Search:
     )
 
 
+@pytest.mark.slow
 def test_a_larger_budget_goes_on_as_if_it_had_been_so_from_the_start(tmp_path: Path) -> None:
     whole = Search(SPACE, table(), trials=45, store="memory").run()
     first = search(tmp_path, trials=25).run()
@@ -219,6 +220,7 @@ class Cut(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [0, 2, 5])
 def test_cut_short_anywhere_and_then_given_another_budget(tmp_path: Path, when: int) -> None:
     """The process ends within a step; the next one has a smaller budget, the last a larger."""
@@ -271,6 +273,7 @@ def test_an_interruption_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert len(search(tmp_path, trials=10).run().trials) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

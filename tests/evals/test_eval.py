@@ -156,6 +156,7 @@ def test_a_table_nobody_can_search_is_refused(
         table_problem(str(path), "scroe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

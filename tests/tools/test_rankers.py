@@ -184,6 +184,7 @@ def found_after(name: str, seed: int, trials: int, initial: int = 8) -> float:
     return float((truth[tried].max() - truth.mean()) / (truth.max() - truth.mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "trials"),
     [("evolution", 40), ("tpe", 40), ("gp", 20), ("nsga2", 60), ("forest", 24), ("local", 14)],
