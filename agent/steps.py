@@ -10,6 +10,7 @@ from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import CheapRanker
+from lm_searcher.tools.rankers.random import RandomRanker
 
 PARENTS = 50
 """Of each generation of a pool that is bred under its ranker."""
@@ -23,10 +24,10 @@ def draw(context: Context, history: History, subspace: Subspace, number: int) ->
     In a space too large to be the pool, a ranker that costs little is asked for parents of the
     next generation of candidates, a few times over.
     """
-    rng, early = context.rng("propose", number), number < context.initial
-    pool = context.proposer.pool(history, subspace, rng, uniform=early)
-    ranker = context.ranker
-    if early or context.proposer.whole is not None or not isinstance(ranker, CheapRanker):
+    rng, ranker = context.rng("propose", number), context.ranker
+    uniform = number < context.initial or isinstance(ranker, RandomRanker)
+    pool = context.proposer.pool(history, subspace, rng, uniform)
+    if uniform or context.proposer.whole is not None or not isinstance(ranker, CheapRanker):
         return pool
     for _ in range(ranker.generations):
         if len(pool) > PARENTS:
