@@ -9,11 +9,9 @@ from lm_searcher.agent.state import Context
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import History
-from lm_searcher.tools.protocols import CheapRanker
+from lm_searcher.tools.protocols import SequentialRanker
 from lm_searcher.tools.rankers.random import RandomRanker
 
-PARENTS = 50
-"""Of each generation of a pool that is bred under its ranker."""
 SHORT_LIST = 200
 """Candidates that are ranked again for each further pick of a batch."""
 
@@ -21,32 +19,24 @@ SHORT_LIST = 200
 def draw(context: Context, history: History, subspace: Subspace, number: int) -> Codes:
     """The candidate pool of trial `number`, shape [candidates, positions].
 
-    In a space too large to be the pool, a ranker that costs little is asked for parents of the
-    next generation of candidates, a few times over.
+    Random trials, and all those of the random ranker, choose from uniform draws.
     """
-    rng, ranker = context.rng("propose", number), context.ranker
-    uniform = number < context.initial or isinstance(ranker, RandomRanker)
-    pool = context.proposer.pool(history, subspace, rng, uniform)
-    if uniform or context.proposer.whole is not None or not isinstance(ranker, CheapRanker):
-        return pool
-    for _ in range(ranker.generations):
-        if len(pool) > PARENTS:
-            order = ranker.rank(pool, history, seed=int(rng.integers(2**31)))
-            pool = context.proposer.bred(pool[order[:PARENTS]], history, subspace, rng)
-    return pool
+    uniform = number < context.initial or isinstance(context.ranker, RandomRanker)
+    rng = context.rng("propose", number)
+    return context.proposer.pool(history, subspace, rng, uniform)
 
 
 def pick(context: Context, pool: Codes, history: History, n: int) -> list[NCode]:
     """The `n` best of the pool, no two of them the same architecture; the first are random.
 
-    A ranker that costs little picks one at a time, knowing the picks before as pending.
+    A sequential ranker picks one at a time, knowing the picks before as pending.
     """
     rng = context.rng("rank", len(history))
     if len(history) < context.initial:
         return to_ncodes(_first(context, pool[rng.permutation(len(pool))], n))
     ranker, seed = context.ranker, int(rng.integers(2**31))
     pool = pool[ranker.rank(pool, history, seed=seed)]
-    if n == 1 or not isinstance(ranker, CheapRanker):
+    if n == 1 or not isinstance(ranker, SequentialRanker):
         return to_ncodes(_first(context, pool, n))
     left = _first(context, pool, max(n, SHORT_LIST))
     picks = left[:1]

@@ -38,12 +38,10 @@ class Ranker(Protocol):
 
 
 @runtime_checkable
-class CheapRanker(Ranker, Protocol):
-    """A ranker that costs little to ask again: a large space's pool is bred under it, and of
-    several picks each is made knowing those before."""
+class SequentialRanker(Ranker, Protocol):
+    """A ranker that is asked again for each pick of a batch, the picks before it then pending."""
 
-    generations: int
-    """How many generations of candidates are bred."""
+    sequential: bool
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class InContextRanker:
     space of more than 64 positions.
     """
 
-    generations = 3
+    sequential = True
 
     def __init__(
         self, layout: Layout, model: InContextModel, most_trials: int = MAX_TRIALS
