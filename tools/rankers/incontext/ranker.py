@@ -127,7 +127,7 @@ class InContextRanker:
         if history.pending.all():
             return np.zeros(len(pool))
         with torch.inference_mode(), _one_thread():
-            context = self._digest(history)
+            context = self._digest(self._believed(history))
             if len(pool) <= SHORT_LIST:
                 return self._chunked(self._promise, pool, context)
             scores = self._chunked(self._hope, pool, context)
@@ -155,6 +155,23 @@ class InContextRanker:
 
     def _member(self, codes: Codes) -> torch.Tensor:
         return self._options.member(torch.tensor(codes)[None])
+
+    def _believed(self, history: History) -> History:
+        """Pending trials with the outcome that the surrogates expect (kriging believer,
+        Ginsbourger et al. 2010): what is like them is no longer uncertain."""
+        known = history.scores[history.scored]
+        if not history.pending.any() or not np.isfinite(known).any():
+            return history
+        done = ~history.pending
+        finished = History(
+            history.codes[done], history.scores[done], history.failed[done], history.pending[done]
+        )
+        waiting = self._member(history.codes[history.pending])
+        mean, _ = predicted(self._digest(finished), waiting)
+        scores = history.scores.copy()
+        share = torch.special.ndtr(mean[0]).double().numpy()
+        scores[history.pending] = np.quantile(known[np.isfinite(known)], share)
+        return History(history.codes, scores, history.failed, np.zeros(len(history), bool))
 
     def _digest(self, history: History) -> Context:
         rows = kept(history, self.most_trials)
