@@ -148,6 +148,13 @@ def test_damaged_and_foreign_checkpoints(
     assert "is not of this training" in refused(tiny(tmp_path))
 
 
+def test_what_is_not_its_own_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "mine").write_text("x")
+    assert "no checkpoint that it came from" in refused(tiny(tmp_path))
+    assert (tmp_path / "weights" / "mine").read_text() == "x"
+
+
 def test_one_training_a_folder(tmp_path: Path) -> None:
     with alone(tmp_path):
         pass

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.tools.rankers.incontext.card import Spent, hardware, model_card
-from lm_searcher.tools.rankers.incontext.checkpoint import alone, load_state, save_state
+from lm_searcher.tools.rankers.incontext.checkpoint import STATE, alone, load_state, save_state
 from lm_searcher.tools.rankers.incontext.episodes import Episodes
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
 from lm_searcher.tools.rankers.incontext.objective import held_out, listwise_loss, move, validate
@@ -212,6 +212,11 @@ def train(
         raise TrainingError(f"no device '{config.device}' here (accepted: {', '.join(accepted)})")
     torch.set_num_threads(config.threads)
     with alone(config.out):
+        if (weights := config.out / "weights").exists() and not (config.out / STATE).exists():
+            raise TrainingError(
+                f"'{weights}' is there, and no checkpoint that it came from: move it away, or "
+                "choose another --out"
+            )
         run = Run(config)
         if run.left:
             _train(run, observe, stop)
