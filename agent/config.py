@@ -104,7 +104,7 @@ class ObjectiveSection(Section):
 class RankerSection(Section):
     """[ranker]: who picks, from how large a pool, after how many random trials."""
 
-    name: str = "evolution"
+    name: str = "local"
     initial: Annotated[int, Field(ge=0, strict=True)] = 5
     pool: Count = 1000
     """Candidates drawn a step in a space too large to be the pool whole (20,000)."""

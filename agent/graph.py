@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 from lm_searcher.agent.confirm import confirm_top
 from lm_searcher.agent.memory import Findings
 from lm_searcher.agent.state import Context, State
-from lm_searcher.agent.steps import pick, weigh
+from lm_searcher.agent.steps import draw, pick, weigh
 from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.tools.protocols import Evaluation
 
@@ -27,9 +27,7 @@ Update = dict[str, Any]
 def propose(state: State, runtime: Runtime[Context]) -> Update:
     """Draw the candidate pool; an empty one means that the space is exhausted."""
     context, number = runtime.context, state["number"]
-    history = context.store.history(number)
-    rng = context.rng("propose", number)
-    pool = context.proposer.pool(history, context.subspace(state), rng, number < context.initial)
+    pool = draw(context, context.store.history(number), context.subspace(state), number)
     return {"pool": pool.tobytes(), "stop": "" if len(pool) else "the space is exhausted"}
 
 

@@ -26,7 +26,7 @@ from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
 from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, settings_of
 from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
-from lm_searcher.agent.steps import pick, weigh
+from lm_searcher.agent.steps import draw, pick, weigh
 from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run, shown
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
@@ -203,12 +203,7 @@ class Search:
             raise ConfigError(f"ask({n}): accepted: integers from 1")
         context = self._open()
         history, number = context.store.history(), len(context.store)
-        pool = context.proposer.pool(
-            history,
-            self._findings.subspace,
-            context.rng("propose", number),
-            uniform=number < context.initial,
-        )
+        pool = draw(context, history, self._findings.subspace, number)
         if not len(pool):
             return []
         asked = []

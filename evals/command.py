@@ -22,7 +22,9 @@ def evaluate(
     metric: Annotated[str, typer.Option(help="The objective.")] = "value",
     test_metric: Annotated[str | None, typer.Option(help="Reported of what was chosen.")] = None,
     direction: Annotated[str | None, typer.Option(help="max or min; default: the card's.")] = None,
-    methods: Annotated[str, typer.Option(help="Rankers, with commas.")] = "evolution,tpe,random",
+    methods: Annotated[
+        str, typer.Option(help="Rankers, with commas.")
+    ] = "local,evolution,tpe,random",
     evaluations: Annotated[int, typer.Option(help="Evaluations of a search.")] = 100,
     seeds: Annotated[int, typer.Option(help="Searches of each method.")] = 20,
     marks: Annotated[str, typer.Option(help="Where regret is read.")] = "25,50,100",

@@ -55,7 +55,7 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
 
     def __init__(
         self,
-        ranker: str = "evolution",
+        ranker: str = "local",
         *,
         seed: int | None = None,
         n_startup_trials: int = 5,

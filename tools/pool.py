@@ -73,6 +73,18 @@ class Proposer:
                 pool = self._fresh(self.space.enumerate(), history)[: self.size]
         return pool
 
+    def bred(
+        self, parents: Codes, history: History, subspace: Subspace, rng: np.random.Generator
+    ) -> Codes:
+        """A pool of `parents` and their children, drawn as `pool` is; those of parents outside
+        the subspace have the share of the outside alone."""
+        inside = parents[subspace.contains(parents)]
+        outside = int(OUTSIDE * self.size) if len(inside) else self.size
+        children = [self._breed(parents, outside, Subspace.full(self.space), rng)]
+        if len(inside):
+            children.append(self._breed(inside, self.size - outside, subspace, rng))
+        return self._fresh(np.concatenate([parents, *children]), history)[: self.size]
+
     def distinct(self, codes: Codes) -> Codes:
         """The first row of each class of identical architectures, in order."""
         _, first = np.unique(self._canonical_keys(codes), return_index=True)

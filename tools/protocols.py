@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,15 @@ class Ranker(Protocol):
         what an implementation keeps between calls is a cache.
         """
         ...
+
+
+@runtime_checkable
+class CheapRanker(Ranker, Protocol):
+    """A ranker that costs little to ask again: a large space's pool is bred under it, and of
+    several picks each is made knowing those before."""
+
+    generations: int
+    """How many generations of candidates are bred."""
 
 
 @dataclass(frozen=True)
