@@ -100,7 +100,7 @@ class Search:
         self.metric = settings.objective.metric or evaluator.metric
         self.direction = settings.objective.direction or evaluator.direction
         evaluator.metric = self.metric
-        self.ranker = make_ranker(settings.ranker.name, space)
+        self.ranker = make_ranker(settings.ranker.name, space, **settings.ranker.own)
         name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
         self.files = RunFiles.of(name, settings.run.folder, settings.store.url)
         self._has_evaluator = True

@@ -8,7 +8,8 @@ LMSearcherError
 │   ├── DatasetError       a data set that is missing, truncated or of another format
 │   ├── ConfigError        a run file with an unknown key or a bad value
 │   ├── EvaluatorError     an evaluator that does not import or start
-│   └── StoreError         a trial store that is locked, foreign or no database
+│   ├── StoreError         a trial store that is locked, foreign or no database
+│   └── TrainingError      a ranker's training that cannot begin or go on
 └── TrialFailure           one evaluation failed; becomes a failed trial with this reason
 """
 
@@ -52,6 +53,10 @@ class EvaluatorError(UserError):
 
 class StoreError(UserError):
     """A trial store that is locked, belongs to another search, or is no database."""
+
+
+class TrainingError(UserError):
+    """A ranker's training that cannot begin or go on: its checkpoint, device or loss."""
 
 
 class TrialFailure(LMSearcherError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.space import SearchSpace
@@ -22,13 +24,13 @@ def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
     return make
 
 
-def _local(space: SearchSpace) -> Ranker:
+def _local(space: SearchSpace, weights: str | Path | None = None) -> Ranker:
     from lm_searcher.tools.rankers.incontext.ranker import InContextRanker  # loads torch
 
-    return InContextRanker.for_space(space)
+    return InContextRanker.for_space(space, weights)
 
 
-RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
+RANKERS: dict[str, Callable[..., Ranker]] = {
     "random": lambda space: RandomRanker(),
     "local": _local,
     "evolution": lambda space: EvolutionRanker(),
@@ -39,8 +41,11 @@ RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
 }
 
 
-def make_ranker(name: str, space: SearchSpace) -> Ranker:
-    """The ranker of that name for `space`. Raises ConfigError that lists the names."""
+def make_ranker(name: str, space: SearchSpace, **settings: Any) -> Ranker:
+    """The ranker of that name for `space`; `settings` are its own keywords.
+
+    Raises ConfigError that lists the names.
+    """
     if name not in RANKERS:
         raise ConfigError(unknown("ranker", name, RANKERS))
-    return RANKERS[name](space)
+    return RANKERS[name](space, **settings)
