@@ -178,18 +178,23 @@ def _single_seeds(path: Path, table: Table, name: str) -> NDArray[np.float64]:
 class Chain:
     """A large made-up space whose best is known exactly.
 
-    Some positions matter far more than others, and neighbouring positions interact: the best of
-    all designs is found by dynamic programming along the chain.
+    Every other position is ordered, its options' effects a random walk; those of the rest are
+    independent. Some positions matter far more than others, and neighbouring positions interact:
+    the best of all designs is found by dynamic programming along the chain.
     """
 
     sign = 1.0
 
     def __init__(self, positions: int, options: int, number: int) -> None:
         rng = np.random.default_rng([positions, options, number])
-        choices = list(range(options))
-        self.space = SearchSpace.of("chain", {f"p{i}": choices for i in range(positions)})
+        names, sizes = [f"option {k}" for k in range(options)], list(range(options))
+        self.space = SearchSpace.of(
+            "chain", {f"p{i}": sizes if i % 2 else names for i in range(positions)}
+        )
         weight = rng.gamma(0.5, size=positions)[:, None]
-        self.single = weight * rng.normal(size=(positions, options))
+        effects = rng.normal(size=(positions, options))
+        effects[1::2] = np.cumsum(effects[1::2], axis=1) / np.sqrt(options / 2)
+        self.single = weight * effects
         pairs = rng.normal(size=(positions - 1, options, options))
         self.pair = 0.5 * np.sqrt(weight[1:] * weight[:-1])[:, :, None] * pairs
         ahead = self.single[0]  # the best of all chains that end in each option
