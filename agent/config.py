@@ -109,6 +109,28 @@ class RankerSection(Section):
     pool: Count = 1000
     """Candidates drawn a step in a space too large to be the pool whole (20,000)."""
 
+    # What follows is for rankers that ask a model; each takes those that it has a use for.
+    prompt: Literal["ncode", "semantic"] | None = None
+    mode: Literal["score", "generate"] | None = None
+    candidates: Count | None = None
+    context: Count | None = None
+    fallback: str | None = None
+    key_env: str | None = None
+    timeout: Positive | None = None
+    attempts: Count | None = None
+    retry_seconds: NotNegative | None = None
+    backoff: NotNegative | None = None
+    reply_tokens: Count | None = None
+    max_tokens_total: Count | None = None
+    max_cost: Positive | None = None
+    price_in: NotNegative | None = None
+    price_out: NotNegative | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that go to the ranker, where given."""
+        return self.model_dump(exclude={"name", "initial", "pool"}, exclude_none=True)
+
 
 class BudgetSection(Section):
     """[budget]: the search ends at whichever limit comes first."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from lm_searcher.agent.state import Context
+from lm_searcher.tools.protocols import AskingRanker
 
 
 @contextlib.contextmanager
@@ -27,6 +28,8 @@ def interrupts(context: Context, grace: float) -> Iterator[None]:
         again, context.interrupted = context.interrupted, True
         if context.executor is not None:
             context.executor.cancel(after=0.0 if again else grace)
+        if isinstance(context.ranker, AskingRanker):
+            context.ranker.cancel()
         if not again:
             print(
                 f"\nfinishing the running trial, {grace:g} s at most (Ctrl-C again leaves at once)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.protocols import Ranker
+from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers.evolution import EvolutionRanker
 from lm_searcher.tools.rankers.forest import ForestRanker
 from lm_searcher.tools.rankers.random import RandomRanker
@@ -38,9 +39,38 @@ RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
     "nsga2": _optuna("nsga2"),
 }
 
+UNNAMED = Objective()
 
-def make_ranker(name: str, space: SearchSpace) -> Ranker:
-    """The ranker of that name for `space`. Raises ConfigError that lists the names."""
+MODELS: dict[str, Callable[[str, SearchSpace, Mapping[str, Any], Objective], Ranker]] = {}
+"""Rankers that ask a model, by the prefix of the name; what comes after ``prefix:`` names it."""
+
+FORMS: tuple[str, ...] = ()
+"""How such names are written, for people who wrote another."""
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError, with what there is, for a name that is no ranker's."""
+    prefix, colon, model = name.partition(":")
+    if not (name in RANKERS or (colon and model and prefix in MODELS)):
+        raise ConfigError(unknown("ranker", name, [*RANKERS, *FORMS]))
+
+
+def make_ranker(
+    name: str,
+    space: SearchSpace,
+    settings: Mapping[str, Any] = {},
+    objective: Objective = UNNAMED,
+) -> Ranker:
+    """The ranker of that name for `space`.
+
+    `settings` are keys of [ranker], `objective` is for rankers that read words. Raises
+    ConfigError for an unknown name, which lists the names, and for a setting that the ranker
+    does not take.
+    """
+    check_name(name)
     if name not in RANKERS:
-        raise ConfigError(unknown("ranker", name, RANKERS))
+        prefix, _, model = name.partition(":")
+        return MODELS[prefix](model, space, settings, objective)
+    if settings:
+        raise ConfigError(f"[ranker] {next(iter(settings))}: ranker '{name}' takes no settings")
     return RANKERS[name](space)
