@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from lm_searcher.agent.training import train_ranker
 from lm_searcher.spaces.errors import UserError
 
 ClickException = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(train_ranker, name="train-ranker")
 
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable results.")]
 Store = Annotated[

@@ -108,6 +108,8 @@ class RankerSection(Section):
     initial: Annotated[int, Field(ge=0, strict=True)] = 5
     pool: Count = 1000
     """Candidates drawn a step in a space too large to be the pool whole (20,000)."""
+    weights: Path | None = None
+    """local only: a folder that `train-ranker incontext` wrote; default: those shipped."""
 
     # What follows is for rankers that ask a model; each takes those that it has a use for.
     prompt: Literal["ncode", "semantic"] | None = None
@@ -125,6 +127,12 @@ class RankerSection(Section):
     max_cost: Positive | None = None
     price_in: NotNegative | None = None
     price_out: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _local_weights(self) -> RankerSection:
+        if self.weights is not None and self.name != "local":
+            raise ValueError(f"weights is a setting of ranker 'local', the ranker is '{self.name}'")
+        return self
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -257,21 +265,30 @@ def load_run_file(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] =
 
     Paths inside the file are taken from the working directory. Raises ConfigError.
     """
+    return load_toml(RunFile, "run file", path, overrides)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_toml(
+    model: type[Model], what: str, path: str | Path, overrides: Mapping[str, Mapping[str, Any]]
+) -> Model:
+    """The TOML file at `path` as a `model`, with `overrides` on top. Raises ConfigError; `what`
+    is the kind of file that it names.
+    """
     try:
         with open(path, "rb") as file:
             document = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"run file '{path}': {error.strerror}") from None
+        raise ConfigError(f"{what} '{path}': {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"run file '{path}' is no valid TOML: {error}") from None
+        raise ConfigError(f"{what} '{path}' is no valid TOML: {error}") from None
     for section, values in overrides.items():
         table = document.setdefault(section, {})
         if isinstance(table, dict):
             table.update(values)
-    return checked(RunFile, document, f"run file '{path}'")
-
-
-Model = TypeVar("Model", bound=BaseModel)
+    return checked(model, document, f"{what} '{path}'")
 
 
 def checked(model: type[Model], document: Any, where: str) -> Model:

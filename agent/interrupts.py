@@ -6,11 +6,13 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from lm_searcher.agent.state import Context
 from lm_searcher.tools.protocols import AskingRanker
+
+if TYPE_CHECKING:
+    from lm_searcher.agent.state import Context
 
 
 @contextlib.contextmanager
@@ -20,25 +22,50 @@ def interrupts(context: Context, grace: float) -> Iterator[None]:
     The first lets the running trials finish for at most `grace` seconds; the second does not
     wait. Does nothing outside the main thread, where Python delivers no signals.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
-    def handle(signum: int, frame: FrameType | None) -> None:
+    def interrupted() -> None:
         again, context.interrupted = context.interrupted, True
         if context.executor is not None:
             context.executor.cancel(after=0.0 if again else grace)
         if isinstance(context.ranker, AskingRanker):
             context.ranker.cancel()
         if not again:
-            print(
-                f"\nfinishing the running trial, {grace:g} s at most (Ctrl-C again leaves at once)",
-                file=sys.stderr,
-            )
+            _say(f"finishing the running trial, {grace:g} s at most")
 
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    with _called(interrupted):
+        yield
+
+
+@contextlib.contextmanager
+def stop_on_ctrl_c(what: str) -> Iterator[Callable[[], bool]]:
+    """Yields whether SIGINT or SIGTERM has come: the first only says so, and that it does
+    `what`; the second raises KeyboardInterrupt."""
+    signals = 0
+
+    def interrupted() -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            raise KeyboardInterrupt
+        _say(what)
+
+    with _called(interrupted):
+        yield lambda: signals > 0
+
+
+@contextlib.contextmanager
+def _called(act: Callable[[], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = {s: signal.signal(s, lambda signum, frame: act()) for s in both}
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _say(what: str) -> None:
+    print(f"\n{what} (Ctrl-C again leaves at once)", file=sys.stderr)

@@ -99,6 +99,7 @@ PLACES = {
     "ranker": "ranker",
     "initial": "ranker",
     "pool": "ranker",
+    "weights": "ranker",
     "trials": "budget",
     "hours": "budget",
     "target": "budget",

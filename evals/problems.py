@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.table import Table, load_table
+from lm_searcher.spaces.table import Table, load_table, table_path
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics, Report
@@ -142,7 +142,7 @@ def table_problem(
     )
     if seed_metric is None:
         return problem
-    return replace(problem, seeds=_single_seeds(Path(path), table, seed_metric))
+    return replace(problem, seeds=_single_seeds(table_path(path), table, seed_metric))
 
 
 def _check_values(path: str, name: str, values: NDArray[np.float64]) -> None:

@@ -9,7 +9,8 @@ LMSearcherError
 │   ├── ConfigError        a run file with an unknown key or a bad value
 │   ├── EvaluatorError     an evaluator that does not import or start
 │   ├── RankerError        a model or a server that a ranker cannot work with
-│   └── StoreError         a trial store that is locked, foreign or no database
+│   ├── StoreError         a trial store that is locked, foreign or no database
+│   └── TrainingError      a ranker's training that cannot begin or go on
 └── TrialFailure           one evaluation failed; becomes a failed trial with this reason
 """
 
@@ -57,6 +58,10 @@ class RankerError(UserError):
 
 class StoreError(UserError):
     """A trial store that is locked, belongs to another search, or is no database."""
+
+
+class TrainingError(UserError):
+    """A ranker's training that cannot begin or go on: its checkpoint, device or loss."""
 
 
 class TrialFailure(LMSearcherError):

@@ -3,6 +3,11 @@
 Two forms. `NAME.npz` with its card `NAME.json`: `codes` (int8 [rows, positions], the index of
 the chosen option) and one float array a metric; the card names positions, options, metrics and
 directions. Or a CSV file with a header: one column a position, one a metric.
+
+Tables of the first form come with the package too, as `builtin:NAME`.
+
+A table need not have every architecture of its space: a search over it draws from the rows. So a
+table with one row a class of identical architectures is searched class by class.
 """
 
 from __future__ import annotations
@@ -25,6 +30,23 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import SpaceError, TableError, unknown
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import Choice, Position, SearchSpace
+
+BUILTIN = "builtin:"
+DATA = Path(__file__).parent / "data"
+
+
+def table_path(path: str | Path, folder: Path = DATA) -> Path:
+    """Where a table lies: `path` itself, or that of `builtin:NAME` in `folder`.
+
+    Raises TableError that lists the built-in tables.
+    """
+    if not str(path).startswith(BUILTIN):
+        return Path(path)
+    tables = {file.stem: file for file in folder.glob("*.npz")}
+    name = str(path).removeprefix(BUILTIN)
+    if name not in tables:
+        raise TableError(unknown("built-in table", name, tables))
+    return tables[name]
 
 
 @dataclass(frozen=True)
@@ -73,13 +95,15 @@ def load_table(
     space: SearchSpace | None = None,
     positions: Sequence[str] | None = None,
 ) -> Table:
-    """The table of an .npz file with its card, or of a CSV file. Raises TableError.
+    """The table of an .npz file with its card, of a CSV file, or of `builtin:NAME`.
+
+    Raises TableError.
 
     `space` is what the columns are held against where it is given. `positions` names the
     columns of a CSV that are decisions; without it, and without `space`, they are all columns
     to the left of `metric`.
     """
-    path = Path(path)
+    path = table_path(path)
     if not path.is_file():
         raise TableError(f"table '{path}': no such file")
     if path.suffix == ".npz":

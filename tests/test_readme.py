@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from lm_searcher.agent import config
+from lm_searcher.agent.training_config import InContextFile
 from lm_searcher.spaces.toml import load_space
 
 ROOT = Path(__file__).parents[1]
@@ -132,3 +133,8 @@ def test_every_key_is_in_the_reference() -> None:
     for section in sections:
         wanted |= keys(section)
     assert wanted <= documented, f"not in the README: {sorted(wanted - documented)}"
+
+
+def test_every_key_of_a_training_is_named() -> None:
+    passage = README[README.index("**Weights for the local") : README.index("## Configuration")]
+    assert keys(InContextFile) <= set(re.findall(r"`(\w+)`", passage))

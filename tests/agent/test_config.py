@@ -76,9 +76,10 @@ weight_decay = 0
 metric = "val_loss"
 direction = "min"
 [ranker]
-name = "tpe"
+name = "local"
 initial = 0
 pool = 10
+weights = "trained/incontext/weights"
 [budget]
 trials = 7
 hours = 0.5

@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lm_searcher.agent.search import Search
+from lm_searcher.evals.digits_benchmark import UNITS, distinct_cells, pack
 from lm_searcher.evals.problems import Chain, table_problem
 from lm_searcher.evals.study import Study, run_study, search
+from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.table import load_table, table_path
+from lm_searcher.tools.evaluators.table import TableEvaluator
 
 SPACE = SearchSpace.of("little", {"a": list("wxyz"), "b": list("wxyz"), "c": list("wxyz")})
 CODES = SPACE.enumerate()
@@ -180,3 +185,45 @@ def test_a_bad_command_line_is_one_line(tmp_path: Path, flags: list[str], messag
 def test_a_bad_chain_is_refused() -> None:
     with pytest.raises(ConfigError, match="chain:POSITIONSxOPTIONS"):
         Study(table="chain:nonsense").problem()
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table as `pack` writes it, of made-up results: a cell is as good as its digits' sum."""
+    folder = tmp_path_factory.mktemp("data")
+    cells = distinct_cells()
+    lines = [
+        json.dumps({"ncode": c, **dict.fromkeys(UNITS, sum(map(int, c)) / 100)}) for c in cells
+    ]
+    (folder / "cells.jsonl").write_text("".join(line + "\n" for line in lines))
+    pack(folder / "cells.jsonl", folder / "digits-nb201.npz", seed=0)
+    return table_path("builtin:digits-nb201", folder)
+
+
+def test_one_row_a_class_of_cells_is_the_whole_space(packed: Path) -> None:
+    table = load_table(packed, metric="val_accuracy")
+    space = builtin("nb201")
+    classes = {space.canonical(c) for c in ("333103", "444444", "012340", "000000")}
+    assert len(table.rows) == 6466 and not table.complete
+    assert classes <= {"".join(map(str, row)) for row in table.codes}
+    assert load_table(packed, metric="val_accuracy", space=space).space.name == "digits-nb201"
+
+
+@pytest.mark.parametrize("given", ["the table's space", "nb201"])
+def test_a_search_over_one_row_a_class_meets_no_hole(packed: Path, given: str) -> None:
+    table = load_table(packed, metric="val_accuracy")
+    space = builtin("nb201") if given == "nb201" else table.space
+    evaluator = TableEvaluator(table, "val_accuracy")
+    result = Search(space, evaluator, ranker="evolution", trials=150, seed=1, store="memory").run()
+    assert not result.failures and len(result.trials) == 150
+    canonical = {builtin("nb201").canonical(t.ncode) for t in result.trials}
+    assert canonical == {t.ncode for t in result.trials}  # 150 different architectures
+    assert result.incumbent is not None and result.incumbent.value > 0.2
+
+
+def test_a_study_of_a_table_of_classes(packed: Path) -> None:
+    problem = table_problem(str(packed), "val_accuracy", "test_accuracy")
+    assert problem.best == pytest.approx(0.24) and problem.value("444444") == problem.best
+    one = Study(str(packed), "val_accuracy", evaluations=60, seeds=1, marks=(60,))
+    row = run_study(one, ["evolution"])["methods"]["evolution"]
+    assert 0 <= row["regret"]["60"] < 0.5

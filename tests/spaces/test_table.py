@@ -12,7 +12,7 @@ from lm_searcher.spaces.errors import TableError
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.ncode import to_ncodes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.table import Table, load_table, numbers_or_text
+from lm_searcher.spaces.table import Table, load_table, numbers_or_text, table_path
 
 CODES = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]], np.int8)
 ACC = np.array([10, 20, 30, 40, 50, 60], np.float32)
@@ -229,6 +229,20 @@ def test_options_are_numbers_where_all_are(
 ) -> None:
     found = numbers_or_text(options)
     assert found == choices and list(map(type, found)) == list(map(type, choices))
+
+
+def test_a_table_that_comes_with_the_package_goes_by_its_name(tmp_path: Path) -> None:
+    path = npz(tmp_path)
+    assert table_path("builtin:tiny", tmp_path) == path
+    assert table_path(Path("builtin:tiny"), tmp_path) == path  # as a run file has it
+    assert table_path("x/t.csv", tmp_path) == Path("x/t.csv")
+    for name in ("tinny", "../tiny", "tiny.npz", ""):
+        with pytest.raises(TableError) as refusal:
+            table_path(f"builtin:{name}", tmp_path)
+        assert f"unknown built-in table '{name}'" in str(refusal.value)
+        assert "(accepted: tiny)" in str(refusal.value)
+    with pytest.raises(TableError, match="unknown built-in table 'none'"):
+        load_table("builtin:none", metric="acc")
 
 
 # -- csv ------------------------------------------------------------------------------------------

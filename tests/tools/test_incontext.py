@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from lm_searcher.spaces.errors import ConfigError, SpaceError
 from lm_searcher.spaces.landscapes import Additive
@@ -22,7 +24,6 @@ from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContext
 from lm_searcher.tools.rankers.incontext.objective import listwise_loss, pick_regret
 from lm_searcher.tools.rankers.incontext.ranker import InContextRanker, kept, load_model
 from lm_searcher.tools.rankers.incontext.searches import Searches
-from lm_searcher.tools.rankers.incontext.train import Run, TrainConfig, train
 
 SPACE = SearchSpace.of(
     "mixed",
@@ -205,10 +206,51 @@ def test_weights_come_back_and_bad_ones_are_refused(model: InContextModel, tmp_p
     for folder in (tmp_path / "good", tmp_path / "none"):
         with pytest.raises(ConfigError, match="ranker weights"):
             load_model(folder)
+    with pytest.raises(ConfigError, match="pickled weights are not read"):
+        load_model(tmp_path)  # whatever lies there, no safetensors
     config = InContextConfig(width=32, option_width=16, layers=2, heads=2, format=99)
     InContextModel(config).save_pretrained(tmp_path / "other")
     with pytest.raises(ConfigError, match="format"):
         load_model(tmp_path / "other")
+
+
+BAD_CONFIGS = {
+    "no JSON": ("{", "not readable"),
+    "a list": ("[]", "not readable"),
+    "of another model": ('{"model_type": "llama"}', "of model type 'llama'"),
+    "without a type": ("{}", "not readable ('model_type')"),
+    "heads that do not divide the width": (32, 3, "make no network"),
+    "a width that is text": ("wide", 2, "not readable"),
+    "another size": (64, 2, "not readable (Error"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_a_config_that_is_none_is_refused_in_one_line(
+    model: InContextModel, tmp_path: Path, name: str
+) -> None:
+    model.save_pretrained(tmp_path)
+    text, *heads, message = BAD_CONFIGS[name]
+    if heads:
+        document = json.loads((tmp_path / "config.json").read_text())
+        text = json.dumps(document | {"width": text, "heads": heads[0]})
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError) as refusal:
+        load_model(tmp_path)
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_pickles_and_no_numbers_are_refused(model: InContextModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    torch.save(model.state_dict(), file)
+    with pytest.raises(ConfigError, match="not readable"):
+        load_model(tmp_path)
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tensors["score.bias"][0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(ConfigError, match="no finite numbers"):
+        load_model(tmp_path)
 
 
 def test_episodes_are_seeded_and_finite() -> None:
@@ -236,27 +278,6 @@ def test_loss_and_regret() -> None:
     assert listwise_loss(good[:1], values[:1]) < 0.1 < 5 < listwise_loss(bad[:1], values[:1])
     assert pick_regret(right, values).tolist() == [0, 0]
     assert pick_regret(wrong, values).tolist() == [2, 0]
-
-
-def test_training_learns_and_resumes(tmp_path: Path) -> None:
-    config = TrainConfig(
-        str(tmp_path),
-        minutes=0.01,
-        tokens=300,
-        candidates=12,
-        workers=0,
-        width=16,
-        option_width=8,
-        layers=1,
-        heads=1,
-        validation_tasks=16,
-    )
-    train(config)
-    run = Run(config)
-    assert run.step > 0 and run.progress == 1 and (tmp_path / "log.jsonl").exists()
-    assert load_model(tmp_path / "weights").config.width == 16
-    state = run.model.state_dict()
-    torch.testing.assert_close(state, Run(config).model.state_dict())
 
 
 def test_shipped_weights_find_the_better_half() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError, unknown
@@ -23,13 +24,13 @@ def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
     return make
 
 
-def _local(space: SearchSpace) -> Ranker:
+def _local(space: SearchSpace, weights: str | Path | None = None) -> Ranker:
     from lm_searcher.tools.rankers.incontext.ranker import InContextRanker  # loads torch
 
-    return InContextRanker.for_space(space)
+    return InContextRanker.for_space(space, weights)
 
 
-RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
+RANKERS: dict[str, Callable[..., Ranker]] = {
     "random": lambda space: RandomRanker(),
     "local": _local,
     "evolution": lambda space: EvolutionRanker(),
@@ -38,6 +39,9 @@ RANKERS: dict[str, Callable[[SearchSpace], Ranker]] = {
     "gp": _optuna("gp"),
     "nsga2": _optuna("nsga2"),
 }
+
+OWN = {"local": ("weights",)}
+"""The settings of those of them that take any."""
 
 UNNAMED = Objective()
 
@@ -71,6 +75,8 @@ def make_ranker(
     if name not in RANKERS:
         prefix, _, model = name.partition(":")
         return MODELS[prefix](model, space, settings, objective)
-    if settings:
-        raise ConfigError(f"[ranker] {next(iter(settings))}: ranker '{name}' takes no settings")
-    return RANKERS[name](space)
+    own = OWN.get(name, ())
+    if others := [key for key in settings if key not in own]:
+        accepted = f"no settings but {', '.join(own)}" if own else "no settings"
+        raise ConfigError(f"[ranker] {others[0]}: ranker '{name}' takes {accepted}")
+    return RANKERS[name](space, **settings)

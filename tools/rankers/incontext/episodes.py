@@ -46,7 +46,8 @@ class Episodes(IterableDataset[Episode]):
     def __iter__(self) -> Iterator[Episode]:
         worker = get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
-        torch.set_num_threads(1)
+        if worker:
+            torch.set_num_threads(1)
         searches: list[Searches] = []
         while True:
             if len(searches) < self.under_way:

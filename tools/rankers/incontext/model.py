@@ -37,6 +37,8 @@ class InContextConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         format: int = FORMAT,
         **kwargs: Any,
     ) -> None:
+        if min(width, option_width, layers, heads) < 1 or width % heads:
+            raise ValueError(f"sizes {width}, {option_width}, {layers}, {heads} make no network")
         self.width = width
         self.option_width = option_width
         self.layers = layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,12 @@ MAX_TRIALS = 1000
 ENTRIES = 3_000_000
 """About how many numbers of the largest array a chunk of candidates may take."""
 
+# What json, the network's sizes and safetensors raise on files that are none of theirs.
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    *(ArithmeticError, RuntimeError, SafetensorError),
+)
+
 
 def load_model(folder: str | Path | None = None) -> InContextModel:
     """The network from a folder of safetensors; by default the one that is shipped.
@@ -39,15 +46,29 @@ def load_model(folder: str | Path | None = None) -> InContextModel:
     place = f"ranker weights '{folder}'"
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise ConfigError(f"{place}: no {name}; accepted: a folder that train-ranker wrote")
+            raise ConfigError(
+                f"{place}: no {name}; accepted: a folder that train-ranker incontext wrote "
+                "(safetensors; pickled weights are not read)"
+            )
     try:
-        config = InContextConfig.from_pretrained(folder)
+        document = json.loads((folder / "config.json").read_text())
+        kind = document["model_type"]
+        if kind != InContextConfig.model_type:
+            raise ConfigError(
+                f"{place}: of model type '{kind}'; accepted: {InContextConfig.model_type}"
+            )
+        config = InContextConfig(**document)
+        if config.format != FORMAT:
+            raise ConfigError(
+                f"{place}: format {config.format}; this version reads format {FORMAT}"
+            )
         model = InContextModel(config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{place}: not readable ({str(error).splitlines()[0]})") from error
-    if config.format != FORMAT:
-        raise ConfigError(f"{place}: format {config.format}; this version reads format {FORMAT}")
+    except _DAMAGE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{place}: not readable ({reason})") from None
+    if not all(torch.isfinite(p).all() for p in model.parameters()):
+        raise ConfigError(f"{place}: some are no finite numbers; the training went wrong")
     model.requires_grad_(False)
     torch.nn.Module.eval(model)
     return model

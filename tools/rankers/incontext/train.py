@@ -1,93 +1,104 @@
-"""Pre-training of the in-context ranker on synthetic landscapes.
+"""Pre-training of the in-context ranker on synthetic landscapes: `lm-searcher train-ranker
+incontext`.
 
-    python -m lm_searcher.tools.rankers.incontext.train --out DIR --minutes 60
-
-Batches are streamed from worker processes, nothing is stored. The state is written to DIR every
-few minutes; the same command goes on from there. Validation is the regret of the pick among 256
-candidates on a fixed set of held-out tasks. The averaged weights are saved for `from_pretrained`.
+Batches are streamed from worker processes, nothing is stored. The state is written every few
+minutes, and a training goes on from there. Validation is the regret of the pick among 256
+candidates on a fixed set of held-out tasks. The averaged weights are saved for `load_model`.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import json
 import math
+import shutil
+import signal
 import time
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 
+from lm_searcher.spaces.errors import TrainingError
+from lm_searcher.tools.rankers.incontext.card import Spent, hardware, model_card
+from lm_searcher.tools.rankers.incontext.checkpoint import alone, load_state, save_state
 from lm_searcher.tools.rankers.incontext.episodes import Episodes
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
 from lm_searcher.tools.rankers.incontext.objective import held_out, listwise_loss, move, validate
 from lm_searcher.tools.rankers.incontext.searches import Episode
+from lm_searcher.tools.rankers.incontext.settings import TrainConfig
+
+TOLD_EVERY = 0.5
+"""Seconds between two moments that are told."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How to train; the command line has a flag for each."""
+@dataclass(frozen=True)
+class Moment:
+    """How a training stands."""
 
-    out: str
-    minutes: float = 60.0
-    """Time spent in training altogether, over all resumptions."""
-    tokens: int = 2600
-    """Trials and candidates a batch."""
-    candidates: int = 64
-    lr: float = 2e-3
-    warmup: float = 0.02
-    """The share of the time in which the learning rate rises."""
-    weight_decay: float = 0.02
-    average: float = 0.999
-    seed: int = 0
-    workers: int = 1
-    threads: int = 1
-    save_every: float = 120.0
-    validate_every: float = 300.0
-    device: str = "cpu"
-    width: int = 112
-    option_width: int = 48
-    layers: int = 4
-    heads: int = 4
-    validation_tasks: int = 96
+    step: int
+    tasks: int
+    loss: float | None
+    """Mean of the last hundred steps; None before the first."""
+    rate: float
+    """The learning rate."""
+    seconds: float
+    """Spent in training, over all resumptions."""
+    left: float
+    """Seconds of training to come."""
+    regret: dict[str, float] | None = None
+    """Held-out pick regret, where it has just been measured."""
 
 
 class Run:
-    """A training run: the model, its running average, the optimiser, and what was spent."""
+    """A training: the model, its running average, the optimiser, and what was spent.
+
+    Goes on from the checkpoint in `config.out` if there is one. Raises TrainingError.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        sizes = ("width", "option_width", "layers", "heads")
-        shape = InContextConfig(**{k: getattr(config, k) for k in sizes})
+        names = ("width", "option_width", "layers", "heads", "courage")
+        shape = InContextConfig(**{name: getattr(config, name) for name in names})
         torch.manual_seed(config.seed)
         self.model = InContextModel(shape)
         self.average = InContextModel(shape)
         for network in (self.model, self.average):
             nn.Module.to(network, config.device)
         self.average.load_state_dict(self.model.state_dict())
+        self.optimizer = self._optimizer()
+        self.step, self.tasks, self.seconds = 0, 0, 0.0
+        self.machines = [hardware(config.device)]
+        self.losses: deque[float] = deque(maxlen=100)
+        if state := load_state(config.out, config.fixed):
+            self._go_on(state)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
-            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": matrices, "weight_decay": self.config.weight_decay},
             {"params": others},
         ]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            weight_decay=0.0,
-            betas=(0.9, 0.98),
-        )
-        self.step, self.seconds, self.tasks = 0, 0.0, 0
-        self.path = Path(config.out) / "state.pt"
-        if self.path.exists():
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.seconds, self.tasks = state["step"], state["seconds"], state["tasks"]
+        return torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98))
+
+    def _go_on(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.tasks, self.seconds = state["step"], state["tasks"], state["seconds"]
+        self.machines = list(dict.fromkeys([*state["machines"], *self.machines]))
+
+    @property
+    def left(self) -> float:
+        """Seconds of training to come."""
+        return max(0.0, 60 * self.config.minutes - self.seconds)
 
     @property
     def progress(self) -> float:
@@ -101,100 +112,144 @@ class Run:
         rest = (self.progress - self.config.warmup) / (1 - self.config.warmup)
         return self.config.lr * (0.5 + 0.5 * math.cos(math.pi * rest)) + 1e-6
 
-    def learn(self, episode: Episode) -> float:
-        """One step; the loss."""
+    def learn(self, episode: Episode) -> None:
+        """One step. Raises TrainingError once the loss is no number."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         device = self.config.device
-        scores = self.model(move(episode.inputs, device))
+        kind = torch.device(device).type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.config.bfloat16):
+            scores = self.model(move(episode.inputs, device))
         loss = listwise_loss(scores, episode.values.to(device))
+        if not math.isfinite(float(loss.detach())):
+            raise TrainingError(
+                f"the loss is {float(loss.detach())} at step {self.step}: choose a lower "
+                "[optimizer] lr; the last checkpoint is from before"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         self.tasks += len(episode.values)
+        self.losses.append(float(loss.detach()))
         keep = min(self.config.average, 1 - 1 / (1 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(
                 list(self.average.parameters()), list(self.model.parameters()), 1 - keep
             )
-        return float(loss.detach())
+
+    def moment(self, regret: dict[str, float] | None = None) -> Moment:
+        """How the training stands now."""
+        loss = float(np.mean(self.losses)) if self.losses else None
+        return Moment(self.step, self.tasks, loss, self.rate(), self.seconds, self.left, regret)
 
     def save(self) -> None:
-        """The state, whole or not at all, and the averaged weights for `from_pretrained`."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write a checkpoint."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
-            "seconds": self.seconds,
             "tasks": self.tasks,
+            "seconds": self.seconds,
+            "machines": self.machines,
         }
-        part = self.path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.path)
-        self.average.save_pretrained(self.path.parent / "weights")
+        save_state(self.config.out, state, self.config.fixed)
 
+    @cached_property
+    def _held_out(self) -> dict[int, list[Episode]]:
+        return held_out(self.config.validation_tasks)
 
-def train(config: TrainConfig) -> None:
-    """Train until the time is spent, going on from the state in `config.out` if there is one."""
-    torch.set_num_threads(config.threads)
-    run = Run(config)
-    sets = held_out(config.validation_tasks)
-    # A resumed run draws other tasks than those it has seen.
-    stream = Episodes(config.seed * 1_000_003 + run.step, config.tokens, config.candidates)
-    loader = DataLoader(
-        stream,
-        batch_size=None,
-        num_workers=config.workers,
-        prefetch_factor=4 if config.workers else None,
-    )
-    log = Path(config.out) / "log.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    losses: list[float] = []
-    began = saved = validated = time.monotonic()
-    for episode in loader:
-        losses.append(run.learn(episode))
-        now = time.monotonic()
-        run.seconds, began = run.seconds + now - began, now
-        done = run.progress >= 1
-        if run.step % 100 == 0 or done:
-            left = 60 * config.minutes - run.seconds
-            print(
-                f"step {run.step}  tasks {run.tasks}  loss {np.mean(losses[-100:]):.4f}  "
-                f"lr {run.rate():.2e}  {run.step / run.seconds:.1f} steps/s  left {left:.0f} s",
-                flush=True,
+    def validate(self) -> Moment:
+        """Pick regret on the held-out tasks, also written to `log.jsonl`."""
+        moment = self.moment(validate(self.average, self._held_out, self.config.device))
+        with (self.config.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(vars(moment)) + "\n")
+        return moment
+
+    def write_weights(self, command: str, regret: dict[str, float]) -> None:
+        """The averaged weights and their model card, as `out`/weights."""
+        folder, part = self.config.out / "weights", self.config.out / "weights.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        self.average.config.save_pretrained(part)
+        tensors = {k: v.contiguous().cpu() for k, v in self.average.state_dict().items()}
+        save_file(tensors, part / "model.safetensors", metadata={"format": "pt"})
+        sizes = sum(p.numel() for p in self.average.parameters())
+        spent = Spent(command, self.seconds, self.step, self.tasks, self.machines, sizes)
+        (part / "README.md").write_text(model_card(self.config, spent, regret))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+
+    def episodes(self) -> Iterator[Episode]:
+        """The stream of tasks. A training that goes on draws others than those it has seen."""
+        config = self.config
+        seed = config.seed * 1_000_003 + self.step
+        return iter(
+            DataLoader(
+                Episodes(seed, config.tokens, config.candidates),
+                batch_size=None,
+                num_workers=config.workers,
+                prefetch_factor=4 if config.workers else None,
+                worker_init_fn=_ignore_ctrl_c,
             )
-        if done or now - saved > config.save_every:
+        )
+
+
+def train(
+    config: TrainConfig,
+    command: str = "",
+    observe: Callable[[Moment], None] = lambda moment: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until the time is spent, and write the weights; or until `stop` says so.
+
+    Whether it has finished; if not, a checkpoint is written and another call goes on.
+    `command` is what the model card says was run. Raises TrainingError.
+    """
+    if config.device not in (accepted := _devices()):
+        raise TrainingError(f"no device '{config.device}' here (accepted: {', '.join(accepted)})")
+    torch.set_num_threads(config.threads)
+    with alone(config.out):
+        run = Run(config)
+        if run.left:
+            _train(run, observe, stop)
+        if run.left:
+            return False
+        last = run.validate()
+        observe(last)
+        assert last.regret is not None
+        run.write_weights(command, last.regret)
+        return True
+
+
+def _train(run: Run, observe: Callable[[Moment], None], stop: Callable[[], bool]) -> None:
+    """Steps until the time is spent or `stop` says so, checkpoints among and after them."""
+    config, episodes = run.config, run.episodes()
+    before = saved = validated = told = time.monotonic()
+    while run.left and not stop():
+        run.learn(next(episodes))
+        now = time.monotonic()
+        run.seconds, before = run.seconds + now - before, now
+        if now - told > TOLD_EVERY:
+            observe(run.moment())
+            told = now
+        if run.left and now - validated > config.validate_every:
+            observe(run.validate())
+            validated = before = time.monotonic()  # validation is not counted as training
+        if now - saved > config.save_every:
             run.save()
-            saved = time.monotonic()
-        if done or now - validated > config.validate_every:
-            regret = validate(run.average, sets, config.device)
-            entry = {"step": run.step, "seconds": round(run.seconds), "tasks": run.tasks}
-            loss = round(float(np.mean(losses[-1000:])), 4)
-            line = json.dumps({**entry, "loss": loss, "regret": regret})
-            print(line, flush=True)
-            with log.open("a") as file:
-                file.write(line + "\n")
-            validated = time.monotonic()
-            began = validated  # validation is not counted as training
-        if done:
-            return
+            saved = now
+    run.save()
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for field in dataclasses.fields(TrainConfig):
-        needed = field.default is dataclasses.MISSING
-        kind = str if needed else type(field.default)
-        default = None if needed else field.default
-        flag = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(flag, type=kind, default=default, required=needed)
-    train(TrainConfig(**vars(parser.parse_args())))
+def _ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches the workers too; it is the training's to end them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-if __name__ == "__main__":
-    main()
+def _devices() -> list[str]:
+    if not torch.cuda.is_available():
+        return ["cpu"]
+    return ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

@@ -148,9 +148,7 @@ class LMRanker:
 
     # -- generating ----------------------------------------------------------------------------
 
-    def _generated(
-        self, codes: Codes, entries: Entries, rng: np.random.Generator
-    ) -> int | None:
+    def _generated(self, codes: Codes, entries: Entries, rng: np.random.Generator) -> int | None:
         """The place of the candidate that the model names; None if it names none."""
         places = rng.permutation(len(codes))
         texts = [to_ncodes(codes)[i] for i in places]
