@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,7 @@ class Client:
         self.settings = settings
         self._key = settings.key()
         self._cancelled = threading.Event()
+        self._tls = ssl.create_default_context()  # once: it reads all certificates
 
     def cancel(self) -> None:
         """See AskingRanker."""
@@ -104,6 +106,7 @@ class Client:
         patience = httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0))
         with httpx2.Client(
             timeout=patience,
+            verify=self._tls,
             headers={"accept-encoding": "identity"},
             event_hooks={"response": [_bounded(left.is_set)]},
             trust_env=not settings.on_loopback,  # no proxy stands before this machine itself

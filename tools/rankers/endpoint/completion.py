@@ -15,7 +15,7 @@ class Completion:
 
     text: str = ""
     problem: str = ""
-    """Why there is no text; empty if there is."""
+    """Why there is no text; empty if there is. What is no completion has used no tokens."""
     prompt_tokens: int | None = None
     """None where the server does not tell, or not a sensible number."""
     completion_tokens: int | None = None
@@ -24,13 +24,14 @@ class Completion:
     def of(cls, body: bytes) -> Completion:
         """Of a body of any content type. Raises nothing."""
         if len(body) >= MOST_BYTES:
-            return cls(problem=f"the answer is longer than {MOST_BYTES // 1024} KiB")
+            problem = f"the answer is longer than {MOST_BYTES // 1024} KiB"
+            return cls("", problem, None, MOST_BYTES // 4)
         if not body.strip():
-            return cls(problem="the answer is empty")
+            return cls("", "the answer is empty", 0, 0)
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
-            return cls(problem="the answer is not JSON")
+            return cls("", "the answer is not JSON", 0, 0)
         usage = _at(document, "usage")
         used = (_tokens(_at(usage, "prompt_tokens")), _tokens(_at(usage, "completion_tokens")))
         choice = _at(document, "choices", 0)
@@ -38,7 +39,7 @@ class Completion:
         if isinstance(text, str) and text.strip():
             return cls(text, "", *used)
         if choice is None:
-            return cls("", "the answer is no chat completion", *used)
+            return cls("", "the answer is no chat completion", used[0] or 0, used[1] or 0)
         if _at(choice, "finish_reason") == "length":
             return cls("", "the reply was used up before it began; raise reply_tokens", *used)
         return cls("", "the reply is empty", *used)
