@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers.evolution import EvolutionRanker
@@ -45,10 +45,28 @@ OWN = {"local": ("weights",)}
 
 UNNAMED = Objective()
 
-MODELS: dict[str, Callable[[str, SearchSpace, Mapping[str, Any], Objective], Ranker]] = {}
+
+def _endpoint(
+    what: str, space: SearchSpace, settings: Mapping[str, Any], objective: Objective
+) -> Ranker:
+    from lm_searcher.tools.rankers.endpoint.ranker import EndpointRanker  # loads openai
+
+    return EndpointRanker.for_space(what, space, settings, objective)
+
+
+def _lm(what: str, space: SearchSpace, settings: Mapping[str, Any], objective: Objective) -> Ranker:
+    from lm_searcher.tools.rankers.lm.ranker import LMRanker  # loads torch
+
+    return LMRanker.for_space(what, space, settings, objective)
+
+
+MODELS: dict[str, Callable[[str, SearchSpace, Mapping[str, Any], Objective], Ranker]] = {
+    "endpoint": _endpoint,
+    "lm": _lm,
+}
 """Rankers that ask a model, by the prefix of the name; what comes after ``prefix:`` names it."""
 
-FORMS: tuple[str, ...] = ()
+FORMS = ("endpoint:MODEL@URL", "lm:PATH-OR-ID[+ADAPTER]")
 """How such names are written, for people who wrote another."""
 
 
@@ -80,3 +98,16 @@ def make_ranker(
         accepted = f"no settings but {', '.join(own)}" if own else "no settings"
         raise ConfigError(f"[ranker] {others[0]}: ranker '{name}' takes {accepted}")
     return RANKERS[name](space, **settings)
+
+
+def make_fallback(name: str | None, space: SearchSpace) -> Ranker:
+    """What decides when a model does not: `local` unless another is named, or `evolution` for a
+    space that `local` does not take. Raises ConfigError for a name that asks a model itself."""
+    if name is None:
+        try:
+            return make_ranker("local", space)
+        except SpaceError:
+            return make_ranker("evolution", space)
+    if name not in RANKERS:
+        raise ConfigError(f"[ranker] fallback: {unknown('ranker', name, RANKERS)}")
+    return make_ranker(name, space)

@@ -8,7 +8,7 @@ held-out set come first; a subspace that it has is refused in training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ class Sample:
 class Shape:
     """How large samples are; ranges are inclusive."""
 
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     history: tuple[int, int] = (5, 200)
     candidates: int = 10
     questions: int = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.spaces.errors import RankerError
 from lm_searcher.tools.rankers.lm.text import merges_digits
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def load(model: str, adapter: str | None = None, device: str | None = None) -> L
     """The model of a directory or a Hugging Face id, with a PEFT adapter if one is named.
 
     A directory that holds an adapter alone brings its base. bf16 on a GPU, float32 elsewhere.
-    Raises ConfigError in one line for what cannot be loaded.
+    Raises RankerError in one line for what cannot be loaded.
     """
     import torch
 
@@ -66,7 +66,7 @@ def _base_of(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         base = None
     if not isinstance(base, str) or not base:
-        raise ConfigError(f"adapter '{folder}' names no base; give it as lm:BASE+{folder}")
+        raise RankerError(f"adapter '{folder}' names no base; give it as lm:BASE+{folder}")
     return base
 
 
@@ -82,7 +82,7 @@ def context_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> in
 
 
 def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenizerBase:
-    """The adapter's tokenizer where it brings one, else the model's. Raises ConfigError."""
+    """The adapter's tokenizer where it brings one, else the model's. Raises RankerError."""
     from transformers import AutoTokenizer
 
     own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
@@ -93,14 +93,14 @@ def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenize
             place, trust_remote_code=False, local_files_only=local
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ConfigError(f"model '{place}': no tokenizer ({_line(error)})") from error
+        raise RankerError(f"model '{place}': no tokenizer ({_line(error)})") from error
     if tokenizer.eos_token_id is None:
-        raise ConfigError(f"model '{place}': its tokenizer has no end mark (eos_token)")
+        raise RankerError(f"model '{place}': its tokenizer has no end mark (eos_token)")
     return cast("PreTrainedTokenizerBase", tokenizer)
 
 
 def load_base(model: str, dtype: Any) -> PreTrainedModel:
-    """The causal language model alone, on the CPU. Raises ConfigError."""
+    """The causal language model alone, on the CPU. Raises RankerError."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -108,7 +108,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     if folder.is_dir():
         _check_folder(folder)
     elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ConfigError(f"model '{model}': no such directory")
+        raise RankerError(f"model '{model}': no such directory")
     try:
         loaded, report = AutoModelForCausalLM.from_pretrained(
             model,
@@ -122,19 +122,19 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise ConfigError(f"model '{model}': cannot be loaded ({_line(error)})") from error
+        raise RankerError(f"model '{model}': cannot be loaded ({_line(error)})") from error
     if missing := sorted(report["missing_keys"]):
-        raise ConfigError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
+        raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
     return cast("PreTrainedModel", loaded)
 
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"model '{folder}': no config.json; accepted: a Hugging Face directory")
+        raise RankerError(f"model '{folder}': no config.json; accepted: a Hugging Face directory")
     if not list(folder.glob("*.safetensors")):
         pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
         found = f"only {pickles[0]}, a pickle, which may run code" if pickles else "no weights"
-        raise ConfigError(f"model '{folder}': {found}; accepted: safetensors")
+        raise RankerError(f"model '{folder}': {found}; accepted: safetensors")
 
 
 def _with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedModel:
@@ -145,11 +145,11 @@ def _with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrained
     folder = Path(adapter)
     if folder.is_dir():
         if not (folder / "adapter_config.json").is_file():
-            raise ConfigError(f"{place}: no adapter_config.json; accepted: a PEFT directory")
+            raise RankerError(f"{place}: no adapter_config.json; accepted: a PEFT directory")
         if not (folder / "adapter_model.safetensors").is_file():
-            raise ConfigError(f"{place}: no adapter_model.safetensors; accepted: safetensors")
+            raise RankerError(f"{place}: no adapter_model.safetensors; accepted: safetensors")
     elif folder.is_absolute() or adapter.startswith((".", "~")) or adapter.count("/") > 1:
-        raise ConfigError(f"{place}: no such directory")
+        raise RankerError(f"{place}: no such directory")
     try:
         config = peft.PeftConfig.from_pretrained(adapter)
         if not folder.is_dir():
@@ -160,11 +160,11 @@ def _with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrained
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise ConfigError(f"{place} does not fit model '{base}' ({_line(error)})") from error
+        raise RankerError(f"{place} does not fit model '{base}' ({_line(error)})") from error
     absent = [k for k in found.missing_keys if any(mark in k for mark in ("lora_", "adapter"))]
     if absent or found.unexpected_keys:
         key = (absent or list(found.unexpected_keys))[0]
-        raise ConfigError(f"{place} does not fit model '{base}' (weight {key})")
+        raise RankerError(f"{place} does not fit model '{base}' (weight {key})")
     return cast("PreTrainedModel", with_it.get_base_model())
 
 
