@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from lm_searcher.prompts import ncode
 from lm_searcher.prompts.history import best_first
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
-from lm_searcher.tools.training.samples import Sample, Samples
+from lm_searcher.tools.training.lessons import Stream
+from lm_searcher.tools.training.samples import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,7 +72,7 @@ class Encoded(Dataset[Example]):
     """The first `count` samples, encoded as they are asked for."""
 
     def __init__(
-        self, samples: Samples, count: int, tokenizer: PreTrainedTokenizerBase, cutoff: int
+        self, samples: Stream, count: int, tokenizer: PreTrainedTokenizerBase, cutoff: int
     ) -> None:
         self.samples, self.count = samples, count
         self.tokenizer, self.cutoff = tokenizer, cutoff

@@ -26,30 +26,44 @@ CONTEXT = 8192
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "tiny": {"width": 128, "layers": 4, "heads": 4},
+        "tiny": {"width": 96, "layers": 3, "heads": 4},
         "small": {"width": 384, "layers": 8, "heads": 6},
     }
 )
-"""About 0.8 and 14 million parameters."""
+"""About 0.4 and 14 million parameters."""
+
+
+TAGS = [chr(0xE000 + i) for i in range(1, 32)]
+"""Which decision a digit belongs to, from the second on; never seen outside the tokenizer."""
 
 
 def digit_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a digit of a code, one a score, rounded to hundredths, with its delimiters.
+    """One token a digit, and one a score, rounded to hundredths, with its delimiters.
 
-    A history entry of six decisions so takes seven tokens instead of fourteen.
+    A history entry of six decisions so takes seven tokens instead of fourteen. The digits 0-9 of
+    the first 32 decisions are tokens of their own for each decision: the third digit's 1 is not
+    the fourth's, and a small model need not learn to count first.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     scores = [f"|{n // 100}.{n % 100:02d}," for n in range(101)]
     marks = ["<pad>", "<end>", "<unk>"]
-    words = [*marks, ";", *DIGITS, *scores]
+    words = [*marks, ";", *DIGITS, *scores, *(tag + d for tag in TAGS for d in DIGITS[:10])]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    # A small model has no use for the last two decimals.
-    core.normalizer = normalizers.Replace(Regex(r"(?<=\|[01]\.\d\d)\d+(?=,)"), "")
-    score = Regex(r"\|[01]\.\d\d,|<end>|.")
-    core.pre_tokenizer = pre_tokenizers.Split(score, behavior="isolated")
-    core.decoder = decoders.Fuse()
+    # A small model has no use for the last two decimals. The tags are put in from the last to
+    # the first, so that each still sees plain digits before it.
+    rounded = normalizers.Replace(Regex(r"(?<=\|[01]\.\d\d)\d+(?=,)"), "")
+    tagged = [
+        normalizers.Replace(Regex(f"(?<=^[0-9a-z]{{{n}}}|[,;][0-9a-z]{{{n}}})(?=[0-9])"), tag)
+        for n, tag in reversed(list(enumerate(TAGS, start=1)))
+    ]
+    core.normalizer = normalizers.Sequence([rounded, *tagged])
+    tags = f"[{TAGS[0]}-{TAGS[-1]}]"
+    core.pre_tokenizer = pre_tokenizers.Split(
+        Regex(rf"\|[01]\.\d\d,|{tags}[0-9]|."), behavior="isolated"
+    )
+    core.decoder = decoders.Sequence([decoders.Replace(Regex(tags), ""), decoders.Fuse()])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token="<pad>",

@@ -11,6 +11,9 @@ from lm_searcher.tools.training.universe import Limits
 
 PRESETS = Path(__file__).parent / "presets"
 
+FREE = ("out", "device", "threads", "log_every", "save_every", "evaluate_every")
+"""What may change when a training goes on."""
+
 
 @dataclass(frozen=True)
 class TableChoice:
@@ -74,6 +77,16 @@ class LMTrainConfig:
     gradient_checkpointing: bool = False
     cutoff: int = 20_480
     """Most tokens of a prompt with its answer; the worst of the history goes first."""
+
+    @property
+    def product(self) -> Path:
+        """Where the trained model or adapter goes."""
+        return self.out / ("adapter" if self.adapter == "lora" else "model")
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What a checkpoint was trained with and must go on with."""
+        return {name: value for name, value in self.to_json().items() if name not in FREE}
 
     @property
     def shape(self) -> Shape:

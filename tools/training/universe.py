@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.spaces.layout import Layout, random_layout
 from lm_searcher.spaces.ncode import DIGITS, Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
@@ -148,7 +149,7 @@ class TableRows:
         return codes[finite], mean[finite]
 
     def draw(self, limits: Limits, rng: np.random.Generator) -> Universe:
-        """See Source. Gives up on `limits` that no subspace of the table meets."""
+        """See Source. Raises TrainingError where no subspace of the table is within `limits`."""
         codes, values = self.known
         for _ in range(1000):
             subspace = pruned(self.table.space, rng)
@@ -162,7 +163,11 @@ class TableRows:
             texts = [subspace.to_text(code) for code in to_ncodes(codes[rows])]
             key = _key(repr(subspace.allowed), self.table.digest(self.metric).encode())
             return Universe(texts, values[rows], values[rows], key)
-        raise LookupError(f"table '{self.table.space.name}' has no subspace within {limits}")
+        low, high = limits.positions
+        raise TrainingError(
+            f"table '{self.table.space.name}' has no subspace of {low} to {high} open positions "
+            f"with {limits.architectures[0]} architectures; lower [data] architectures or positions"
+        )
 
 
 def _key(allowed: str, objective: bytes) -> str:

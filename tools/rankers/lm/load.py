@@ -42,13 +42,15 @@ def load(model: str, adapter: str | None = None, device: str | None = None) -> L
     """
     import torch
 
+    from lm_searcher.tools.rankers.lm.adapter import with_adapter  # peft loads slowly
+
     if adapter is None and _adapter_alone(Path(model)):
         model, adapter = _base_of(Path(model)), model
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_base(model, torch.bfloat16 if device.startswith("cuda") else torch.float32)
     tokenizer = load_tokenizer(model, adapter)
     if adapter is not None:
-        loaded = _with_adapter(loaded, model, adapter)
+        loaded = with_adapter(loaded, model, adapter)
     loaded = loaded.to(device)  # type: ignore[arg-type]
     loaded.requires_grad_(False)
     loaded.train(False)
@@ -93,7 +95,7 @@ def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenize
             place, trust_remote_code=False, local_files_only=local
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise RankerError(f"model '{place}': no tokenizer ({_line(error)})") from error
+        raise RankerError(f"model '{place}': no tokenizer ({line(error)})") from error
     if tokenizer.eos_token_id is None:
         raise RankerError(f"model '{place}': its tokenizer has no end mark (eos_token)")
     return cast("PreTrainedTokenizerBase", tokenizer)
@@ -103,6 +105,9 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     """The causal language model alone, on the CPU. Raises RankerError."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a search draws its own
 
     folder = Path(model)
     if folder.is_dir():
@@ -122,7 +127,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise RankerError(f"model '{model}': cannot be loaded ({_line(error)})") from error
+        raise RankerError(f"model '{model}': cannot be loaded ({line(error)})") from error
     if missing := sorted(report["missing_keys"]):
         raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
     return cast("PreTrainedModel", loaded)
@@ -137,45 +142,7 @@ def _check_folder(folder: Path) -> None:
         raise RankerError(f"model '{folder}': {found}; accepted: safetensors")
 
 
-def _with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedModel:
-    import peft
-    from safetensors import SafetensorError
-
-    place = f"adapter '{adapter}'"
-    folder = Path(adapter)
-    if folder.is_dir():
-        if not (folder / "adapter_config.json").is_file():
-            raise RankerError(f"{place}: no adapter_config.json; accepted: a PEFT directory")
-        if not (folder / "adapter_model.safetensors").is_file():
-            raise RankerError(f"{place}: no adapter_model.safetensors; accepted: safetensors")
-    elif folder.is_absolute() or adapter.startswith((".", "~")) or adapter.count("/") > 1:
-        raise RankerError(f"{place}: no such directory")
-    try:
-        config = peft.PeftConfig.from_pretrained(adapter)
-        if not folder.is_dir():
-            _refuse_pickle(adapter)
-        with_it = peft.get_peft_model(model, config)
-        found = peft.set_peft_model_state_dict(with_it, peft.load_peft_weights(adapter, "cpu"))
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        *(RuntimeError, ImportError, SafetensorError),
-    ) as error:
-        raise RankerError(f"{place} does not fit model '{base}' ({_line(error)})") from error
-    absent = [k for k in found.missing_keys if any(mark in k for mark in ("lora_", "adapter"))]
-    if absent or found.unexpected_keys:
-        key = (absent or list(found.unexpected_keys))[0]
-        raise RankerError(f"{place} does not fit model '{base}' (weight {key})")
-    return cast("PreTrainedModel", with_it.get_base_model())
-
-
-def _refuse_pickle(adapter: str) -> None:
-    from huggingface_hub import file_exists
-
-    if not file_exists(adapter, "adapter_model.safetensors"):
-        raise ValueError("it has no adapter_model.safetensors")
-
-
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """The first line of what a library says, cut short."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.splitlines()[0].split())[:200]
