@@ -75,7 +75,9 @@ HISTORIES = {
 ENDPOINTS = ["endpoint semantic", "endpoint ncode"]
 
 
-@pytest.mark.parametrize("name", [*RANKERS, *ENDPOINTS])
+@pytest.mark.parametrize(
+    "name", [*RANKERS, ENDPOINTS[0], pytest.param(ENDPOINTS[1], marks=pytest.mark.slow)]
+)
 class TestContract:
     """What every ranker promises."""
 
