@@ -142,7 +142,10 @@ class Client:
             if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
                 return Unreachable(f"no server at {place} ({self.clean(str(cause))})")
             return Unanswered(f"{type(cause).__name__}: {self.clean(str(cause))}".rstrip(": "))
-        return Unanswered(f"{type(error).__name__}: {self.clean(str(error))}", transient=False)
+        if isinstance(error, openai.OpenAIError | httpx2.HTTPError | OSError | ValueError):
+            what = f"{type(error).__name__}: {self.clean(str(error))}"
+            return Unanswered(what, transient=False)
+        return error  # no doing of the server's
 
     def _status(self, error: openai.APIStatusError, place: str) -> Exception:
         status, body = error.status_code, error.body
