@@ -115,6 +115,7 @@ class RankerSection(Section):
     prompt: Literal["ncode", "semantic"] | None = None
     mode: Literal["score", "generate"] | None = None
     candidates: Count | None = None
+    listed: Count | None = None
     context: Count | None = None
     fallback: str | None = None
     key_env: str | None = None

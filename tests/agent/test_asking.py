@@ -20,7 +20,7 @@ from lm_searcher.spaces.errors import ConfigError, RankerError
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.table import Table
 from lm_searcher.tools.evaluators.table import TableEvaluator
-from lm_searcher.tools.protocols import AskingRanker, Cancelled
+from lm_searcher.tools.protocols import AskingRanker, Cancelled, Evaluation, Metrics, Report
 from lm_searcher.tools.rankers.random import RandomRanker
 from lm_searcher.tools.rankers.shortlist import NoAnswer, Question, ShortlistRanker
 
@@ -184,6 +184,27 @@ def test_ctrl_c_during_an_ask_loses_nothing(tmp_path: Path) -> None:
     result = search(later, folder=tmp_path, store=None).run()
     assert [t.ncode for t in result.trials] == [t.ncode for t in whole.trials]
     assert result.account == whole.account and len(later.asked) == 11
+
+
+def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> None:
+    class Crash(BaseException): ...
+
+    class Crashing(TableEvaluator):
+        def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
+            if evaluation.number == 8:
+                raise Crash
+            return super().evaluate(evaluation, report)
+
+    whole = search(Oracle()).run()
+    with pytest.raises(Crash):
+        made = Search(SPACE, Crashing(MEASURE.table, "value"), name="run", folder=tmp_path)
+        made.ranker = Oracle()
+        made.run()
+    later = Oracle()
+    result = search(later, folder=tmp_path, store=None).run()
+    assert [len(question.history) for question in later.asked] == list(range(9, 20))
+    assert [t.ncode for t in result.trials] == [t.ncode for t in whole.trials]
+    assert result.account == whole.account == later.spent
 
 
 def test_settings_go_to_rankers_that_take_them() -> None:

@@ -83,6 +83,7 @@ weights = "trained/incontext/weights"
 prompt = "ncode"
 mode = "score"
 candidates = 12
+listed = 10
 context = 4096
 fallback = "evolution"
 key_env = "MY_KEY"

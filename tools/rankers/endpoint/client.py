@@ -8,6 +8,7 @@ thread that is left alone at the deadline, and no more than MOST_BYTES of a body
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import ssl
 import threading
@@ -31,6 +32,10 @@ FATAL = {
     403: "forbids the use of this model or key",
     404: "is not there: the model's name or the URL is wrong",
 }
+
+
+Call = Callable[[openai.OpenAI], Any]
+"""A request by the SDK, for its raw response."""
 
 
 class Refused(Exception):
@@ -58,6 +63,14 @@ class Client:
         """Forget that it was cancelled."""
         self._cancelled.clear()
 
+    def models(self) -> list[str]:
+        """The models that the server lists; none if it does not tell."""
+        try:
+            document = json.loads(self._within(lambda sdk: sdk.models.with_raw_response.list()))
+            return [str(model["id"]) for model in document["data"]]
+        except (Unanswered, Refused, RankerError, ValueError, TypeError, KeyError, RecursionError):
+            return []
+
     def ask(self, request: Mapping[str, Any], attempts: int) -> tuple[bytes, int]:
         """The body of the answer, and how often the request was sent again.
 
@@ -77,12 +90,15 @@ class Client:
 
     def send(self, request: Mapping[str, Any]) -> bytes:
         """As `ask`, once. The body has at most MOST_BYTES, and is cut there."""
+        return self._within(lambda sdk: sdk.chat.completions.with_raw_response.create(**request))
+
+    def _within(self, call: Call) -> bytes:
         answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
         left = threading.Event()
 
         def work() -> None:
             try:
-                answers.put(self._post(request, left))
+                answers.put(self._body(call, left))
             except Exception as error:
                 answers.put(self._told(error))
 
@@ -101,7 +117,7 @@ class Client:
             raise Cancelled
         raise Unanswered(f"no answer within {self.settings.timeout:g} s")
 
-    def _post(self, request: Mapping[str, Any], left: threading.Event) -> bytes:
+    def _body(self, call: Call, left: threading.Event) -> bytes:
         settings = self.settings
         patience = httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0))
         with httpx2.Client(
@@ -114,8 +130,7 @@ class Client:
             sdk = openai.OpenAI(
                 api_key=self._key, base_url=settings.url, max_retries=0, http_client=http
             )
-            raw = sdk.chat.completions.with_raw_response.create(**request)
-            return bytes(raw.http_response.content)
+            return bytes(call(sdk).http_response.content)
 
     def _told(self, error: Exception) -> Exception:
         """What the SDK raised, as one of ours, with nothing secret and nothing long in it."""
@@ -127,11 +142,14 @@ class Client:
             if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
                 return Unreachable(f"no server at {place} ({self.clean(str(cause))})")
             return Unanswered(f"{type(cause).__name__}: {self.clean(str(cause))}".rstrip(": "))
-        return Unanswered(f"{type(error).__name__}: {self.clean(str(error))}", transient=False)
+        if isinstance(error, openai.OpenAIError | httpx2.HTTPError | OSError | ValueError):
+            what = f"{type(error).__name__}: {self.clean(str(error))}"
+            return Unanswered(what, transient=False)
+        return error  # no doing of the server's
 
     def _status(self, error: openai.APIStatusError, place: str) -> Exception:
         status, body = error.status_code, error.body
-        said = body.get("message") if isinstance(body, dict) else body
+        said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
         words = f"HTTP {status}: {self.clean(str(said or ''))}".rstrip(": ")
         if status in (401, 403):  # whose words may hold part of the key
             return RankerError(f"ranker endpoint: {place} {FATAL[status]} (HTTP {status})")
@@ -142,7 +160,9 @@ class Client:
             return Refused(words)
         transient = status in TRANSIENT or status >= 500
         after = retry_after(error.response.headers.get("retry-after"))
-        return Unanswered(f"HTTP {status}", transient, after)
+        unanswered = Unanswered(f"HTTP {status}", transient, after)
+        unanswered.failed = status >= 500
+        return unanswered
 
     def clean(self, text: str, most: int = 200) -> str:
         """What a server said, fit for a line: printable, short, without the key."""

@@ -10,7 +10,7 @@ from typing import Any
 from lm_searcher.prompts.reply import ReplyError
 from lm_searcher.prompts.semantic import schema
 from lm_searcher.spaces.account import Account
-from lm_searcher.spaces.errors import RankerError
+from lm_searcher.spaces.errors import RankerError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers import make_fallback
@@ -60,6 +60,7 @@ class EndpointRanker(ShortlistRanker):
     ) -> EndpointRanker:
         """Of ``MODEL@URL`` and keys of [ranker]. Raises ConfigError, RankerError."""
         settings = EndpointSettings.of(what, given)
+        settings.key()  # whether there is one, before anything heavy is loaded
         return cls(settings, space, objective, make_fallback(settings.fallback, space))
 
     def prepare(self) -> None:
@@ -67,17 +68,28 @@ class EndpointRanker(ShortlistRanker):
         self.client.reset()
         self._down = False
         message = {"role": "user", "content": "Answer with 0."}
-        request = self._request([message], 0, 0) | {"max_tokens": 1}
+        request = {"model": self.settings.model, "messages": [message]}
         try:
-            body = self.client.send(request)
-        except Unreachable as error:
+            try:
+                body = self.client.send(request | {"max_tokens": 1})
+            except Refused:  # of so short a reply, perhaps
+                body = self.client.send(request)
+        except (Unreachable, Refused) as error:
             raise RankerError(f"ranker endpoint: {error}") from None
         except Unanswered as error:
-            self.say_once(f"the ranker's server does not answer yet ({error}); going on")
-        except Refused:
-            pass  # so short a reply, perhaps
+            self._look_for_model(error)
         else:
             self._probe = self._taken(Completion.of(body), [message])
+
+    def _look_for_model(self, error: Unanswered) -> None:
+        """Some servers fail where others say that there is no such model: see what they list."""
+        listed = self.client.models() if error.failed else []
+        if listed and self.settings.model not in listed:
+            raise RankerError(
+                f"ranker endpoint: '{self.settings.url}' does not answer ({error}), and "
+                + self.client.clean(unknown("model", self.settings.model, listed), 300)
+            )
+        self.say_once(f"the ranker's server does not answer yet ({error}); going on")
 
     def cancel(self) -> None:
         """See AskingRanker."""
@@ -147,14 +159,14 @@ class EndpointRanker(ShortlistRanker):
         return answer
 
     def _request(self, messages: list[Message], seed: int, n: int) -> dict[str, Any]:
-        """A request for a ranking of `n` candidates; for anything, if that is 0."""
+        """A request for a ranking of `n` candidates."""
         request: dict[str, Any] = {"model": self.settings.model, "messages": messages}
         optional: dict[str, Any] = {
             "temperature": 0,
             "seed": seed,
             "max_tokens": self.settings.room,
         }
-        if n and self.settings.prompt == "semantic":
+        if self.settings.prompt == "semantic":
             named = {"name": "ranking", "strict": True, "schema": schema(n)}
             optional["response_format"] = {"type": "json_schema", "json_schema": named}
         return request | {key: v for key, v in optional.items() if key in self._optional}

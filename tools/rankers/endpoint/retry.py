@@ -19,6 +19,9 @@ LONGEST = 60.0
 class Unanswered(Exception):
     """A request got no answer; the message says what it got instead."""
 
+    failed = False
+    """Whether the server said that something went wrong within it (HTTP 500 and above)."""
+
     def __init__(self, what: str, transient: bool = True, after: float | None = None) -> None:
         super().__init__(what)
         self.transient = transient

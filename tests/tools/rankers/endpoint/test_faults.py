@@ -127,14 +127,16 @@ def test_a_search_survives_every_order_of_two(
     prompt: str, loopback: Any, key: str, tmp_path: Path
 ) -> None:
     """Each fault, and a good answer, comes right after each."""
-    script = every_pair(list(loopback.answers))
+    script, seen = every_pair(list(loopback.answers)), set()
     while script:
         loopback.script = iter(["good", *script])
         loopback.done.clear()
         name = f"run-{len(script)}"
         result = search(loopback, tmp_path, prompt, name=name, seed=len(script)).run()
         check(result, loopback)
+        seen |= set(itertools.pairwise(loopback.done[1:]))
         script = script[len(loopback.done) - 2 :] if len(loopback.done) <= len(script) else []
+    assert seen >= set(itertools.product(loopback.answers, repeat=2))
     check_unseen(key, tmp_path)
 
 

@@ -286,12 +286,43 @@ def test_what_no_retry_mends_ends_at_once(
         assert "\n" not in str(error.value)
 
 
+def test_a_server_that_refuses_even_a_word(made: Made, loopback: Any) -> None:
+    loopback.answers["good"] = refusing("Server is pinned to 'x'")
+    with pytest.raises(RankerError, match=r"\(?HTTP 400: Server is pinned to 'x'"):
+        made().prepare()
+    assert [set(r) for r in loopback.requests] == [
+        {"model", "messages", "max_tokens"},
+        {"model", "messages"},
+    ]
+
+
+@pytest.mark.parametrize(("listed", "fatal"), [("other", True), ("m", False), (None, False)])
+def test_a_server_that_fails_of_an_unknown_model(
+    listed: str | None, fatal: bool, made: Made, loopback: Any
+) -> None:
+    """It is asked what it has; where it does not tell, or has it, the search goes on."""
+    models = json.dumps({"data": [{"id": listed}]} if listed else [])
+
+    def listing(server: Any, to: socket.socket, request: dict[str, Any]) -> None:
+        assert "GET /v1/models" in server.headers[-1]
+        to.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(models)}\r\n\r\n{models}".encode())
+
+    loopback.answers["listing"] = listing
+    loopback.script = iter(["500", "listing"])
+    ranker = made()
+    if fatal:
+        with pytest.raises(RankerError, match=r"\(HTTP 500\), and unknown model 'm'.*: other\)"):
+            ranker.prepare()
+    else:
+        ranker.prepare()
+        assert "does not answer yet (HTTP 500); going on" in ranker.notes[0]
+
+
 @pytest.mark.parametrize("fault", ["429", "500", "cut", "empty", "null"])
 def test_a_beginning_that_is_no_more_than_unlucky(fault: str, made: Made, loopback: Any) -> None:
     loopback.script = iter([fault])
     ranker = made()
     ranker.prepare()
-    assert len(loopback.requests) == 1
     ranked(ranker)
     assert not ranker.account.fallbacks
 
