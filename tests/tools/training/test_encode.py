@@ -44,14 +44,19 @@ def test_a_batch_is_its_questions_one_by_one(questions: int) -> None:
     assert together == pytest.approx(np.average(losses, weights=lengths), abs=1e-5)
 
 
+def longest(example: Example) -> int:
+    return max(len(example.shared) + len(b.prompt) + len(b.answer) for b in example.branches)
+
+
 def test_beyond_the_cutoff_the_worst_history_goes() -> None:
     sample = samples(2)[1]
-    whole, cut = encode(TOKENIZER, sample, 4096), encode(TOKENIZER, sample, 120)
-    assert len(cut.shared) < len(whole.shared)
-    start = list(cut.shared)[: len(sample.questions[0].answer)]
-    assert start == list(whole.shared)[: len(start)], "the best stays"
-    longest = max(len(cut.shared) + len(b.prompt) + len(b.answer) for b in cut.branches)
-    assert longest <= 120
+    whole = encode(TOKENIZER, sample, 4096)
+    cutoff = longest(whole) - len(whole.shared) // 2
+    cut = encode(TOKENIZER, sample, cutoff)
+    assert len(cut.shared) < len(whole.shared) and longest(cut) <= cutoff
+    best = len(sample.questions[0].answer) + 1
+    assert list(cut.shared)[:best] == list(whole.shared)[:best], "the best stays"
+    assert [b.answer for b in cut.branches] == [b.answer for b in whole.branches]
 
 
 def test_judged() -> None:

@@ -104,8 +104,11 @@ def test_the_same_for_a_seed_in_any_order_and_never_twice() -> None:
 
 
 def test_subspaces_of_the_held_out_set_are_refused() -> None:
-    samples = Samples([TABLE], [1.0], SHAPE, seed=3)
-    kept_back = held_out(samples, 150)
+    space = SearchSpace.of("few", {f"p{i}": list("abc") for i in range(4)})  # few subspaces
+    table = Table(space, space.enumerate(), {"acc": np.arange(81.0)}, {})
+    shape = Shape(Limits((1, 4), architectures=(9, 12)), (3, 5), 4)
+    samples = Samples([TableRows(table, "acc", 1.0)], [1.0], shape, seed=3)
+    kept_back = held_out(samples, 10)
     keys = frozenset(sample.key for sample in kept_back)
     assert any(samples[i].key in keys for i in range(300)), "it would leak"
     guarded = replace(samples, refused=keys)
