@@ -111,16 +111,34 @@ class RankerSection(Section):
     weights: Path | None = None
     """local only: a folder that `train-ranker incontext` wrote; default: those shipped."""
 
-    @property
-    def own(self) -> dict[str, Any]:
-        """The settings that go to the ranker of that name."""
-        return {} if self.weights is None else {"weights": self.weights}
+    # What follows is for rankers that ask a model; each takes those that it has a use for.
+    prompt: Literal["ncode", "semantic"] | None = None
+    mode: Literal["score", "generate"] | None = None
+    candidates: Count | None = None
+    listed: Count | None = None
+    context: Count | None = None
+    fallback: str | None = None
+    key_env: str | None = None
+    timeout: Positive | None = None
+    attempts: Count | None = None
+    retry_seconds: NotNegative | None = None
+    backoff: NotNegative | None = None
+    reply_tokens: Count | None = None
+    max_tokens_total: Count | None = None
+    max_cost: Positive | None = None
+    price_in: NotNegative | None = None
+    price_out: NotNegative | None = None
 
     @model_validator(mode="after")
     def _local_weights(self) -> RankerSection:
         if self.weights is not None and self.name != "local":
             raise ValueError(f"weights is a setting of ranker 'local', the ranker is '{self.name}'")
         return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys that go to the ranker, where given."""
+        return self.model_dump(exclude={"name", "initial", "pool"}, exclude_none=True)
 
 
 class BudgetSection(Section):

@@ -34,13 +34,14 @@ def propose(state: State, runtime: Runtime[Context]) -> Update:
 def rank(state: State, runtime: Runtime[Context]) -> Update:
     """Ask the ranker for the best of the pool."""
     context, number = runtime.context, state["number"]
-    if begun := context.store.trials[number : number + context.batch]:
-        return {"pool": b"", "picks": [trial.ncode for trial in begun]}  # before a crash
+    if begun := context.store.trials[number : number + context.batch]:  # before a crash
+        return {"pool": b"", "picks": [trial.ncode for trial in begun], "account": {}}
     left = (context.budget.trials or number + context.batch) - number
     history = context.store.history(number)
     # A run that goes on with a smaller budget may be beyond it already.
-    picks = pick(context, context.pool(state), history, max(0, min(context.batch, left)))
-    return {"pool": b"", "picks": picks}
+    most = max(0, min(context.batch, left))
+    picks, account = pick(context, context.pool(state), history, most)
+    return {"pool": b"", "picks": picks, "account": account}
 
 
 def evaluate(state: State, runtime: Runtime[Context]) -> Update:
@@ -57,7 +58,8 @@ def evaluate(state: State, runtime: Runtime[Context]) -> Update:
             if context.interrupted:
                 return
             seed = context.trial_seed(number)
-            trial = context.store.start(number, ncode, seed, context.ranker_name)
+            account = state.get("account", {}) if number == first else {}
+            trial = context.store.start(number, ncode, seed, context.ranker_name, account)
             if not trial.state.finished:
                 context.observe(trial)
                 yield context.evaluation(number, ncode, seed)

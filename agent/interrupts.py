@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from lm_searcher.tools.protocols import AskingRanker
+
 if TYPE_CHECKING:
     from lm_searcher.agent.state import Context
 
@@ -25,6 +27,8 @@ def interrupts(context: Context, grace: float) -> Iterator[None]:
         again, context.interrupted = context.interrupted, True
         if context.executor is not None:
             context.executor.cancel(after=0.0 if again else grace)
+        if isinstance(context.ranker, AskingRanker):
+            context.ranker.cancel()
         if not again:
             _say(f"finishing the running trial, {grace:g} s at most")
 

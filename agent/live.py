@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.trial import Trial, TrialState
 
 
@@ -30,6 +31,8 @@ class LiveView:
         self.sign = 1.0 if direction == "max" else -1.0
         self.budget = budget
         self.done = self.failed = 0
+        self.account = Account()
+        self._accounted: set[int] = set()
         self.best: Trial | None = None
         self.running: dict[int, Trial] = {}
         self.last = ""
@@ -40,6 +43,7 @@ class LiveView:
     def resume(self, trials: Sequence[Trial]) -> None:
         """Count the trials of earlier processes."""
         for trial in trials:
+            self._add_account(trial)
             if trial.state.finished:
                 self._count(trial)
         self.resumed, self.began = self.done, time.monotonic()
@@ -50,6 +54,7 @@ class LiveView:
             self.last = event
         elif event.state is TrialState.RUNNING:
             self.running[event.number] = event
+            self._add_account(event)
             return
         else:
             self.running.pop(event.number, None)
@@ -57,6 +62,11 @@ class LiveView:
             self.last = self._line(event)
         if not self.console.is_terminal:
             self.console.print(self.last, highlight=False, markup=False, soft_wrap=True)
+
+    def _add_account(self, trial: Trial) -> None:
+        if trial.account is not None and trial.number not in self._accounted:
+            self._accounted.add(trial.number)
+            self.account += trial.account
 
     def _count(self, trial: Trial) -> None:
         self.done += 1
@@ -73,7 +83,9 @@ class LiveView:
         if trial.state is TrialState.PRUNED:
             what += " (stopped early)"
         best = f", best {self.best.value:.4f}" if self.best else ""
-        return f"{head}  {what}{best}"
+        account = trial.account
+        by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""
+        return f"{head}  {what}{best}{by}"
 
     def left(self) -> str:
         """The time left by the pace so far; a dash while it is not known."""
@@ -101,6 +113,8 @@ class LiveView:
         table.add_row("running", running)
         failures = Text(str(self.failed), style="red" if self.failed else "")
         table.add_row("failures", failures)
+        if self.account.decisions:
+            table.add_row("model", Text(str(self.account), overflow="fold"))
         elapsed = clock(time.monotonic() - self.began)
         table.add_row("time", f"{elapsed} gone, {self.left()} left")
         return Panel(Group(table, Text(self.last, style="dim")), title=self.title)

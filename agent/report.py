@@ -55,6 +55,8 @@ def render(result: Result) -> str:
         ("Confirmation", _confirmation(result)),
         ("Failures", _failures(result)),
     ]
+    if result.account.decisions:
+        sections.append(("What the model was asked", _account(result)))
     body = "".join(f"<h2>{html.escape(title)}</h2>{content}" for title, content in sections)
     title = html.escape(f"Run {result.run}")
     return (
@@ -226,3 +228,15 @@ def _failures(result: Result) -> str:
     rows: list[list[object]] = [[t.number, t.ncode, t.reason] for t in result.failures]
     counts = "".join(f"<p>{html.escape(line)}</p>" for line in failure_lines(result))
     return counts + _table(["trial", "NCode", "reason"], rows)
+
+
+def _account(result: Result) -> str:
+    rows: list[list[object]] = [
+        [t.number, t.account.asks, t.account.tokens, t.account.reason]
+        for t in result.trials
+        if t.account is not None and t.account.fallbacks
+    ]
+    total = f"<p>{html.escape(str(result.account))}</p>"
+    if not rows:
+        return total
+    return total + _table(["picked by the fallback", "asks", "tokens", "reason"], rows)

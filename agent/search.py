@@ -29,15 +29,25 @@ from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
 from lm_searcher.agent.steps import draw, pick, weigh
 from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.agent.store import TrialStore, has_run, shown
+from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import Trial
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
-from lm_searcher.tools.executor import Cancelled, make_executor
+from lm_searcher.tools.executor import make_executor
 from lm_searcher.tools.pool import Proposer
-from lm_searcher.tools.protocols import Evaluation, Evaluator, Executor, Metrics, Outcome
+from lm_searcher.tools.protocols import (
+    AskingRanker,
+    Cancelled,
+    Evaluation,
+    Evaluator,
+    Executor,
+    Metrics,
+    Objective,
+    Outcome,
+)
 from lm_searcher.tools.rankers import make_ranker
 from lm_searcher.tools.worker import checked
 
@@ -100,13 +110,17 @@ class Search:
         self.metric = settings.objective.metric or evaluator.metric
         self.direction = settings.objective.direction or evaluator.direction
         evaluator.metric = self.metric
-        self.ranker = make_ranker(settings.ranker.name, space, **settings.ranker.own)
+        section, executor = settings.ranker, settings.executor
+        self.batch = executor.batch or executor.workers
+        objective = Objective(self.metric, self.direction, self.batch)
+        self.ranker = make_ranker(section.name, space, section.settings, objective)
         name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
         self.files = RunFiles.of(name, settings.run.folder, settings.store.url)
         self._has_evaluator = True
         self._findings = Findings(Subspace.full(space), [])
         self._resources = contextlib.ExitStack()
         self._context: Context | None = None
+        self._prepared = False
 
     # -- by itself -----------------------------------------------------------------------------
 
@@ -119,6 +133,7 @@ class Search:
         if not self._has_evaluator:
             raise ConfigError("this Search has no evaluator: give one to run(), or ask and tell")
         mine = self._context is None
+        self._prepare_ranker()
         try:
             executor = self._executor()
             with contextlib.closing(executor):
@@ -131,6 +146,12 @@ class Search:
         finally:
             if mine:
                 self.close()
+
+    def _prepare_ranker(self) -> None:
+        """Find out that a model can be asked before anything is written or trained."""
+        if isinstance(self.ranker, AskingRanker) and (self._context is None or not self._prepared):
+            self.ranker.prepare()
+            self._prepared = True
 
     def _executor(self) -> Executor:
         if self._context is None and self.files.kept and has_run(self.files.url, self.files.name):
@@ -187,6 +208,7 @@ class Search:
             picks=[],
             allowed=list(subspace.allowed),
             pruned=pruned,
+            account={},
             weighed=store.attributes.get("weighed", 0),
             seconds=seconds,
             stop=stop_reason(context, store.history(number), seconds),
@@ -201,15 +223,19 @@ class Search:
         """
         if n < 1:
             raise ConfigError(f"ask({n}): accepted: integers from 1")
+        self._prepare_ranker()
         context = self._open()
         history, number = context.store.history(), len(context.store)
         pool = draw(context, history, self._findings.subspace, number)
         if not len(pool):
             return []
         asked = []
-        for i, ncode in enumerate(pick(context, pool, history, n), start=number):
+        picks, account = pick(context, pool, history, n)
+        for i, ncode in enumerate(picks, start=number):
             seed = context.trial_seed(i)
-            context.observe(context.store.start(i, ncode, seed, context.ranker_name))
+            trial = context.store.start(i, ncode, seed, context.ranker_name, account)
+            context.observe(trial)
+            account = {}  # of a batch, the first trial has it
             asked.append(context.evaluation(i, ncode, seed))
         return asked
 
@@ -301,6 +327,8 @@ class Search:
 
     def _make_context(self, store: TrialStore) -> Context:
         settings, evaluator = self.settings, self.evaluator
+        if isinstance(self.ranker, AskingRanker):
+            self.ranker.spent = Account.total(trial.account for trial in store.trials)
         rows = None
         if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
             rows = evaluator.table.codes
@@ -316,7 +344,7 @@ class Search:
             metric=self.metric,
             seed=settings.run.seed,
             initial=settings.ranker.initial,
-            batch=settings.executor.batch or settings.executor.workers,
+            batch=self.batch,
             budget=Budget(**settings.budget.model_dump()),
             memory=Memory(**settings.memory.model_dump()),
             confirm=Confirm(top, settings.confirm.seeds),

@@ -129,6 +129,8 @@ def settings_of(keywords: Mapping[str, Any]) -> Settings:
     for key, value in keywords.items():
         if key in SECTIONS:
             document[key] = value
+        elif key == "ranker" and isinstance(value, Mapping):  # by its name, with settings
+            document.setdefault("ranker", {}).update(value)
         elif key in PLACES:
             if value is not None:
                 document.setdefault(PLACES[key], {})[RENAMED.get(key, key)] = value

@@ -11,6 +11,7 @@ from typing import Any
 from lm_searcher.agent.confirm import Incumbent, confirmations, find_incumbent
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.store import as_trial, open_storage, shown, store_errors, studies
+from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import StoreError, unknown
 from lm_searcher.spaces.ncode import DIGITS
@@ -66,6 +67,11 @@ class Result:
         """The trials that failed."""
         return [t for t in self.trials if t.state is TrialState.FAIL]
 
+    @property
+    def account(self) -> Account:
+        """What asking a model took over the whole run; all 0 where none was asked."""
+        return Account.total(t.account for t in self.trials)
+
     def best_so_far(self) -> list[float | None]:
         """The best objective after each trial; None before the first."""
         best: list[float | None] = []
@@ -97,6 +103,7 @@ class Result:
                 },
                 "decisions": self.decisions,
             },
+            "account": asdict(self.account) if self.account.decisions else None,
             "config": self.attributes.get("config"),
         }
 
@@ -113,6 +120,7 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "curve": list(trial.curve),
+        "account": asdict(trial.account) if trial.account else None,
     }
 
 

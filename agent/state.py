@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class State(TypedDict):
     """The candidates as uint8 [candidates, positions]; empty outside propose -> rank."""
     picks: list[NCode]
     """What is to be evaluated as trials `number`, `number` + 1, ..."""
+    account: dict[str, Any]
+    """What asking a model for the picks took; empty where none was asked."""
     allowed: list[str]
     """The subspace: the digits still allowed at each position."""
     pruned: list[list[int]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lm_searcher.agent.memory import Findings
@@ -9,7 +11,7 @@ from lm_searcher.agent.state import Context
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import History
-from lm_searcher.tools.protocols import SequentialRanker
+from lm_searcher.tools.protocols import AskingRanker, SequentialRanker
 from lm_searcher.tools.rankers.random import RandomRanker
 
 SHORT_LIST = 200
@@ -26,26 +28,29 @@ def draw(context: Context, history: History, subspace: Subspace, number: int) ->
     return context.proposer.pool(history, subspace, rng, uniform)
 
 
-def pick(context: Context, pool: Codes, history: History, n: int) -> list[NCode]:
+def pick(
+    context: Context, pool: Codes, history: History, n: int
+) -> tuple[list[NCode], dict[str, Any]]:
     """The `n` best of the pool, no two of them the same architecture; the first are random.
 
-    A sequential ranker picks one at a time, knowing the picks before as pending.
+    A sequential ranker picks one at a time, knowing the picks before as pending. With the picks,
+    what it took to ask a model (an Account as plain data; empty where none was).
     """
     rng = context.rng("rank", len(history))
     if len(history) < context.initial:
-        return to_ncodes(_first(context, pool[rng.permutation(len(pool))], n))
+        return to_ncodes(_first(context, pool[rng.permutation(len(pool))], n)), {}
     ranker, seed = context.ranker, int(rng.integers(2**31))
     pool = pool[ranker.rank(pool, history, seed=seed)]
+    account = _told(context)
     if n == 1 or not isinstance(ranker, SequentialRanker):
-        return to_ncodes(_first(context, pool, n))
+        return to_ncodes(_first(context, pool, n)), account
     left = _first(context, pool, max(n, SHORT_LIST))
     picks = left[:1]
     while len(picks) < n and len(left) > 1:
         left = left[1:]
-        order = ranker.rank(left, history.with_pending(picks), seed=seed)
-        left = left[order]
+        left = left[ranker.rank(left, history.with_pending(picks), seed=seed)]
         picks = np.concatenate([picks, left[:1]])
-    return to_ncodes(picks)
+    return to_ncodes(picks), account
 
 
 def _first(context: Context, ranked: Codes, n: int) -> Codes:
@@ -56,6 +61,16 @@ def _first(context: Context, ranked: Codes, n: int) -> Codes:
         looked *= 4
         found = context.proposer.distinct(ranked[:looked])
     return found[:n]
+
+
+def _told(context: Context) -> dict[str, Any]:
+    """The ranker's account of its latest call, once what it has to say has been said."""
+    ranker = context.ranker
+    if not isinstance(ranker, AskingRanker):
+        return {}
+    while ranker.notes:
+        context.observe(ranker.notes.pop(0))
+    return ranker.account.to_json()
 
 
 def weigh(context: Context, history: History, findings: Findings) -> Findings:

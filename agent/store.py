@@ -27,6 +27,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
+from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.ncode import NCode, to_codes
 from lm_searcher.spaces.space import SearchSpace
@@ -253,7 +254,9 @@ class TrialStore:
             self._states[:n] <= _ORDER.index(TrialState.RUNNING),
         )
 
-    def start(self, number: int, ncode: NCode, seed: int, ranker: str) -> Trial:
+    def start(
+        self, number: int, ncode: NCode, seed: int, ranker: str, account: Mapping[str, Any] = {}
+    ) -> Trial:
         """The trial of that number, made unless an earlier process made it.
 
         Raises StoreError if it is of another architecture.
@@ -268,12 +271,15 @@ class TrialStore:
             if trial.state is TrialState.WAITING:
                 trial = self._set_state(trial, TrialState.RUNNING)
             return trial
-        trial = Trial(number, ncode, seed=seed)
+        attributes: dict[str, Any] = {"ncode": ncode, "seed": seed, "ranker": ranker}
+        if account:
+            attributes["account"] = dict(account)
+        trial = Trial(number, ncode, seed=seed, account=Account.of(account) if account else None)
         template = create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=self.space.decode(ncode),
             distributions=self.distributions,
-            user_attrs={"ncode": ncode, "seed": seed, "ranker": ranker},
+            user_attrs=attributes,
         )
         with store_errors(self.url):
             trial_id = self.storage.create_new_trial(self.study_id, template)
@@ -385,4 +391,5 @@ def as_trial(frozen: FrozenTrial) -> Trial:
         reason=attributes.get("reason"),
         seconds=attributes.get("seconds"),
         curve=curve,
+        account=Account.of(attributes["account"]) if "account" in attributes else None,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.errors import ConfigError
 
 if TYPE_CHECKING:
     from lm_searcher.evals.study import Study
@@ -35,14 +35,16 @@ def evaluate(
 ) -> None:
     """Compare rankers on a tabular benchmark: regret after so many evaluations."""
     from lm_searcher.evals.study import Study, run_study
-    from lm_searcher.tools.rankers import RANKERS
+    from lm_searcher.tools.rankers import check_name
 
     for name, value in (("evaluations", evaluations), ("seeds", seeds), ("workers", workers)):
         if value < 1:
             raise ConfigError(f"--{name} {value}; accepted: 1 or more")
     for method in methods.split(","):
-        if method not in RANKERS:
-            raise ConfigError(f"--methods: {unknown('ranker', method, RANKERS)}")
+        try:
+            check_name(method)
+        except ConfigError as error:
+            raise ConfigError(f"--methods: {error}") from None
     if direction not in (None, "max", "min"):
         raise ConfigError(f"--direction {direction}; accepted: max, min")
     if protocol not in ("mean", "seed") or (protocol == "seed") != (seed_metric is not None):

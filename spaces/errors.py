@@ -8,6 +8,7 @@ LMSearcherError
 │   ├── DatasetError       a data set that is missing, truncated or of another format
 │   ├── ConfigError        a run file with an unknown key or a bad value
 │   ├── EvaluatorError     an evaluator that does not import or start
+│   ├── RankerError        a model or a server that a ranker cannot work with
 │   ├── StoreError         a trial store that is locked, foreign or no database
 │   └── TrainingError      a ranker's training that cannot begin or go on
 └── TrialFailure           one evaluation failed; becomes a failed trial with this reason
@@ -49,6 +50,10 @@ class ConfigError(UserError):
 
 class EvaluatorError(UserError):
     """An evaluator that does not import or does not start."""
+
+
+class RankerError(UserError):
+    """A model, or a server of one, that a ranker cannot work with."""
 
 
 class StoreError(UserError):

@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.ncode import Codes, NCode, to_codes
 from lm_searcher.spaces.space import SearchSpace
 
@@ -47,6 +48,8 @@ class Trial:
     seconds: float | None = None
     curve: tuple[float, ...] = ()
     """The objective after each report, in order."""
+    account: Account | None = None
+    """What asking a model for this pick took; of a batch, the first trial has it for all."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+import re
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +34,149 @@ def shared_data() -> Callable[[str], Path]:
         pytest.skip(f"no shared/data/{name} beside or above this checkout")
 
     return locate
+
+
+# -- a language-model server of our own ----------------------------------------------------------
+
+KEY = "sk-Th1s-must-n0t-be-seen"
+"""The key that the loopback server is sent, and that it repeats in all that it says wrong."""
+
+Answer = Callable[["Loopback", socket.socket, dict[str, Any]], None]
+
+
+def candidates_of(request: dict[str, Any]) -> list[str]:
+    """The candidates in a request's first prompt, of either kind."""
+    prompt = request["messages"][0]["content"]
+    if "Candidates, numbered from 0:" in prompt:
+        listed = prompt.split("Candidates, numbered from 0:\n")[1].split("\n\n")[0]
+        return [line.split(": ", 1)[1] for line in listed.splitlines()]
+    return re.findall(r"(\w+);", prompt.rpartition(",")[2])
+
+
+def send(to: socket.socket, body: str | bytes, status: str = "200 OK", *headers: str) -> None:
+    """An HTTP response."""
+    body = body.encode() if isinstance(body, str) else body
+    kind = () if any(h.startswith("Content-Type") for h in headers) else (JSON,)
+    lines = [f"HTTP/1.1 {status}", *kind, f"Content-Length: {len(body)}", *headers, "", ""]
+    to.sendall("\r\n".join(lines).encode() + body)
+
+
+JSON = "Content-Type: application/json"
+
+
+def completion(content: object, **usage: object) -> str:
+    """The body of a chat completion."""
+    used = {"prompt_tokens": 70, "completion_tokens": 7} | usage
+    message = {"role": "assistant", "content": content}
+    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    return json.dumps({"id": KEY, "object": "chat.completion", "choices": choices, "usage": used})
+
+
+def good(server: Loopback, to: socket.socket, request: dict[str, Any]) -> None:
+    """Ranks the candidates by a digest of their names: an opinion, and always the same."""
+    shown = candidates_of(request)
+    order = sorted(range(len(shown)), key=lambda i: hashlib.md5(shown[i].encode()).digest())
+    if "numbered from 0" in request["messages"][0]["content"]:
+        send(to, completion(json.dumps({"ranking": order})))
+    else:
+        send(to, completion(shown[order[0]] if shown else "0"))
+
+
+def saying(content: Callable[[int], object]) -> Answer:
+    """A completion with what `content` makes of the number of candidates."""
+    return lambda server, to, request: send(to, completion(content(len(candidates_of(request)))))
+
+
+def sending(body: str | bytes, status: str = "200 OK", *headers: str) -> Answer:
+    """This very response."""
+    return lambda server, to, request: send(to, body, status, *headers)
+
+
+def slow(server: Loopback, to: socket.socket, request: dict[str, Any]) -> None:
+    """A byte now and then, for ever."""
+    to.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    while not server.stopping.wait(0.02):
+        to.sendall(b" ")
+
+
+def slow_headers(server: Loopback, to: socket.socket, request: dict[str, Any]) -> None:
+    """The same, and the headers do not end."""
+    to.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not server.stopping.wait(0.02):
+        to.sendall(b"x")
+
+
+def cut(server: Loopback, to: socket.socket, request: dict[str, Any]) -> None:
+    """Half an answer."""
+    to.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + completion("{").encode())
+
+
+ERROR = json.dumps({"error": {"message": f"key {KEY} is in trouble", "code": None}})
+FAULTS: dict[str, Answer] = {
+    "429": sending(ERROR, "429 Too Many Requests", "Retry-After: 0.01"),
+    "429 date": sending(
+        ERROR, "429 Too Many Requests", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"
+    ),
+    "500": sending(f"<h1>{KEY}</h1>", "500 Internal Server Error", "Content-Type: text/html"),
+    "slow": slow,
+    "cut": cut,
+    "hung up": lambda server, to, request: None,
+    "empty": sending(""),
+    "no JSON": sending(f"{KEY} " * 20),
+    "no completion": sending(json.dumps({"object": KEY, "choices": []})),
+    "null": saying(lambda n: None),
+    "wrong indices": saying(lambda n: json.dumps({"ranking": [KEY, 0.5, None]})),
+    "repeated": saying(lambda n: '{"ranking": [0, 1, 0]}'),
+    "not in the pool": saying(lambda n: json.dumps({"ranking": ["99999"], "best": KEY})),
+    "beyond the pool": saying(lambda n: json.dumps({"ranking": [0, n]})),
+    "a megabyte": saying(lambda n: KEY * 45_000),
+    "content type": sending(f"<html>{KEY}</html>", "200 OK", "Content-Type: text/html"),
+}
+
+
+class Loopback(socketserver.ThreadingTCPServer):
+    """An OpenAI-compatible server on loopback that does by a script what real ones do.
+
+    `script` names the fault of each request in turn, or "good"; after its end all are good.
+    """
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+        self.stopping = threading.Event()
+        self.answers: dict[str, Answer] = {"good": good, **FAULTS}
+        self.script: Iterator[str] = iter(())
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[str] = []
+        self.done: list[str] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """The client has gone: what it does when it has waited for long enough."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: Loopback
+
+    def handle(self) -> None:
+        head = b"".join(iter(self.rfile.readline, b"\r\n")).decode()
+        length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+        body = json.loads(self.rfile.read(int(length[1]))) if length else {}
+        self.server.requests.append(body)
+        self.server.headers.append(head)
+        fault = next(self.server.script, "good")
+        self.server.done.append(fault)
+        self.server.answers[fault](self.server, self.connection, body)
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """A server that runs, and is gone afterwards."""
+    with Loopback() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield server
+        server.stopping.set()
+        server.shutdown()
+        thread.join()

@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from lm_searcher.agent import config
+from lm_searcher.agent.lm_training_config import LMFile, TableEntry
 from lm_searcher.agent.training_config import InContextFile
 from lm_searcher.spaces.toml import load_space
 
@@ -137,4 +138,5 @@ def test_every_key_is_in_the_reference() -> None:
 
 def test_every_key_of_a_training_is_named() -> None:
     passage = README[README.index("**Weights for the local") : README.index("## Configuration")]
-    assert keys(InContextFile) <= set(re.findall(r"`(\w+)`", passage))
+    named = set(re.findall(r"`(\w+)`", passage))
+    assert keys(InContextFile) | keys(LMFile) | keys(TableEntry) <= named

@@ -18,15 +18,11 @@ from pathlib import Path
 
 import cloudpickle
 
-from lm_searcher.spaces.errors import EvaluatorError, LMSearcherError
-from lm_searcher.tools.protocols import Evaluation, Evaluator, Executor, Outcome
+from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.protocols import Cancelled, Evaluation, Evaluator, Executor, Outcome
 from lm_searcher.tools.worker import checked, reason_of, receive, send
 
 OnReport = Callable[[Evaluation, int, float], bool]
-
-
-class Cancelled(LMSearcherError):
-    """The evaluations under way were ended by the person; they are not failures."""
 
 
 class InlineExecutor:

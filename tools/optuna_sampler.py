@@ -18,14 +18,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.optuna_study import CHOSEN, Options, history_of
 from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Ranker
-from lm_searcher.tools.rankers import RANKERS, make_ranker
+from lm_searcher.tools.rankers import check_name, make_ranker
 
 _TURN = Lock()  # one suggestion at a time, so that the next one sees this one as pending
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")  # so that its verbosity counts
@@ -63,8 +63,7 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
         independent_sampler: BaseSampler | None = None,
         warn_independent_sampling: bool = True,
     ) -> None:
-        if ranker not in RANKERS:
-            raise ConfigError(unknown("ranker", ranker, RANKERS))
+        check_name(ranker)
         for name, value, least in [
             ("seed", seed or 0, 0),
             ("n_startup_trials", n_startup_trials, 0),

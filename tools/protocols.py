@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.spaces.account import Account
+from lm_searcher.spaces.errors import LMSearcherError
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import Config
 from lm_searcher.spaces.trial import History
@@ -42,6 +44,47 @@ class SequentialRanker(Ranker, Protocol):
     """A ranker that is asked again for each pick of a batch, the picks before it then pending."""
 
     sequential: bool
+
+
+@runtime_checkable
+class AskingRanker(Ranker, Protocol):
+    """A Ranker that asks a model: it keeps accounts, and finds out beforehand if it can."""
+
+    account: Account
+    """What the latest call of `rank` took."""
+    spent: Account
+    """What all calls took, those of earlier processes of the run too: limits count from it.
+    A run that goes on sets it; `rank` adds to it."""
+    notes: list[str]
+    """What a person should be told once; whoever tells it takes it out."""
+
+    def prepare(self) -> None:
+        """Called before a search begins or goes on, before anything is written.
+
+        Raises RankerError for a model, a key or a server that cannot do. A ranker raises it
+        from `rank` too, where asking on is of no use and a fallback would hide that.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Make a call of `rank` that waits for an answer raise Cancelled soon, and later ones
+        at once, until `prepare` is called. Safe to call in a signal handler."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a ranker that reads words is told of the search besides its space."""
+
+    metric: str = "value"
+    direction: str = "max"
+    """`max` or `min`, of the metric; a History's scores are higher-is-better all the same."""
+    picks: int = 1
+    """How many of a ranking's first are used at a time."""
+
+
+class Cancelled(LMSearcherError):
+    """What was under way was ended by the person; it is no failure."""
 
 
 @dataclass(frozen=True)

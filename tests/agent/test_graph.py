@@ -45,6 +45,7 @@ def test_the_state_holds_nothing_that_grows() -> None:
         "picks",
         "allowed",
         "pruned",
+        "account",
         "weighed",
         "seconds",
         "stop",

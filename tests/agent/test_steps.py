@@ -71,7 +71,7 @@ def test_a_batch_is_picked_one_at_a_time_knowing_those_before(n: int) -> None:
     ranker = Sequential()
     opened, history = context(SMALL, ranker), known(SMALL, 3)
     pool = opened.proposer.pool(history, Subspace.full(SMALL), np.random.default_rng(0))
-    picks = pick(opened, pool, history, n)
+    picks, _ = pick(opened, pool, history, n)
     assert len(picks) == len(set(picks)) == min(n, len(pool))
     assert [pending for _, pending in ranker.asked] == list(range(len(picks)))
 
@@ -86,9 +86,9 @@ def test_what_is_pending_keeps_picks_apart() -> None:
     near = np.repeat(pool[pool.sum(1).argmax()][None], 5, axis=0)
     near[np.arange(5), np.arange(5)] ^= 1
     pool = np.concatenate([pool, near])
-    first, second = pick(context(LARGE, Sequential()), pool, history, 2)
+    (first, second), _ = pick(context(LARGE, Sequential()), pool, history, 2)
     assert apart(first, second) > 2
-    first, second = pick(context(LARGE, Sum()), pool, history, 2)
+    (first, second), _ = pick(context(LARGE, Sum()), pool, history, 2)
     assert apart(first, second) <= 2
 
 

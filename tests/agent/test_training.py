@@ -99,7 +99,7 @@ def test_weights_are_for_the_local_ranker(tmp_path: Path) -> None:
     )
     path = tmp_path / "r.toml"
     path.write_text(text)
-    assert load_run_file(path).ranker.own == {"weights": tmp_path / "w"}
+    assert load_run_file(path).ranker.settings == {"weights": tmp_path / "w"}
     with pytest.raises(ConfigError, match=r"ranker weights '.*/w': no config.json"):
         Search.from_file(path)
     with pytest.raises(ConfigError, match=r"weights is a setting of ranker 'local', .* is 'tpe'"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import Position, SearchSpace
 from lm_searcher.spaces.trial import History
-from lm_searcher.tools.protocols import Ranking
+from lm_searcher.tools.protocols import Ranker, Ranking
 from lm_searcher.tools.rankers import RANKERS, make_ranker
 from lm_searcher.tools.rankers.distance import EditDistance, nearest_first
 from lm_searcher.tools.rankers.optuna import OptunaRanker
@@ -72,9 +74,50 @@ HISTORIES = {
 }
 
 
-@pytest.mark.parametrize("name", RANKERS)
+ENDPOINTS = ["endpoint semantic", "endpoint ncode"]
+LOCAL_MODELS = ["lm score", "lm generate"]
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model that has learnt nothing."""
+    from lm_searcher.tools.training.scratch import from_scratch
+
+    folder = tmp_path_factory.mktemp("model")
+    model, tokenizer = from_scratch("tiny", 1, width=32, layers=2, heads=2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *RANKERS,
+        ENDPOINTS[0],
+        pytest.param(ENDPOINTS[1], marks=pytest.mark.slow),
+        LOCAL_MODELS[0],
+        pytest.param(LOCAL_MODELS[1], marks=pytest.mark.slow),
+    ],
+)
 class TestContract:
     """What every ranker promises."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, name: str, request: pytest.FixtureRequest) -> None:
+        """What is asked by those that ask."""
+        self.url = request.getfixturevalue("loopback").url if name in ENDPOINTS else ""
+        self.folder = request.getfixturevalue("random_model") if name in LOCAL_MODELS else ""
+
+    def make(self, name: str, space: SearchSpace) -> Ranker:
+        if name in RANKERS:
+            return make_ranker(name, space)
+        if name in LOCAL_MODELS:
+            chosen = {"mode": name.split()[1], "fallback": "evolution"}
+            more = {"candidates": 24} if name == LOCAL_MODELS[0] else {}
+            return make_ranker(f"lm:{self.folder}", space, chosen | more)
+        settings = {"prompt": name.split()[1], "fallback": "evolution"}
+        return make_ranker(f"endpoint:m@{self.url}", space, settings)
 
     @pytest.fixture(autouse=True)
     def _two_suggestions(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +126,7 @@ class TestContract:
 
     def rank(self, name: str, pool: Codes, history: History, seed: int = 0) -> Ranking:
         before = pool.copy(), history.codes.copy(), history.scores.copy()
-        ranking = make_ranker(name, SPACE).rank(pool, history, seed=seed)
+        ranking = self.make(name, SPACE).rank(pool, history, seed=seed)
         after = pool, history.codes, history.scores
         for a, b in zip(before, after, strict=True):
             assert np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), "arguments are not written"
@@ -142,14 +185,14 @@ class TestContract:
     def test_unusual_spaces(self, name: str, positions: dict[str, list[object]]) -> None:
         space = SearchSpace.of("unusual", positions)  # type: ignore[arg-type]
         rng = np.random.default_rng(0)
-        ranker, pool = make_ranker(name, space), space.sample(30, rng)
+        ranker, pool = self.make(name, space), space.sample(30, rng)
         history = history_of(space.sample(12, rng), rng.normal(size=12))
         for known in (History.empty(len(positions)), history):
             ranking = ranker.rank(pool, known, seed=1)
             assert np.array_equal(np.sort(ranking), np.arange(30))
 
     def test_earlier_calls_leave_no_trace(self, name: str) -> None:
-        used, fresh = make_ranker(name, SPACE), make_ranker(name, SPACE)
+        used, fresh = self.make(name, SPACE), self.make(name, SPACE)
         used.rank(some(40, seed=2), HISTORIES["few"], seed=3)
         used.rank(some(50, seed=4), HISTORIES["pending as well"], seed=5)
         used.rank(some(50, seed=4), HISTORIES["failures only"], seed=5)

@@ -1,0 +1,93 @@
+"""What the shared key-value cache is worth: candidates scored with it and by separate passes.
+
+    python -m lm_searcher.evals.lm_scoring [--model DIR] [--candidates 256] [--history 200]
+
+Both are timed in one run, in turn, on the same prompts; by default on the `tiny` model with
+random weights, whose scores are nobody's opinion and whose passes cost what a trained one's do.
+Prints one JSON document a way of asking: all candidates after the history alone, and in the
+paper's prompts, which list ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lm_searcher.prompts import ncode
+from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods, separately
+from lm_searcher.tools.rankers.lm.load import LoadedModel, load
+from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
+from lm_searcher.tools.training.scratch import from_scratch
+
+DIGITS = 6
+
+
+def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -> list[Question]:
+    """`candidates` codes after a history, in prompts that list `listed` of them, or none."""
+    rng = np.random.default_rng(0)
+    drawn = rng.permutation(5**DIGITS)[: history + candidates]
+    codes = [np.base_repr(n, 5).zfill(DIGITS) for n in drawn]
+    entries = list(zip(codes[:history], rng.random(history).tolist(), strict=True))
+    pool = codes[history:]
+    groups = [pool[i : i + listed] for i in range(0, len(pool), listed)] if listed else [pool]
+    return [
+        Question(
+            prompt_ids(loaded.tokenizer, ncode.render(entries, group if listed else [])),
+            [answer_ids(loaded.tokenizer, code) for code in group],
+        )
+        for group in groups
+    ]
+
+
+def seconds(score: Callable[[], list[list[float]]]) -> tuple[float, list[float]]:
+    """How long it takes, and the scores."""
+    began = time.perf_counter()
+    found = score()
+    return time.perf_counter() - began, [x for group in found for x in group]
+
+
+def compare(loaded: LoadedModel, asked: Sequence[Question], repeats: int) -> dict[str, Any]:
+    """Both ways in turn; the quickest of each counts, against what else the machine does."""
+    shared, separate = [], []
+    for _ in range(repeats):
+        shared.append(seconds(lambda: log_likelihoods(loaded.model, asked)))
+        separate.append(seconds(lambda: separately(loaded.model, asked)))
+    fast, slow = min(t for t, _ in shared), min(t for t, _ in separate)
+    gap = np.abs(np.subtract(shared[0][1], separate[0][1])).max()
+    return {
+        "candidates": sum(len(q.answers) for q in asked),
+        "prompts": len(asked),
+        "prompt_tokens": len(asked[0].prompt),
+        "shared_s": round(fast, 3),
+        "separate_s": round(slow, 3),
+        "times_faster": round(slow / fast, 1),
+        "largest_difference": float(f"{gap:.1e}"),
+    }
+
+
+def main() -> None:
+    """Measure and print JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--model", help="a directory or an id; default: tiny, random weights")
+    parser.add_argument("--candidates", type=int, default=256)
+    parser.add_argument("--history", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    if given.model:
+        loaded = load(given.model)
+    else:
+        model, tokenizer = from_scratch("tiny")
+        model.train(False)
+        loaded = LoadedModel("tiny", model, tokenizer, tokenizer.model_max_length)
+    for listed in (0, 10):
+        asked = questions(loaded, given.history, given.candidates, listed)
+        print(json.dumps({"listed": listed, **compare(loaded, asked, given.repeats)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The templates: whole prompts as files, rendered strictly."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # plain text, no HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def fill(template: str, **values: Any) -> str:
+    """The template of that file name with `values` in place.
+
+    Raises jinja2.UndefinedError for a value that the template wants and does not get.
+    """
+    return _environment().get_template(template).render(values)

@@ -1,0 +1,1 @@
+"""The ranker that asks an OpenAI-compatible server."""

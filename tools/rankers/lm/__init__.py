@@ -1,0 +1,1 @@
+"""A causal language model as ranker: candidates by their likelihood after the prompt."""

@@ -1,0 +1,181 @@
+"""Log-likelihoods of many answers to prompts that begin alike, in as few tokens as there are.
+
+What the prompts share is read once and its keys and values are kept. The rest is a tree: prompts
+that go on differently are branches of it, answers branches of those, and answers that begin alike
+share that too. A chunk of the tree is one sequence, in which each token attends to the shared
+beginning and to its own ancestors, at the position it would have in a pass of its own. So the
+numbers are those of separate passes, and memory holds one copy of the history whatever the
+number of candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LOGITS = 32_000_000
+"""About how many logits a pass may make."""
+NODES = 1024
+"""Most tokens of the tree a pass; attention among them grows with the square."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and possible answers to it, as tokens."""
+
+    prompt: Sequence[int]
+    answers: Sequence[Sequence[int]]
+
+
+def log_likelihoods(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[float]]:
+    """The log-likelihood of each answer to each question, the last token (end mark) included.
+
+    Every prompt and every answer has at least one token. Equal to those of separate passes
+    within rounding. A model whose cache cannot be shared so has separate passes (see `shares`).
+    """
+    with torch.inference_mode():
+        prefix = _common(questions)
+        cache = _read(model, questions[0].prompt[:prefix])
+        if cache is None:
+            return separately(model, questions)
+        result = [[0.0] * len(q.answers) for q in questions]
+        for tree in _trees(questions, prefix, min(NODES, LOGITS // _words(model))):
+            logs = _log_probabilities(model, tree, cache, prefix)
+            for (question, answer), steps in tree.paths.items():
+                at, token = zip(*steps, strict=True)
+                result[question][answer] = float(logs[list(at), list(token)].sum())
+    return result
+
+
+def shares(model: PreTrainedModel) -> bool:
+    """Whether the shared cache gives what separate passes give. Some architectures take their
+    positions from elsewhere and do not."""
+    words = _words(model)
+    start = [i * 7 % words for i in range(1, 12)]
+    answers = [[2 % words, 3 % words], [2 % words, 5 % words], [4 % words, 1 % words]]
+    questions = [Question([*start, 6 % words], answers), Question([*start, 8 % words], answers)]
+    try:
+        found = np.array(log_likelihoods(model, questions))
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return False
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.25  # bf16 has three digits
+    return bool(np.allclose(found, separately(model, questions), rtol=0.01, atol=tolerance))
+
+
+def separately(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[float]]:
+    """The same from a pass over prompt and answer for each answer: slow, for any model."""
+    result = []
+    with torch.inference_mode():
+        for question in questions:
+            scores = []
+            for answer in question.answers:
+                ids = torch.tensor([[*question.prompt, *answer[:-1]]], device=model.device)
+                logits = model(input_ids=ids, use_cache=False).logits[0, -len(answer) :]
+                logs = logits.float().log_softmax(-1)
+                scores.append(float(logs[range(len(answer)), list(answer)].sum()))
+            result.append(scores)
+    return result
+
+
+def _words(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _common(questions: Sequence[Question]) -> int:
+    """How many tokens all prompts share; each keeps at least one of its own."""
+    first, *others = (q.prompt for q in questions)
+    count = min(len(q.prompt) for q in questions) - 1
+    for other in others:
+        same = (i for i in range(count) if first[i] != other[i])
+        count = next(same, count)
+    return count
+
+
+def _read(model: PreTrainedModel, tokens: Sequence[int]) -> Any:
+    """The key-value cache after `tokens`; None if it is not of the plain kind (sliding windows,
+    recurrent states, attention other than torch's)."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache(config=model.config)
+    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
+    if not plain or model.config._attn_implementation != "sdpa":
+        return None
+    if tokens:
+        ids = torch.tensor([list(tokens)], device=model.device)
+        model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    return cache if cache.get_seq_length() == len(tokens) else None
+
+
+@dataclass
+class _Tree:
+    """Tokens with their parents, -1 for the end of the shared beginning; parents come first."""
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    paths: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
+    """(question, answer) -> where to read each of the answer's tokens' probability."""
+    _places: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def grow(self, at: int, tokens: Sequence[int]) -> list[int]:
+        """The places of `tokens` one after the other below `at`, made where they are missing."""
+        path = []
+        for token in tokens:
+            if (at, token) not in self._places:
+                self._places[at, token] = len(self.tokens)
+                self.tokens.append(token)
+                self.parents.append(at)
+            at = self._places[at, token]
+            path.append(at)
+        return path
+
+    def ancestry(self) -> tuple[np.ndarray[Any, Any], list[int]]:
+        """Whether each token [n] attends to each [n], and each one's depth from 0."""
+        n = len(self.tokens)
+        seen, depth = np.zeros((n, n), bool), []
+        for i, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[i] = seen[parent]
+            seen[i, i] = True
+            depth.append(depth[parent] + 1 if parent >= 0 else 0)
+        return seen, depth
+
+
+def _trees(questions: Sequence[Question], prefix: int, most: int) -> Iterator[_Tree]:
+    """All answers in trees of about `most` tokens."""
+    tree = _Tree()
+    for i, question in enumerate(questions):
+        for j, answer in enumerate(question.answers):
+            end = tree.grow(-1, question.prompt[prefix:])[-1]
+            at = [end, *tree.grow(end, answer[:-1])]
+            tree.paths[i, j] = list(zip(at, answer, strict=True))
+            if len(tree.tokens) >= most:
+                yield tree
+                tree = _Tree()
+    if tree.paths:
+        yield tree
+
+
+def _log_probabilities(model: PreTrainedModel, tree: _Tree, cache: Any, prefix: int) -> Tensor:
+    """Of every word after each token of the tree, [n, words]. The cache is left as it was."""
+    seen, depth = tree.ancestry()
+    mask = np.concatenate([np.ones((len(seen), prefix), bool), seen], axis=1)
+    device = model.device
+    output = model(
+        input_ids=torch.tensor([tree.tokens], device=device),
+        position_ids=torch.tensor([depth], device=device) + prefix,
+        attention_mask=torch.from_numpy(mask)[None, None].to(device),
+        past_key_values=cache,
+        use_cache=True,
+    )
+    cache.crop(-len(seen))
+    logs: Tensor = output.logits[0].float().log_softmax(-1)
+    return logs

@@ -1,0 +1,148 @@
+"""Loading a causal language model and its adapter: safetensors only, no code from the model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lm_searcher.spaces.errors import RankerError
+from lm_searcher.tools.rankers.lm.text import merges_digits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+NO_LIMIT = 10**9
+"""A tokenizer without a limit of its own says some huge number."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model that is ready to rank."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+    """The most tokens of prompt and answer together."""
+
+    @property
+    def merges(self) -> bool:
+        """Whether the tokenizer makes one token of several digits."""
+        return merges_digits(self.tokenizer)
+
+
+def load(model: str, adapter: str | None = None, device: str | None = None) -> LoadedModel:
+    """The model of a directory or a Hugging Face id, with a PEFT adapter if one is named.
+
+    A directory that holds an adapter alone brings its base. bf16 on a GPU, float32 elsewhere.
+    Raises RankerError in one line for what cannot be loaded.
+    """
+    import torch
+
+    from lm_searcher.tools.rankers.lm.adapter import with_adapter  # peft loads slowly
+
+    if adapter is None and _adapter_alone(Path(model)):
+        model, adapter = _base_of(Path(model)), model
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_base(model, torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    tokenizer = load_tokenizer(model, adapter)
+    if adapter is not None:
+        loaded = with_adapter(loaded, model, adapter)
+    loaded = loaded.to(device)  # type: ignore[arg-type]
+    loaded.requires_grad_(False)
+    loaded.train(False)
+    return LoadedModel(model + (f"+{adapter}" if adapter else ""), loaded, tokenizer,
+        context_of(loaded, tokenizer))  # fmt: skip
+
+
+def _adapter_alone(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def _base_of(folder: Path) -> str:
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str) or not base:
+        raise RankerError(f"adapter '{folder}' names no base; give it as lm:BASE+{folder}")
+    return base
+
+
+def context_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The most tokens that both take."""
+    text = model.config.get_text_config()
+    limits = [
+        getattr(text, "max_position_embeddings", None),
+        getattr(text, "n_positions", None),
+        tokenizer.model_max_length,
+    ]
+    return min(int(n) for n in limits if n is not None and n > 0) if any(limits) else NO_LIMIT
+
+
+def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenizerBase:
+    """The adapter's tokenizer where it brings one, else the model's. Raises RankerError."""
+    from transformers import AutoTokenizer
+
+    own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
+    place = cast(str, adapter) if own else model
+    local = Path(place).is_dir()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, local_files_only=local
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise RankerError(f"model '{place}': no tokenizer ({line(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise RankerError(f"model '{place}': its tokenizer has no end mark (eos_token)")
+    return cast("PreTrainedTokenizerBase", tokenizer)
+
+
+def load_base(model: str, dtype: Any) -> PreTrainedModel:
+    """The causal language model alone, on the CPU. Raises RankerError."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a search draws its own
+
+    folder = Path(model)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise RankerError(f"model '{model}': no such directory")
+    try:
+        loaded, report = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=folder.is_dir(),
+            output_loading_info=True,
+        )
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        *(RuntimeError, ImportError, SafetensorError),
+    ) as error:
+        raise RankerError(f"model '{model}': cannot be loaded ({line(error)})") from error
+    if missing := sorted(report["missing_keys"]):
+        raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
+    return cast("PreTrainedModel", loaded)
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise RankerError(f"model '{folder}': no config.json; accepted: a Hugging Face directory")
+    if not list(folder.glob("*.safetensors")):
+        pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
+        found = f"only {pickles[0]}, a pickle, which may run code" if pickles else "no weights"
+        raise RankerError(f"model '{folder}': {found}; accepted: safetensors")
+
+
+def line(error: BaseException) -> str:
+    """The first line of what a library says, cut short."""
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.splitlines()[0].split())[:200]

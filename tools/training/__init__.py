@@ -1,0 +1,1 @@
+"""Training samples for a ranking language model, and its fine-tuning."""
