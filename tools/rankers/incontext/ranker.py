@@ -30,6 +30,8 @@ MAX_TRIALS = 1000
 SHORT_LIST = 1024
 """How many candidates the network reads. Of a larger pool the surrogates, at a quarter of the cost,
 choose them: those that are best if every doubt (3 standard deviations) is in their favour."""
+LISTING_TRIALS = 300
+"""How many trials the choice of the short list reads at most: its cost grows with their square."""
 ENTRIES = 3_000_000
 """About how many numbers of the largest array a chunk of candidates may take."""
 
@@ -148,10 +150,12 @@ class InContextRanker:
         if history.pending.all():
             return np.zeros(len(pool))
         with torch.inference_mode(), _one_thread():
-            context = self._digest(self._believed(history))
+            history = self._believed(history)
+            context = self._digest(history, self.most_trials)
             if len(pool) <= SHORT_LIST:
                 return self._chunked(self._promise, pool, context)
-            scores = self._chunked(self._hope, pool, context)
+            short = self._digest(history, min(self.most_trials, LISTING_TRIALS))
+            scores = self._chunked(self._hope, pool, short)
             listed = np.argpartition(-scores, SHORT_LIST)[:SHORT_LIST]
             read = self._chunked(self._promise, pool[listed], context)
             scores += read.min() - 1 - scores.max()
@@ -188,14 +192,14 @@ class InContextRanker:
             history.codes[done], history.scores[done], history.failed[done], history.pending[done]
         )
         waiting = self._member(history.codes[history.pending])
-        mean, _ = predicted(self._digest(finished), waiting)
+        mean, _ = predicted(self._digest(finished, self.most_trials), waiting)
         scores = history.scores.copy()
         share = torch.special.ndtr(mean[0]).double().numpy()
         scores[history.pending] = np.quantile(known[np.isfinite(known)], share)
         return History(history.codes, scores, history.failed, np.zeros(len(history), bool))
 
-    def _digest(self, history: History) -> Context:
-        rows = kept(history, self.most_trials)
+    def _digest(self, history: History, most: int) -> Context:
+        rows = kept(history, most)
         scores, pending = history.scores[rows], history.pending[rows]
         failed = (history.failed[rows] | np.isnan(scores)) & ~pending
 
