@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -84,7 +84,7 @@ class Encoded(Dataset[Example]):
         return encode(self.tokenizer, self.samples[index], self.cutoff)
 
 
-def collate(examples: Sequence[Example], padding: int = 0) -> Mapping[str, Tensor]:
+def collate(examples: Sequence[Example], padding: int = 0) -> dict[str, Tensor]:
     """A batch for a causal model. Padding is to the right.
 
     A branch attends to the shared beginning and itself, at the positions that it would have in

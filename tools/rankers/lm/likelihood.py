@@ -140,7 +140,8 @@ class _Tree:
     def ancestry(self) -> tuple[np.ndarray[Any, Any], list[int]]:
         """Whether each token [n] attends to each [n], and each one's depth from 0."""
         n = len(self.tokens)
-        seen, depth = np.zeros((n, n), bool), []
+        depth: list[int] = []
+        seen = np.zeros((n, n), bool)
         for i, parent in enumerate(self.parents):
             if parent >= 0:
                 seen[i] = seen[parent]
