@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from lm_searcher.prompts import ncode
 from lm_searcher.prompts.history import best_first
+from lm_searcher.tools.rankers.lm.likelihood import common
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 from lm_searcher.tools.training.lessons import Stream
 from lm_searcher.tools.training.samples import Sample
@@ -57,15 +58,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, sample: Sample, cutoff: int) -> E
     n = common(prompts)
     branches = [Branch(p[n:], a) for p, a in zip(prompts, answers, strict=True)]
     return Example(prompts[0][:n], branches)
-
-
-def common(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with; each keeps at least one of its own."""
-    first, *others = prompts
-    count = min(len(p) for p in prompts) - 1
-    for other in others:
-        count = next((i for i in range(count) if first[i] != other[i]), count)
-    return count
 
 
 class Encoded(Dataset[Example]):

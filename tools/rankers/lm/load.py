@@ -54,8 +54,8 @@ def load(model: str, adapter: str | None = None, device: str | None = None) -> L
     loaded = loaded.to(device)  # type: ignore[arg-type]
     loaded.requires_grad_(False)
     loaded.train(False)
-    return LoadedModel(model + (f"+{adapter}" if adapter else ""), loaded, tokenizer,
-        context_of(loaded, tokenizer))  # fmt: skip
+    name = f"{model}+{adapter}" if adapter else model
+    return LoadedModel(name, loaded, tokenizer, context_of(loaded, tokenizer))
 
 
 def _adapter_alone(folder: Path) -> bool:
