@@ -31,8 +31,8 @@ class TrainingView:
         news: Callable[[Any], str | None] | None = None,
     ) -> None:
         self.console = console
-        self.line = line or incontext_line
-        self.news = news or incontext_news
+        self.line: Callable[[Any], str] = line or incontext_line
+        self.news: Callable[[Any], str | None] = news or incontext_news
         self.told = -LINE_EVERY
         # No thread of its own: the training forks its workers.
         self.progress = Progress(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from lm_searcher.prompts import ncode
 from lm_searcher.prompts.history import best_first
+from lm_searcher.tools.rankers.lm.likelihood import common
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 from lm_searcher.tools.training.lessons import Stream
 from lm_searcher.tools.training.samples import Sample
@@ -59,15 +60,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, sample: Sample, cutoff: int) -> E
     return Example(prompts[0][:n], branches)
 
 
-def common(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with; each keeps at least one of its own."""
-    first, *others = prompts
-    count = min(len(p) for p in prompts) - 1
-    for other in others:
-        count = next((i for i in range(count) if first[i] != other[i]), count)
-    return count
-
-
 class Encoded(Dataset[Example]):
     """The first `count` samples, encoded as they are asked for."""
 
@@ -84,7 +76,7 @@ class Encoded(Dataset[Example]):
         return encode(self.tokenizer, self.samples[index], self.cutoff)
 
 
-def collate(examples: Sequence[Example], padding: int = 0) -> Mapping[str, Tensor]:
+def collate(examples: Sequence[Example], padding: int = 0) -> dict[str, Tensor]:
     """A batch for a causal model. Padding is to the right.
 
     A branch attends to the shared beginning and itself, at the positions that it would have in

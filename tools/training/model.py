@@ -37,7 +37,7 @@ def trained_model(config: LMTrainConfig) -> Trained:
     """The model and tokenizer to train. Raises RankerError, TrainingError."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # the training's own view draws
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the training's own view draws
     if config.from_scratch is not None:
         model, tokenizer = from_scratch(config.from_scratch, config.seed)
         return Trained(model, model, tokenizer)
@@ -76,7 +76,7 @@ def _with_lora(base: PreTrainedModel, config: LMTrainConfig) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     if config.gradient_checkpointing:
-        base.enable_input_require_grads()  # else no gradient reaches the checkpointed blocks
+        base.enable_input_require_grads()  # type: ignore[no-untyped-call]  # else no gradient reaches the checkpointed blocks
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return attach(base, settings)

@@ -64,7 +64,7 @@ def digit_tokenizer() -> PreTrainedTokenizerFast:
         Regex(rf"\|[01]\.\d\d,|{tags}[0-9]|."), behavior="isolated"
     )
     core.decoder = decoders.Sequence([decoders.Replace(Regex(tags), ""), decoders.Fuse()])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         pad_token="<pad>",
         eos_token="<end>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import peft
 from safetensors import SafetensorError
@@ -42,7 +42,8 @@ def with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedM
             _refuse_pickle(adapter)
         config.base_model_name_or_path = None  # a base by another name is one all the same
         with_it = attach(model, config)
-        found = peft.set_peft_model_state_dict(with_it, peft.load_peft_weights(adapter, "cpu"))
+        weights = peft.load_peft_weights(adapter, "cpu")
+        found: Any = peft.set_peft_model_state_dict(with_it, weights)
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),

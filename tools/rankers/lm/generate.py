@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from lm_searcher.tools.rankers.lm.load import LoadedModel
@@ -15,7 +17,8 @@ def reply(
     The likeliest token each time, or draws at temperature 1 where there is a seed. Torch's own
     generators are left as they were.
     """
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model: Any = loaded.model  # generate() is untyped
+    tokenizer = loaded.tokenizer
     ids = torch.tensor([prompt], device=model.device)
     devices = [model.device] if model.device.type == "cuda" else []
     sampling = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} if seed is not None else {}
@@ -32,5 +35,4 @@ def reply(
             **sampling,
         )
     said = output[0, len(prompt) :]
-    text: str = tokenizer.decode(said, skip_special_tokens=True)
-    return len(said), text
+    return len(said), str(tokenizer.decode(said, skip_special_tokens=True))

@@ -42,7 +42,7 @@ def log_likelihoods(model: PreTrainedModel, questions: Sequence[Question]) -> li
     within rounding. A model whose cache cannot be shared so has separate passes (see `shares`).
     """
     with torch.inference_mode():
-        prefix = _common(questions)
+        prefix = common([q.prompt for q in questions])
         cache = _read(model, questions[0].prompt[:prefix])
         if cache is None:
             return separately(model, questions)
@@ -89,13 +89,12 @@ def _words(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _common(questions: Sequence[Question]) -> int:
-    """How many tokens all prompts share; each keeps at least one of its own."""
-    first, *others = (q.prompt for q in questions)
-    count = min(len(q.prompt) for q in questions) - 1
+def common(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; each keeps at least one of its own."""
+    first, *others = prompts
+    count = min(len(prompt) for prompt in prompts) - 1
     for other in others:
-        same = (i for i in range(count) if first[i] != other[i])
-        count = next(same, count)
+        count = next((i for i in range(count) if first[i] != other[i]), count)
     return count
 
 
@@ -140,7 +139,8 @@ class _Tree:
     def ancestry(self) -> tuple[np.ndarray[Any, Any], list[int]]:
         """Whether each token [n] attends to each [n], and each one's depth from 0."""
         n = len(self.tokens)
-        seen, depth = np.zeros((n, n), bool), []
+        depth: list[int] = []
+        seen = np.zeros((n, n), bool)
         for i, parent in enumerate(self.parents):
             if parent >= 0:
                 seen[i] = seen[parent]

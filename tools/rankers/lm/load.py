@@ -54,8 +54,8 @@ def load(model: str, adapter: str | None = None, device: str | None = None) -> L
     loaded = loaded.to(device)  # type: ignore[arg-type]
     loaded.requires_grad_(False)
     loaded.train(False)
-    return LoadedModel(model + (f"+{adapter}" if adapter else ""), loaded, tokenizer,
-        context_of(loaded, tokenizer))  # fmt: skip
+    name = f"{model}+{adapter}" if adapter else model
+    return LoadedModel(name, loaded, tokenizer, context_of(loaded, tokenizer))
 
 
 def _adapter_alone(folder: Path) -> bool:
@@ -107,7 +107,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a search draws its own
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
 
     folder = Path(model)
     if folder.is_dir():
@@ -115,7 +115,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise RankerError(f"model '{model}': no such directory")
     try:
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             model,
             dtype=dtype,
             trust_remote_code=False,
@@ -128,6 +128,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
         raise RankerError(f"model '{model}': cannot be loaded ({line(error)})") from error
+    loaded, report = found
     if missing := sorted(report["missing_keys"]):
         raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
     return cast("PreTrainedModel", loaded)

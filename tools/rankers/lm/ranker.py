@@ -79,7 +79,7 @@ class LMRanker(ShortlistRanker):
     def choose(self, question: Question) -> list[int]:
         """See ShortlistRanker."""
         if self.settings.mode == "score":
-            return self._tournament(question).tolist()
+            return [int(i) for i in self._tournament(question)]
         chosen: list[int] = []
         while len(chosen) < min(self.picks, len(question.candidates)):
             left = [i for i in range(len(question.candidates)) if i not in chosen]
