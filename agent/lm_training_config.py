@@ -72,6 +72,7 @@ class LMDataSection(Section):
     history: Range = Default.history
     candidates: Annotated[int, Field(ge=2, strict=True)] = Default.candidates
     questions: Count = Default.questions
+    ramp: Annotated[float, Field(ge=0, le=1, strict=True)] = Default.ramp
     held_out: Count = Default.held_out
 
     @field_validator("positions", "architectures", "history")

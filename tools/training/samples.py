@@ -8,7 +8,7 @@ held-out set come first; a subspace that it has is refused in training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,19 @@ class Shape:
     candidates: int = 10
     questions: int = 1
 
+    def at(self, progress: float) -> Shape:
+        """The shape of a lesson for beginners: histories of two and two candidates at progress
+        0, this shape at 1. A small model learns to copy a candidate from short prompts."""
+        if progress >= 1:
+            return self
+
+        def grown(most: int) -> int:
+            return round(2 + progress * (most - 2))
+
+        low, high = self.history
+        history = (min(low, grown(low)), max(grown(high), min(low, grown(low))))
+        return replace(self, history=history, candidates=grown(self.candidates))
+
 
 def make_sample(universe: Universe, shape: Shape, rng: np.random.Generator) -> Sample | None:
     """A sample of the universe; None where its candidates do not differ in worth."""
@@ -89,15 +102,18 @@ class Samples:
     shape: Shape
     seed: int
     refused: frozenset[str] = frozenset()
+    ramp: int = 0
+    """The samples over which lessons grow to `shape`."""
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
+        shape = self.shape.at(index / self.ramp) if self.ramp else self.shape
         while True:
             source = self.sources[rng.choice(len(self.sources), p=self.shares)]
-            universe = source.draw(self.shape.limits, rng)
+            universe = source.draw(shape.limits, rng)
             if universe.key in self.refused:
                 continue
-            if (sample := make_sample(universe, self.shape, rng)) is not None:
+            if (sample := make_sample(universe, shape, rng)) is not None:
                 return sample
 
 

@@ -26,11 +26,11 @@ CONTEXT = 8192
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
-        "tiny": {"width": 96, "layers": 3, "heads": 4},
+        "tiny": {"width": 96, "layers": 4, "heads": 4},
         "small": {"width": 384, "layers": 8, "heads": 6},
     }
 )
-"""About 0.4 and 14 million parameters."""
+"""About 0.5 and 14 million parameters."""
 
 
 TAGS = [chr(0xE000 + i) for i in range(1, 32)]

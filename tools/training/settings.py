@@ -63,6 +63,8 @@ class LMTrainConfig:
     candidates: int = 10
     questions: int = 1
     """Sets of candidates after one history, each of which sees the history alone."""
+    ramp: float = 0.0
+    """The share of the samples over which histories and candidates grow from two."""
     held_out: int = 200
 
     learning_rate: float = 1e-5

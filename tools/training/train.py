@@ -106,6 +106,7 @@ def _trainer(
         save_strategy="steps",
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
+        train_sampling_strategy="sequential",  # they are drawn at random, and may grow
         report_to="none",
         disable_tqdm=True,
         log_level="error",

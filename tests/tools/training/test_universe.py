@@ -150,3 +150,15 @@ def test_a_run_without_differences_is_refused() -> None:
     replay = replace(run(), scores=np.ones(60))
     with pytest.raises(TrainingError, match="trials of r do not differ"):
         Replays([replay], 10, 0)[0]
+
+
+def test_lessons_grow_from_two_candidates_to_the_whole() -> None:
+    shape = Shape(Limits((4, 8)), (20, 50), 10)
+    samples = Samples([Landscapes()], [1.0], shape, seed=3, ramp=100)
+    sizes = [len(samples[i].questions[0].candidates) for i in (0, 25, 50, 99, 100, 500)]
+    assert sizes == [2, 4, 6, 10, 10, 10]
+    assert len(samples[0].history) == 2
+    assert 2 <= len(samples[50].history) <= 26
+    assert all(20 <= len(samples[i].history) <= 50 for i in range(100, 110))
+    whole = Samples([Landscapes()], [1.0], shape, seed=3)
+    assert samples[100].key == whole[100].key and shape.at(1.0) == shape
