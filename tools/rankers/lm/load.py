@@ -89,10 +89,9 @@ def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenize
 
     own = adapter is not None and (Path(adapter) / "tokenizer_config.json").is_file()
     place = cast(str, adapter) if own else model
-    local = Path(place).is_dir()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            place, trust_remote_code=False, local_files_only=local
+            place, trust_remote_code=False, local_files_only=is_here(place)
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise RankerError(f"model '{place}': no tokenizer ({line(error)})") from error
@@ -120,7 +119,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
-            local_files_only=folder.is_dir(),
+            local_files_only=is_here(model),
             output_loading_info=True,
         )
     except (
@@ -132,6 +131,32 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     if missing := sorted(report["missing_keys"]):
         raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
     return cast("PreTrainedModel", loaded)
+
+
+def is_here(model: str) -> bool:
+    """Whether a model's files are on this machine: a directory, or an id in the hub's cache.
+
+    Raises RankerError for an id that is not, where the hub does not have it or is not reached:
+    at once, without the library's minute of attempts.
+    """
+    import httpx2
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if Path(model).is_dir():
+        return True
+    try:
+        if isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str):
+            return True
+        huggingface_hub.model_info(model, timeout=10)
+    except RepositoryNotFoundError:
+        raise RankerError(f"model '{model}': no such directory, and none on the hub") from None
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        raise RankerError(
+            f"model '{model}': no such directory, not in the hub's cache, and the hub is not "
+            f"reached ({line(error)})"
+        ) from None
+    return False
 
 
 def _check_folder(folder: Path) -> None:
