@@ -1,0 +1,126 @@
+"""The tools by name, and how one is called.
+
+>>> call(Workspace(Path("runs"), budget_trials=50), "list_spaces", {})
+
+`question` says what a call would cost, for a person to answer first; `call` does not ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from lm_searcher.agent.toolbox import arguments as a
+from lm_searcher.agent.toolbox.result import ToolResult, failure
+from lm_searcher.agent.toolbox.spaces import (
+    define_space,
+    describe_space,
+    list_evaluators,
+    list_spaces,
+    overwrites,
+)
+from lm_searcher.agent.toolbox.workspace import Workspace
+from lm_searcher.spaces.errors import UserError, unknown
+
+Cost = Callable[[Workspace, Any], str | None]
+
+
+def free(workspace: Workspace, args: a.Arguments) -> str | None:
+    """The cost of what costs nothing."""
+    return None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool: what a model reads of it, what it takes, what it does."""
+
+    name: str
+    description: str
+    arguments: type[a.Arguments]
+    function: Callable[[Workspace, Any], ToolResult]
+    """Raises UserError, which `call` turns into a result."""
+    costs: Cost = free
+    """The question to ask a person before the call; None if it costs nothing."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of the arguments."""
+        return self.arguments.model_json_schema()
+
+
+_ALL = (
+    Tool(
+        "list_spaces",
+        "The search spaces that there are: built-in ones and those defined in this workspace.",
+        a.Nothing,
+        list_spaces,
+    ),
+    Tool(
+        "describe_space",
+        "One search space: its positions and their options. Digit i of an NCode is the option at "
+        "position i, counted from 0 (10 is a, 11 is b, ...).",
+        a.SpaceName,
+        describe_space,
+    ),
+    Tool(
+        "define_space",
+        "Define a search space from positions with options; it is checked, and written as TOML. "
+        "Such a space has no builder of models: it goes with a table or a python function.",
+        a.DefineSpace,
+        define_space,
+        overwrites,
+    ),
+    Tool(
+        "list_evaluators",
+        "The ways to measure an architecture that start_search accepts: data sets to train on, "
+        "tables with their metrics, python functions; and the rankers.",
+        a.Nothing,
+        list_evaluators,
+    ),
+)
+
+TOOLS: dict[str, Tool] = {tool.name: tool for tool in _ALL}
+
+
+def question(workspace: Workspace, name: str, arguments: Mapping[str, Any]) -> str | None:
+    """What to ask a person before this call; None if nothing: it is free, or will be an error."""
+    try:
+        tool, args = _parsed(name, arguments)
+        return tool.costs(workspace, args)
+    except UserError:
+        return None
+
+
+def call(workspace: Workspace, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+    """The tool's result; a mistake is a result as well, with what to mend."""
+    try:
+        tool, args = _parsed(name, arguments)
+        return tool.function(workspace, args)
+    except UserError as error:
+        return failure(f"{name}: {error}")
+
+
+def _parsed(name: str, arguments: Mapping[str, Any]) -> tuple[Tool, a.Arguments]:
+    """Raises UserError for an unknown tool or arguments that it does not take."""
+    if name not in TOOLS:
+        raise UserError(unknown("tool", name, TOOLS))
+    tool = TOOLS[name]
+    try:
+        return tool, cast(a.Arguments, tool.arguments.model_validate(dict(arguments)))
+    except ValidationError as error:
+        raise UserError("; ".join(_lines(tool, error)[:5])) from None
+
+
+def _lines(tool: Tool, error: ValidationError) -> list[str]:
+    accepted = ", ".join(tool.arguments.model_fields) or "no arguments"
+    lines = []
+    for entry in error.errors(include_url=False):
+        place = ".".join(str(part) for part in entry["loc"])
+        message = f"{place}: {entry['msg']}"
+        if entry["type"] == "extra_forbidden":
+            message = f"unknown argument '{place}' (accepted: {accepted})"
+        lines.append(message)
+    return lines
