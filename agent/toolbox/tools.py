@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
 from lm_searcher.agent.toolbox import arguments as a
+from lm_searcher.agent.toolbox import searches
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.spaces import (
     define_space,
@@ -80,6 +81,50 @@ _ALL = (
         a.Nothing,
         list_evaluators,
     ),
+    Tool(
+        "start_search",
+        "Begin a search in the background and return at once: `trials` architectures of a space "
+        "are measured, one after the other, and the best confirmed with fresh seeds. It goes on "
+        "when the conversation ends. Follow it with status or wait.",
+        a.StartSearch,
+        searches.start_search,
+        searches.start_costs,
+    ),
+    Tool(
+        "status",
+        "How a run stands: starting, running, paused, stopped, interrupted, finished or failed; "
+        "trials done, the best so far, time left. Without a run: the latest, the others in short.",
+        a.OneRun,
+        searches.status,
+    ),
+    Tool(
+        "wait",
+        "Wait until a run has ended, at most `seconds`; then its status. Call it again if it is "
+        "still running, rather than asking status in a loop.",
+        a.Wait,
+        searches.wait,
+    ),
+    Tool(
+        "pause",
+        "Let the running trial finish, then leave; nothing is lost. resume goes on.",
+        a.OneRun,
+        searches.pause,
+    ),
+    Tool(
+        "resume",
+        "Go on with a paused, stopped, interrupted or failed run exactly where it was; a finished "
+        "one with a larger budget in `trials`.",
+        a.Resume,
+        searches.resume,
+        searches.resume_costs,
+    ),
+    Tool(
+        "stop",
+        "End a run for good, after its running trial. To go on later, pause instead.",
+        a.OneRun,
+        searches.stop,
+        searches.stop_costs,
+    ),
 )
 
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in _ALL}
@@ -109,7 +154,7 @@ def _parsed(name: str, arguments: Mapping[str, Any]) -> tuple[Tool, a.Arguments]
         raise UserError(unknown("tool", name, TOOLS))
     tool = TOOLS[name]
     try:
-        return tool, cast(a.Arguments, tool.arguments.model_validate(dict(arguments)))
+        return tool, tool.arguments.model_validate(dict(arguments))
     except ValidationError as error:
         raise UserError("; ".join(_lines(tool, error)[:5])) from None
 
