@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lm_searcher.agent.toolbox import arguments as a
-from lm_searcher.agent.toolbox import searches
+from lm_searcher.agent.toolbox import hand, reading, searches
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.spaces import (
     define_space,
@@ -124,6 +124,67 @@ _ALL = (
         a.OneRun,
         searches.stop,
         searches.stop_costs,
+    ),
+    Tool(
+        "best",
+        "What a run has found so far: the incumbent with its configuration and, where it was "
+        "confirmed, mean and spread over fresh seeds; and the `top` best trials with all metrics.",
+        a.Best,
+        reading.best,
+    ),
+    Tool(
+        "explain",
+        "Why: which positions mattered, the evidence for each option, every option that memory "
+        "or a person pruned or brought back and on what evidence, and why trials failed.",
+        a.OneRun,
+        reading.explain,
+    ),
+    Tool(
+        "rank_ncode",
+        "Where the run's ranker puts one architecture among all it could pick now; of one that "
+        "is measured already, its value and place. Trains nothing.",
+        a.OneNCode,
+        hand.rank_ncode,
+    ),
+    Tool(
+        "evaluate_ncode",
+        "Measure one architecture as an extra trial of the run: next, if it runs; at once, if it "
+        "does not. Wait, then call this again for the value.",
+        a.OneNCode,
+        hand.evaluate_ncode,
+        hand.evaluate_costs,
+    ),
+    Tool(
+        "override_next",
+        "Make one architecture the next pick of a run that is not finished; it counts as one of "
+        "the budget's trials.",
+        a.OneNCode,
+        hand.override_next,
+    ),
+    Tool(
+        "prune_option",
+        "From now on search no architecture of the run with this option of this position.",
+        a.OneOption,
+        hand.prune_option,
+    ),
+    Tool(
+        "restore_option",
+        "Search a pruned option of the run again; memory will not prune it anew.",
+        a.OneOption,
+        hand.restore_option,
+    ),
+    Tool(
+        "compare_runs",
+        "Runs side by side: what they found after as many trials each, and whether they may be "
+        "compared at all (same space, objective and evaluator).",
+        a.SeveralRuns,
+        reading.compare_runs,
+    ),
+    Tool(
+        "report",
+        "Write a run's report, one HTML page with figures, into its folder; gives the path.",
+        a.OneRun,
+        reading.report,
     ),
 )
 

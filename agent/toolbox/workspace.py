@@ -13,6 +13,9 @@ from lm_searcher.spaces.errors import ConfigError, unknown
 RUN_FILE = "run.toml"
 """What start_search writes into a run's folder, and who goes on with the run reads."""
 
+EXTRA_FILE = "extra.toml"
+"""The same, for a trial that was asked for by hand."""
+
 RESERVED = ("spaces", "tables")
 """Folders of a workspace that are no run's."""
 
