@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from lm_searcher.agent.memory import Findings, Memory
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.show import Result, read_run
+from lm_searcher.agent.state import Observer
 from lm_searcher.spaces.ncode import to_codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
@@ -31,9 +31,7 @@ class Crash(Exception):
     """The process ends here."""
 
 
-def search(
-    folder: Path, observe: Callable[[Any], None] = lambda e: None, **keywords: Any
-) -> Search:
+def search(folder: Path, observe: Observer = lambda event: None, **keywords: Any) -> Search:
     evaluator = TableEvaluator(Table(SPACE, CODES, {"acc": VALUES}, {"acc": "max"}), "acc")
     given = {"trials": 30, "ranker": "evolution", "memory": MEMORY, **keywords}
     return Search(SPACE, evaluator, name="run", folder=folder, observe=observe, **given)
@@ -43,7 +41,7 @@ def files(folder: Path) -> RunFiles:
     return RunFiles.of("run", folder, None)
 
 
-def asking(folder: Path, requests: dict[int, Request], crash: int = -1) -> Callable[[Any], None]:
+def asking(folder: Path, requests: dict[int, Request], crash: int = -1) -> Observer:
     """Hands in a request when the trial of that number has finished; then crashes, if told to."""
 
     def observe(event: Trial | str) -> None:

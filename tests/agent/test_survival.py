@@ -273,7 +273,7 @@ def test_kill_changes_nothing_about_requests_by_hand(tmp_path: Path, searches: S
     assert [trial[1] for trial in whole["trials"][:3]] == ["00000", "33333", "44444"]
     assert all(trial[1][1] != "3" for trial in whole["trials"][3:])
     draw = random.Random(3)
-    for kill in range(8):
+    for kill in range(5):
         folder = tmp_path / f"killed-{kill}"
         ask(folder)
         searches.kill(folder, draw.uniform(0, 0.6 * seconds))
