@@ -46,8 +46,8 @@ async def connected(folder: Path) -> AsyncIterator[Client]:
         yield client
 
 
-async def called(client: Client, name: str, **arguments: Any) -> CallToolResult:
-    result = await client.call_tool(name, arguments)
+async def called(client: Client, tool: str, /, **arguments: Any) -> CallToolResult:
+    result = await client.call_tool(tool, arguments)
     assert isinstance(result, CallToolResult)
     return result
 
