@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import time
 from collections.abc import Mapping
@@ -124,4 +125,5 @@ def serve(workspace: Workspace) -> None:
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
-    anyio.run(main)
+    with contextlib.suppress(KeyboardInterrupt):
+        anyio.run(main)

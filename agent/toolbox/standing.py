@@ -11,9 +11,9 @@ from lm_searcher.agent.show import Result, read_run
 from lm_searcher.agent.stop import FAILURES
 from lm_searcher.agent.store import has_run
 from lm_searcher.agent.toolbox.background import last_words, newly_ended, process, record
-from lm_searcher.agent.toolbox.result import ToolResult
+from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
-from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.trial import TrialState
 
 State = Literal["starting", "running", "paused", "stopped", "interrupted", "finished", "failed"]
@@ -136,5 +136,11 @@ def run_file_of(files: RunFiles) -> RunFile | None:
 
 def finished_since(workspace: Workspace) -> list[ToolResult]:
     """Every run that has ended since this was last called, as `status` tells it; each once."""
-    stands = [standing(files) for files in newly_ended(workspace)]
-    return [ToolResult(s.summary(), s.to_json()) for s in stands]
+    told = []
+    for files in newly_ended(workspace):
+        try:
+            stand = standing(files)
+            told.append(ToolResult(stand.summary(), stand.to_json()))
+        except UserError as error:
+            told.append(failure(f"{files.name} has ended: {error}"))
+    return told
