@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
+import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -125,5 +125,6 @@ def serve(workspace: Workspace) -> None:
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
-    with contextlib.suppress(KeyboardInterrupt):
-        anyio.run(main)
+    # At once: a thread that waits for the client would hold Ctrl-C up, and searches are not ours.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    anyio.run(main)

@@ -63,19 +63,14 @@ def stop_costs(workspace: Workspace, args: OneRun) -> str | None:
 def _left(workspace: Workspace, args: OneRun, why: str) -> ToolResult:
     files = workspace.files(args.run)
     before = standing(files)
-    if before.state not in UNDER_WAY and (why == "pause" or before.state != "interrupted"):
-        if why == "stop" and before.state == "paused":
-            background.ask_to_leave(files, why)
-            return _told(standing(files))
+    can = UNDER_WAY if why == "pause" else (*UNDER_WAY, "paused", "interrupted")
+    if before.state not in can:
         raise ConfigError(f"{before.summary()}; there is nothing to {why}")
     if background.ask_to_leave(files, why):
-        return _told(standing(files))
+        after = standing(files)
+        return ToolResult(after.summary(), after.to_json())
     data = standing(files).to_json() | {"state": "leaving"}
     return ToolResult(f"{files.name} finishes its running trial, then it will {why}", data)
-
-
-def _told(stand: Standing) -> ToolResult:
-    return ToolResult(stand.summary(), stand.to_json())
 
 
 def resume(workspace: Workspace, args: Resume) -> ToolResult:

@@ -19,6 +19,9 @@ from lm_searcher.spaces.trial import TrialState
 State = Literal["starting", "running", "paused", "stopped", "interrupted", "finished", "failed"]
 """`interrupted` is neither asked for nor an end: killed, or Ctrl-C where it runs."""
 
+LEFT: dict[str, State] = {"pause": "paused", "stop": "stopped"}
+"""What becomes of a run whose process was asked to leave."""
+
 UNDER_WAY = ("starting", "running")
 
 
@@ -103,6 +106,9 @@ def standing(files: RunFiles) -> Standing:
         return stand
     if files.driven:
         return Standing(files, "running", result, run_file, "started elsewhere")
+    latest = record(files)
+    if result is None and latest is not None and latest.asked:  # before it had begun
+        return Standing(files, LEFT[latest.asked], None, run_file, "")
     if result is None:
         why = last_words(files) or "its process ended before the search began"
         return Standing(files, "failed", None, run_file, why)
@@ -119,9 +125,9 @@ def _ended(files: RunFiles, result: Result, run_file: RunFile | None) -> tuple[S
     cut = result.stop.startswith("the budget of") and budget and len(result.trials) < budget
     if result.stop and not cut:
         return "finished", result.stop
-    if asked == "stop":
-        return "stopped", ""
-    if asked == "pause" or cut:
+    if asked in LEFT:
+        return LEFT[asked], ""
+    if cut:
         return "paused", ""
     return "interrupted", last_words(files) if latest else ""
 
