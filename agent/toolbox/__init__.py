@@ -1,0 +1,1 @@
+"""What an agent drives searches with: tools with schemas, served to the chat and over MCP."""
