@@ -1,0 +1,143 @@
+"""The chat as a LangGraph state machine.
+
+    START -> think -> approve -> act -> approve -> act ... -> think ... -> END
+
+The model thinks; each call that it asks for is approved, by a person where it costs, and run, one
+at a time; then it thinks again. A model that never ends is halted after so many replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.prebuilt import ToolNode
+from langgraph.runtime import Runtime
+from langgraph.types import Send, interrupt
+
+from lm_searcher.agent.chat.model import ChatModel
+from lm_searcher.agent.chat.reply import MOST_CALLS
+from lm_searcher.agent.chat.toolset import toolset
+from lm_searcher.agent.chat.window import waiting, window
+from lm_searcher.agent.toolbox.tools import question
+from lm_searcher.agent.toolbox.workspace import Workspace
+
+DECLINED = "not run: the person declined. Do not call it again unless they ask for it"
+NOT_ALLOWED = "not run: it costs, and this program was begun without --yes. Do not call it again"
+
+
+class ChatState(TypedDict, total=False):
+    """What a session keeps."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    steps: int
+    """Replies of the model in this turn."""
+    approved: str
+    """The id of the call that may be run now; empty for one that was declined."""
+
+
+@dataclass
+class Chat:
+    """What does not change within a turn."""
+
+    workspace: Workspace
+    model: ChatModel
+    brief: Callable[[], str]
+    """The system prompt as of now."""
+    consent: Literal["ask", "yes", "no"] = "ask"
+    """To what costs."""
+    max_steps: int = 20
+    context: int = 24_000
+    """Tokens of the conversation that the model is sent."""
+
+
+def think(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
+    """The model's next reply; calls that cannot be run are answered at once."""
+    chat = runtime.context
+    messages = window(state["messages"], chat.context)
+    tools = toolset(chat.workspace)
+    reply = chat.model.reply([SystemMessage(chat.brief()), *messages], tools)
+    return {"messages": [reply.message, *reply.answers], "steps": state["steps"] + 1}
+
+
+def approve(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
+    """Ask the person about the next call, if it costs. Nothing is done before the interrupt."""
+    chat, call = runtime.context, next_call(state)
+    asked = question(chat.workspace, call["name"], call["args"])
+    if asked is None or chat.consent == "yes":
+        return {"approved": call["id"]}
+    if chat.consent == "ask":
+        answer = interrupt({"tool": call["name"], "arguments": call["args"], "question": asked})
+        if answer is True:
+            return {"approved": call["id"]}
+    words = DECLINED if chat.consent == "ask" else NOT_ALLOWED
+    declined = ToolMessage(words, tool_call_id=call["id"], name=call["name"], status="error")
+    return {"messages": [declined], "approved": ""}
+
+
+def halt(state: ChatState) -> dict[str, Any]:
+    """End a turn that is too long; no call is left without an answer."""
+    words = f"Stopped after {state['steps']} replies that all called tools. Ask on to continue."
+    undone = [
+        ToolMessage("not run: too many steps in one turn", tool_call_id=key, status="error")
+        for key in waiting(state["messages"])
+    ]
+    return {"messages": [*undone, AIMessage(words)]}
+
+
+def next_call(state: ChatState) -> ToolCall:
+    """The first call of the newest reply that has no answer yet."""
+    key = waiting(state["messages"])[0]
+    replies = (m for m in reversed(state["messages"]) if isinstance(m, AIMessage))
+    return next(call for call in next(replies).tool_calls if call["id"] == key)
+
+
+def proceed(
+    state: ChatState, runtime: Runtime[Chat]
+) -> Literal["think", "approve", "halt", "__end__"]:
+    """On to the next call; without one, back to the model if it called any, else the end."""
+    newest = next(m for m in reversed(state["messages"]) if isinstance(m, AIMessage))
+    if not newest.tool_calls:
+        return "__end__"
+    if waiting(state["messages"]):
+        # A last reply's calls would be run without the model ever hearing of it.
+        return "halt" if state["steps"] >= runtime.context.max_steps else "approve"
+    return "halt" if state["steps"] >= runtime.context.max_steps else "think"
+
+
+def act_or_proceed(
+    state: ChatState, runtime: Runtime[Chat]
+) -> list[Send] | Literal["think", "approve", "halt", "__end__"]:
+    """To the tool if the call is approved."""
+    if not state["approved"]:
+        return proceed(state, runtime)
+    return [Send("act", [next_call(state)])]
+
+
+def told(error: Exception) -> str:
+    """What a model reads of a tool that raised."""
+    return str(error) or type(error).__name__
+
+
+def build_chat(workspace: Workspace) -> StateGraph[ChatState, Chat, ChatState, ChatState]:
+    """The chat over this workspace, to be compiled with a checkpointer."""
+    graph = StateGraph(ChatState, context_schema=Chat)
+    graph.add_node("think", think)
+    graph.add_node("approve", approve)
+    graph.add_node("act", ToolNode(toolset(workspace), handle_tool_errors=told))
+    graph.add_node("halt", halt)
+    graph.add_edge(START, "think")
+    for node in ("think", "act"):
+        graph.add_conditional_edges(node, proceed)
+    graph.add_conditional_edges("approve", act_or_proceed, ["act", "think", "approve", "halt", END])
+    graph.add_edge("halt", END)
+    return graph
+
+
+def recursion_limit(max_steps: int) -> int:
+    """Supersteps that a turn can take at most."""
+    return (max_steps + 1) * (2 * MOST_CALLS + 1) + 5
