@@ -17,7 +17,7 @@ from langgraph.runtime import Runtime
 from lm_searcher.agent.confirm import confirm_top
 from lm_searcher.agent.memory import Findings
 from lm_searcher.agent.state import Context, State
-from lm_searcher.agent.steps import draw, pick, weigh
+from lm_searcher.agent.steps import draw, pick, take_up, weigh
 from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.tools.protocols import Evaluation
 
@@ -25,23 +25,32 @@ Update = dict[str, Any]
 
 
 def propose(state: State, runtime: Runtime[Context]) -> Update:
-    """Draw the candidate pool; an empty one means that the space is exhausted."""
+    """Draw the candidate pool, after what a person asked for; no candidate: exhausted."""
     context, number = runtime.context, state["number"]
-    pool = draw(context, context.store.history(number), context.subspace(state), number)
-    return {"pool": pool.tobytes(), "stop": "" if len(pool) else "the space is exhausted"}
+    before = Findings(context.subspace(state), state["pruned"], state["weighed"])
+    findings, asked, history = take_up(context, context.store.history(number), before)
+    pool = draw(context, history, findings.subspace, number)
+    return {
+        "pool": pool.tobytes(),
+        "picks": asked,
+        "allowed": list(findings.subspace.allowed),
+        "pruned": findings.pruned,
+        "stop": "" if asked or len(pool) else "the space is exhausted",
+    }
 
 
 def rank(state: State, runtime: Runtime[Context]) -> Update:
-    """Ask the ranker for the best of the pool."""
+    """Ask the ranker for the best of the pool, beside the picks that a person asked for."""
     context, number = runtime.context, state["number"]
     if begun := context.store.trials[number : number + context.batch]:  # before a crash
         return {"pool": b"", "picks": [trial.ncode for trial in begun], "account": {}}
     left = (context.budget.trials or number + context.batch) - number
-    history = context.store.history(number)
+    asked = state["picks"]
+    history = context.store.history(number).with_pending(context.space.codes(asked))
     # A run that goes on with a smaller budget may be beyond it already.
-    most = max(0, min(context.batch, left))
+    most = max(0, min(context.batch, left) - len(asked))
     picks, account = pick(context, context.pool(state), history, most)
-    return {"pool": b"", "picks": picks, "account": account}
+    return {"pool": b"", "picks": asked + picks, "account": account}
 
 
 def evaluate(state: State, runtime: Runtime[Context]) -> Update:

@@ -31,6 +31,8 @@ class Findings:
     """[position, option] of every prune that stands, in order."""
     weighed: int = 0
     """Finished trials when the evidence was last weighed."""
+    kept: frozenset[tuple[int, int]] = frozenset()
+    """(position, option) of what a person restored: it is not pruned again."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class Memory:
             if not pruned:
                 return Findings(subspace, pruned, known), []
             position, option = pruned[-1]
-            decision = _described(known, "widen", subspace, position, option)
+            decision = described(known, "widen", subspace, position, option)
             return Findings(subspace.widen(position, option), pruned[:-1], known), [decision]
-        subspace, pruned, decisions = self._prune(history, subspace, pruned)
+        subspace, pruned, decisions = self._prune(history, findings)
         return Findings(subspace, pruned, known), decisions
 
     def _stagnates(self, history: History) -> bool:
@@ -72,8 +74,9 @@ class Memory:
         return since > self.stagnation
 
     def _prune(
-        self, history: History, subspace: Subspace, pruned: list[list[int]]
+        self, history: History, findings: Findings
     ) -> tuple[Subspace, list[list[int]], list[Decision]]:
+        subspace, pruned = findings.subspace, findings.pruned
         decisions: list[Decision] = []
         known = int(np.count_nonzero(~history.pending))
         elites = history.codes[history.elites(self.elites)]
@@ -85,10 +88,12 @@ class Memory:
             for option in allowed[np.argsort(table.upper[position, allowed], kind="stable")]:
                 if len(subspace.allowed[position]) <= 2 or option in elites[:, position]:
                     continue
+                if (position, int(option)) in findings.kept:
+                    continue
                 if table.upper[position, option] < table.lower[position, best]:
                     subspace = subspace.restrict(position, int(option))
                     pruned = [*pruned, [position, int(option)]]
-                    decision = _described(known, "prune", subspace, position, int(option))
+                    decision = described(known, "prune", subspace, position, int(option))
                     decisions.append(decision | {"evidence": table.of_pair(position, option, best)})
         return subspace, pruned, decisions
 
@@ -146,7 +151,8 @@ def outcome_ranks(history: History, rows: NDArray[np.intp]) -> NDArray[np.float6
     return ranks
 
 
-def _described(trial: int, action: str, subspace: Subspace, position: int, option: int) -> Decision:
+def described(trial: int, action: str, subspace: Subspace, position: int, option: int) -> Decision:
+    """A prune or widening as it is stored, without its evidence."""
     place = subspace.space.positions[position]
     return {
         "trial": trial,

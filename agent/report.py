@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from lm_searcher.agent.by_hand import HAND
 from lm_searcher.agent.memory import Evidence
 from lm_searcher.agent.show import Result
 from lm_searcher.agent.summary import failure_lines, measured
@@ -196,7 +197,7 @@ def _decisions(result: Result) -> str:
     rows: list[list[object]] = []
     for decision in result.decisions:
         evidence: dict[str, Any] = decision.get("evidence", {})
-        why = "no new best for long"
+        why = "by hand" if decision.get("by") == HAND else "no new best for long"
         if evidence:
             why = (
                 f"mean rank at most {evidence['upper']} ({evidence['trials']} trials), the best "

@@ -51,6 +51,11 @@ class RunFiles:
         return self._beside(".lock")
 
     @property
+    def requests(self) -> Path:
+        """The folder where requests by hand come in."""
+        return self._beside(".requests")
+
+    @property
     def log(self) -> Path:
         """What evaluations print, and the tracebacks of those that raise."""
         return self._beside(".log")

@@ -17,6 +17,7 @@ from typing import Any, Self
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
 
+from lm_searcher.agent.by_hand import ByHand
 from lm_searcher.agent.config import RunFile, Settings, load_run_file
 from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.interrupts import interrupts
@@ -350,6 +351,7 @@ class Search:
             confirm=Confirm(top, settings.confirm.seeds),
             epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
             observe=self.observe,
+            by_hand=ByHand.of(self.files, self.space, store.attributes),
         )
 
     def _identity(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lm_searcher.agent.by_hand import revised
 from lm_searcher.agent.confirm import Incumbent, confirmations, find_incumbent
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.store import as_trial, open_storage, shown, store_errors, studies
@@ -129,17 +130,9 @@ def remembered(
 ) -> tuple[Subspace, list[list[int]]]:
     """The subspace and the prunes that stand, from the decisions stored with a run."""
     subspace = Subspace.full(space)
-    places = {p.name: i for i, p in enumerate(space.positions)}
     pruned: list[list[int]] = []
     for key in sorted(k for k in attributes if k.startswith("memory:")):
-        decision = attributes[key]
-        pair = [places[decision["position"]], decision["option"]]
-        if decision["action"] == "prune":
-            subspace = subspace.restrict(*pair)
-            pruned.append(pair)
-        else:
-            subspace = subspace.widen(*pair)
-            pruned.remove(pair)
+        subspace, pruned = revised(subspace, pruned, attributes[key])
     return subspace, pruned
 
 

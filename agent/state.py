@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from lm_searcher.agent.by_hand import ByHand
 from lm_searcher.agent.memory import Memory
 from lm_searcher.agent.store import TrialStore
 from lm_searcher.spaces.ncode import Codes, NCode
@@ -97,6 +98,8 @@ class Context:
     epochs: int | None = None
     """Reports of an evaluation at full fidelity, where they are known."""
     observe: Observer = lambda event: None
+    by_hand: ByHand | None = None
+    """What a person asks of the run while it goes on; None: nothing is taken up."""
     forgiven: int = 0
     """Trials before the run was begun again after a stop by failures: those no longer count."""
     interrupted: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,19 @@ def draw(context: Context, history: History, subspace: Subspace, number: int) ->
     """
     uniform = number < context.initial or isinstance(context.ranker, RandomRanker)
     rng = context.rng("propose", number)
-    return context.proposer.pool(history, subspace, rng, uniform)
+    pool = context.proposer.pool(history, subspace, rng, uniform)
+    return context.by_hand.permitted(pool) if context.by_hand else pool
+
+
+def take_up(
+    context: Context, history: History, findings: Findings
+) -> tuple[Findings, list[NCode], History]:
+    """What a person asked for, before the next pick: the findings after it, the picks, and the
+    history with those pending."""
+    if context.by_hand is None:
+        return findings, [], history
+    findings, asked = context.by_hand.take_up(context.store, history, findings, context.batch)
+    return findings, asked, history.with_pending(context.space.codes(asked))
 
 
 def pick(
@@ -36,6 +49,8 @@ def pick(
     A sequential ranker picks one at a time, knowing the picks before as pending. With the picks,
     what it took to ask a model (an Account as plain data; empty where none was).
     """
+    if not n or not len(pool):
+        return [], {}
     rng = context.rng("rank", len(history))
     if len(history) < context.initial:
         return to_ncodes(_first(context, pool[rng.permutation(len(pool))], n)), {}
@@ -75,6 +90,8 @@ def _told(context: Context) -> dict[str, Any]:
 
 def weigh(context: Context, history: History, findings: Findings) -> Findings:
     """Memory's findings after `history`, with what it decided put in the store."""
+    if context.by_hand is not None:
+        findings = replace(findings, kept=context.by_hand.kept)
     revised, decisions = context.memory.revise(history, findings)
     for i, decision in enumerate(decisions):
         context.store.set_attribute(f"memory:{decision['trial']:06d}:{i:03d}", decision)

@@ -21,6 +21,8 @@ def stop_reason(context: Context, history: History, seconds: float) -> str:
     failures = min(trailing_failures(history), n - context.forgiven)
     if failures >= budget.failures:
         return f"{failures} {FAILURES}, the last: {context.store[n - 1].reason}"
+    if context.by_hand is not None and context.by_hand.extra:
+        return ""
     if budget.target is not None and len(history.scored):
         best = history.scores[history.elites(1)[0]]
         if best >= context.store.sign * budget.target:

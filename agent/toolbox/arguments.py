@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -142,6 +142,3 @@ class SeveralRuns(Arguments):
     """Runs side by side."""
 
     runs: Annotated[list[Name], Field(min_length=1, max_length=20)]
-
-
-Schema = dict[str, Any]

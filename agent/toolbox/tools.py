@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ValidationError
 
 from lm_searcher.agent.toolbox import arguments as a
+from lm_searcher.agent.toolbox import hand, reading, searches
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.spaces import (
     define_space,
@@ -80,6 +81,111 @@ _ALL = (
         a.Nothing,
         list_evaluators,
     ),
+    Tool(
+        "start_search",
+        "Begin a search in the background and return at once: `trials` architectures of a space "
+        "are measured, one after the other, and the best confirmed with fresh seeds. It goes on "
+        "when the conversation ends. Follow it with status or wait.",
+        a.StartSearch,
+        searches.start_search,
+        searches.start_costs,
+    ),
+    Tool(
+        "status",
+        "How a run stands: starting, running, paused, stopped, interrupted, finished or failed; "
+        "trials done, the best so far, time left. Without a run: the latest, the others in short.",
+        a.OneRun,
+        searches.status,
+    ),
+    Tool(
+        "wait",
+        "Wait until a run has ended, at most `seconds`; then its status. Call it again if it is "
+        "still running, rather than asking status in a loop.",
+        a.Wait,
+        searches.wait,
+    ),
+    Tool(
+        "pause",
+        "Let the running trial finish, then leave; nothing is lost. resume goes on.",
+        a.OneRun,
+        searches.pause,
+    ),
+    Tool(
+        "resume",
+        "Go on with a paused, stopped, interrupted or failed run exactly where it was; a finished "
+        "one with a larger budget in `trials`.",
+        a.Resume,
+        searches.resume,
+        searches.resume_costs,
+    ),
+    Tool(
+        "stop",
+        "End a run for good, after its running trial. To go on later, pause instead.",
+        a.OneRun,
+        searches.stop,
+        searches.stop_costs,
+    ),
+    Tool(
+        "best",
+        "What a run has found so far: the incumbent with its configuration and, where it was "
+        "confirmed, mean and spread over fresh seeds; and the `top` best trials with all metrics.",
+        a.Best,
+        reading.best,
+    ),
+    Tool(
+        "explain",
+        "Why: which positions mattered, the evidence for each option, every option that memory "
+        "or a person pruned or brought back and on what evidence, and why trials failed.",
+        a.OneRun,
+        reading.explain,
+    ),
+    Tool(
+        "rank_ncode",
+        "Where the run's ranker puts one architecture among all it could pick now; of one that "
+        "is measured already, its value and place. Trains nothing.",
+        a.OneNCode,
+        hand.rank_ncode,
+    ),
+    Tool(
+        "evaluate_ncode",
+        "Measure one architecture as an extra trial of the run: next, if it runs; at once, if it "
+        "does not. Wait, then call this again for the value.",
+        a.OneNCode,
+        hand.evaluate_ncode,
+        hand.evaluate_costs,
+    ),
+    Tool(
+        "override_next",
+        "Make one architecture the next pick of a run that is not finished; it counts as one of "
+        "the budget's trials.",
+        a.OneNCode,
+        hand.override_next,
+    ),
+    Tool(
+        "prune_option",
+        "From now on search no architecture of the run with this option of this position.",
+        a.OneOption,
+        hand.prune_option,
+    ),
+    Tool(
+        "restore_option",
+        "Search a pruned option of the run again; memory will not prune it anew.",
+        a.OneOption,
+        hand.restore_option,
+    ),
+    Tool(
+        "compare_runs",
+        "Runs side by side: what they found after as many trials each, and whether they may be "
+        "compared at all (same space, objective and evaluator).",
+        a.SeveralRuns,
+        reading.compare_runs,
+    ),
+    Tool(
+        "report",
+        "Write a run's report, one HTML page with figures, into its folder; gives the path.",
+        a.OneRun,
+        reading.report,
+    ),
 )
 
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in _ALL}
@@ -109,7 +215,7 @@ def _parsed(name: str, arguments: Mapping[str, Any]) -> tuple[Tool, a.Arguments]
         raise UserError(unknown("tool", name, TOOLS))
     tool = TOOLS[name]
     try:
-        return tool, cast(a.Arguments, tool.arguments.model_validate(dict(arguments)))
+        return tool, tool.arguments.model_validate(dict(arguments))
     except ValidationError as error:
         raise UserError("; ".join(_lines(tool, error)[:5])) from None
 

@@ -10,6 +10,12 @@ from lm_searcher.agent.config import NAME
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.spaces.errors import ConfigError, unknown
 
+RUN_FILE = "run.toml"
+"""What start_search writes into a run's folder, and who goes on with the run reads."""
+
+EXTRA_FILE = "extra.toml"
+"""The same, for a trial that was asked for by hand."""
+
 RESERVED = ("spaces", "tables")
 """Folders of a workspace that are no run's."""
 
@@ -31,10 +37,11 @@ class Workspace:
     """Rankers beyond the built-in ones that tools may name, such as "endpoint:MODEL@URL"."""
     data: Path | None = None
     """Where CIFAR lies; None: only digits."""
-    committed: int = 0
+    committed: int = field(default=0, init=False)
     """Trials of the budget that tools have started so far."""
-    latest: str | None = field(default=None)
+    latest: str | None = field(default=None, init=False)
     """The run that was begun or named last."""
+    _approved: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
@@ -52,7 +59,7 @@ class Workspace:
             path
             for path in self.folder.glob("*/")
             if path.name not in RESERVED
-            and ((path / "trials.db").exists() or (path / "run.toml").exists())
+            and ((path / "trials.db").exists() or (path / RUN_FILE).exists())
         ]
         return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime)]
 
@@ -71,10 +78,28 @@ class Workspace:
         """The files of a run of that name, begun or not. Raises ConfigError for a bad name."""
         if not re.fullmatch(NAME, name) or name in RESERVED:
             raise ConfigError(f"name '{name}'; accepted: letters, digits, '.', '_' and '-'")
-        for part in ((name,), (name, "trials.db"), (name, "run.toml")):
+        for part in ((name,), (name, "trials.db"), (name, RUN_FILE)):
             self.inside(*part)
         return RunFiles.of(name, self.folder, None)
+
+    # -- what may be spent -----------------------------------------------------------------
 
     def left(self) -> int | None:
         """Trials that may still be started without asking; None: any number."""
         return None if self.budget_trials is None else max(0, self.budget_trials - self.committed)
+
+    def further(self, run: str, done: int, total: int) -> int:
+        """The trials that a run to `total` takes beyond those that count already."""
+        return max(0, total - max(done, self._approved.get(run, 0)))
+
+    def commit(self, run: str, done: int, total: int) -> None:
+        """Count them."""
+        self.committed += self.further(run, done, total)
+        self._approved[run] = max(total, self._approved.get(run, 0))
+
+    def beyond(self, trials: int) -> str | None:
+        """That so many more trials are beyond the budget, in words; None if they are not."""
+        left = self.left()
+        if left is None or trials <= left:
+            return None
+        return f"{trials} trials, {left} are left of the {self.budget_trials} that need no asking"

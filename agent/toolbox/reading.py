@@ -1,0 +1,189 @@
+"""Tools that read what runs have found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lm_searcher.agent.confirm import best_trials
+from lm_searcher.agent.memory import Evidence, outcome_ranks
+from lm_searcher.agent.show import Result, read_run
+from lm_searcher.agent.summary import failure_lines
+from lm_searcher.agent.toolbox.arguments import Best, OneRun, SeveralRuns
+from lm_searcher.agent.toolbox.result import ToolResult
+from lm_searcher.agent.toolbox.standing import Standing, standing
+from lm_searcher.agent.toolbox.workspace import Workspace
+from lm_searcher.spaces.errors import StoreError
+from lm_searcher.spaces.trial import History
+
+WIDTH = 2.5
+"""Half of an interval of `explain`, in standard errors, as memory's by default."""
+
+
+def begun(workspace: Workspace, run: str | None) -> tuple[Standing, Result]:
+    """A run and what its store has. Raises StoreError for one that has not begun."""
+    stand = standing(workspace.files(run))
+    if stand.result is None:
+        raise StoreError(f"{stand.summary()}; there are no trials yet")
+    return stand, stand.result
+
+
+def best(workspace: Workspace, args: Best) -> ToolResult:
+    """The incumbent, decoded and with its spread, and the best trials."""
+    _, result = begun(workspace, args.run)
+    found = result.incumbent
+    if found is None:
+        summary = f"{result.run}: no trial has completed yet"
+        return ToolResult(summary, {"run": result.run, "incumbent": None})
+    trials = best_trials(result.trials, result.sign, args.top)
+    seeds = f"mean of {found.seeds} fresh seeds" if found.seeds else "not confirmed"
+    spread = f" ± {found.spread:.4f}" if found.spread else ""
+    summary = (
+        f"{result.run}: best {result.metric} {found.value:.4f}{spread} ({seeds}), "
+        f"NCode {found.ncode}: {result.space.description(found.ncode)}"
+    )
+    data = {
+        "run": result.run,
+        "metric": result.metric,
+        "direction": result.direction,
+        "incumbent": asdict(found) | {"config": result.best_config},
+        "trials": [
+            {"trial": t.number, "ncode": t.ncode, "value": t.value, "metrics": dict(t.metrics)}
+            for t in trials
+        ],
+    }
+    return ToolResult(summary, data)
+
+
+def explain(workspace: Workspace, args: OneRun) -> ToolResult:
+    """Which positions mattered, each option's evidence, and every prune with its reason."""
+    _, result = begun(workspace, args.run)
+    positions = effects(result)
+    if not positions:
+        return ToolResult(f"{result.run}: no trial has finished yet", {"run": result.run})
+    most = positions[0]
+    good = most["options"][0]
+    summary = (
+        f"{result.run}: {most['position']} mattered most "
+        f"({most['share']:.0%} of the spread of ranks), best with {good['choice']}; "
+        f"{len(result.decisions)} decisions about options, "
+        f"{result.subspace.size:,} of {result.space.size:,} architectures still searched"
+    )
+    refused = [v for k, v in sorted(result.attributes.items()) if _refused(v)]
+    return ToolResult(
+        summary,
+        {
+            "run": result.run,
+            "trials": sum(t.state.finished for t in result.trials),
+            "reading": "mean_rank: mean outcome rank of the trials with the option, 0 worst to 1 "
+            "best, with an interval of 2.5 standard errors; few trials are weak evidence",
+            "positions": positions,
+            "decisions": result.decisions,
+            "refused_requests": refused,
+            "failures": failure_lines(result),
+        },
+    )
+
+
+def _refused(value: object) -> bool:
+    return isinstance(value, dict) and "refused" in value
+
+
+def effects(result: Result) -> list[dict[str, Any]]:
+    """Per position, the one that explains most first: its share of the variance of outcome
+    ranks, and its tried options, best first. Empty before a trial has finished."""
+    history = History.of(result.space, result.trials, result.sign)
+    known = np.flatnonzero(~history.pending)
+    if not len(known):
+        return []
+    table = Evidence.of(history, int(result.space.cardinalities.max()), WIDTH)
+    ranks = outcome_ranks(history, known)
+    total = float(np.sum((ranks - ranks.mean()) ** 2))
+    rows = []
+    for place, position in enumerate(result.space.positions):
+        tried = np.flatnonzero(table.trials[place])
+        between = float(
+            np.sum(table.trials[place, tried] * (table.mean[place, tried] - ranks.mean()) ** 2)
+        )
+        order = tried[np.argsort(-table.mean[place, tried], kind="stable")]
+        options = [
+            {
+                "choice": position.choices[o],
+                "trials": int(table.trials[place, o]),
+                "mean_rank": round(float(table.mean[place, o]), 3),
+                "interval": [
+                    round(float(table.lower[place, o]), 3),
+                    round(float(table.upper[place, o]), 3),
+                ],
+                "searched": bool(result.subspace.mask[place, o]),
+            }
+            for o in order
+        ]
+        untried = [c for o, c in enumerate(position.choices) if o not in tried]
+        share = round(between / total, 3) if total else 0.0
+        rows.append(
+            {"position": position.name, "share": share, "options": options, "untried": untried}
+        )
+    return sorted(rows, key=lambda row: -row["share"])
+
+
+def compare_runs(workspace: Workspace, args: SeveralRuns) -> ToolResult:
+    """Runs side by side, and whether their values may be compared."""
+    results = [read_run(workspace.files(name)) for name in dict.fromkeys(args.runs)]
+    rows = [_row(result) for result in results]
+    differ = [
+        key
+        for key in ("space", "objective", "evaluator")
+        if any(r.attributes.get(key) != results[0].attributes.get(key) for r in results)
+    ]
+    least = min(sum(t.state.finished for t in r.trials) for r in results)
+    for row, result in zip(rows, results, strict=True):
+        so_far = result.best_so_far()
+        row["best_after_as_many_trials"] = so_far[least - 1] if least else None
+    data = {"runs": rows, "as_many_trials": least, "comparable": not differ, "differ_in": differ}
+    if differ:
+        return ToolResult(f"the runs differ in {', '.join(differ)}: no fair comparison", data)
+    return ToolResult(_verdict(rows, results, least), data)
+
+
+def _row(result: Result) -> dict[str, Any]:
+    found = result.incumbent
+    config = result.attributes.get("config", {})
+    return {
+        "run": result.run,
+        "state": result.state,
+        "space": result.space.name,
+        "ranker": config.get("ranker", {}).get("name"),
+        "seed": config.get("run", {}).get("seed"),
+        "metric": result.metric,
+        "trials": sum(t.state.finished for t in result.trials),
+        "failed": len(result.failures),
+        "best": found and found.value,
+        "spread": found and found.spread,
+        "fresh_seeds": found and found.seeds,
+        "ncode": found and found.ncode,
+        "seconds": round(sum(t.seconds or 0.0 for t in result.trials), 1),
+    }
+
+
+def _verdict(rows: Sequence[dict[str, Any]], results: Sequence[Result], least: int) -> str:
+    found = [row for row in rows if row["best_after_as_many_trials"] is not None]
+    if not found:
+        return "no run has a completed trial yet"
+    sign = results[0].sign
+    winner = max(found, key=lambda row: sign * row["best_after_as_many_trials"])
+    value = winner["best_after_as_many_trials"]
+    return f"after {least} trials each, {winner['run']} is best: {rows[0]['metric']} {value:.4f}"
+
+
+def report(workspace: Workspace, args: OneRun) -> ToolResult:
+    """Write the run's HTML page into its folder."""
+    from lm_searcher.agent.report import write_report  # loads plotly
+
+    _, result = begun(workspace, args.run)
+    page = workspace.inside(result.run, "report.html")
+    write_report(result, page)
+    return ToolResult(f"wrote {page}", {"run": result.run, "report": str(page)})
