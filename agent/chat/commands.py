@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -40,15 +41,19 @@ class Command:
 
 
 @cache
+def _own_words() -> dict[str, list[str]]:
+    """By tool, the words of its name that no other tool has."""
+    counts = Counter(word for name in TOOLS for word in set(name.split("_"))) + Counter(OWN.keys())
+    return {name: [w for w in name.split("_") if counts[w] == 1] for name in TOOLS}
+
+
+@cache
 def short_names() -> dict[str, str]:
-    """Each command's shortest name, by tool: a word of the tool's name that is its own."""
-    words = {name: name.split("_") for name in TOOLS}
-    found: dict[str, str] = {}
-    for name, parts in words.items():
-        others = {w for other, ws in words.items() if other != name for w in ws} | set(OWN)
-        own = [part for part in parts if part not in others]
-        found[name] = own[-1] if own else name.replace("_", "-")
-    return found
+    """The name that each tool's command is shown by: the longest word of its own."""
+    return {
+        name: max(words, key=len) if words else name.replace("_", "-")
+        for name, words in _own_words().items()
+    }
 
 
 def names() -> dict[str, str]:
@@ -61,14 +66,13 @@ def names() -> dict[str, str]:
 def tool_of(name: str) -> str:
     """The tool that a command means. Raises ChatError."""
     plain = name.lower().replace("-", "_")
-    meant = {short: tool for tool, short in short_names().items()}
-    found = meant.get(plain.replace("_", "-")) or (plain if plain in TOOLS or plain in OWN else "")
-    if not found:
-        starts = [n for n in [*meant, *OWN] if n.startswith(name.lower())]
-        if len(starts) != 1:
-            raise ChatError(unknown("command", name, names()))
-        found = meant.get(starts[0], starts[0])
-    return found
+    if plain in TOOLS or plain in OWN:
+        return plain
+    meant = {word: tool for tool, words in _own_words().items() for word in words}
+    starts = {meant.get(word, word) for word in [*meant, *OWN] if word.startswith(plain)}
+    if plain not in meant and (not plain or len(starts) != 1):
+        raise ChatError(unknown("command", name, names()))
+    return meant.get(plain) or starts.pop()
 
 
 def parse(line: str) -> Command:
@@ -184,21 +188,33 @@ def usage(tool: Tool) -> str:
 
 def first_sentence(text: str) -> str:
     """Without what comes after, and without the full stop."""
-    return re.split(r"(?<=[.:;])\s", " ".join(text.split()), maxsplit=1)[0].rstrip(".:;")
+    return re.split(r"(?<=[.;])\s", " ".join(text.split()), maxsplit=1)[0].rstrip(".;")
 
 
 def closest(sentence: str) -> str:
-    """The command whose name and description share the most words with a sentence."""
+    """The command whose name and description share the rarest words with a sentence."""
+    said = _stems(sentence)
+    known = {name: _stems(f"{name} {tool.description}") for name, tool in TOOLS.items()}
+    counts = Counter(stem for stems in known.values() for stem in stems)
 
-    def stems(text: str) -> set[str]:
-        return {word[:5] for word in re.findall(r"[a-z]{3,}", text.lower())}
-
-    said = stems(sentence)
-
-    def shared(name: str) -> tuple[int, int]:
-        tool = TOOLS[name]
-        mine, about = stems(name.replace("_", " ")), stems(tool.description)
-        return 3 * len(said & mine) + len(said & about), -len(about)
+    def shared(name: str) -> float:
+        in_name = said & _stems(name)
+        return sum(1 / counts[stem] for stem in said & known[name]) + len(in_name)
 
     best = max(TOOLS, key=shared)
-    return short_names()[best] if shared(best)[0] else "help"
+    return short_names()[best] if shared(best) else "help"
+
+
+EMPTY = frozenset("the and for are was has can now how what which that this there with good".split())
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r"[a-z]{3,}", text.lower().replace("_", " "))
+    return {word[:5] for word in words if word not in EMPTY}
+
+
+def about(schema: Mapping[str, Any]) -> str:
+    """What a person is told of an argument."""
+    texts = [schema.get("description", "")]
+    texts += [option.get("description", "") for option in schema.get("anyOf", [])]
+    return next((text for text in texts if text), "")

@@ -9,7 +9,7 @@ at a time; then it thinks again. A model that never ends is halted after so many
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolCall, ToolMessage
@@ -50,6 +50,8 @@ class Chat:
     """The system prompt as of now."""
     consent: Literal["ask", "yes", "no"] = "ask"
     """To what costs."""
+    capped: bool = False
+    """Whether the workspace's budget cannot be exceeded, whatever is consented to."""
     max_steps: int = 20
     context: int = 24_000
     """Tokens of the conversation that the model is sent."""
@@ -68,15 +70,23 @@ def approve(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
     """Ask the person about the next call, if it costs. Nothing is done before the interrupt."""
     chat, call = runtime.context, next_call(state)
     asked = question(chat.workspace, call["name"], call["args"])
-    if asked is None or chat.consent == "yes":
-        return {"approved": call["id"]}
-    if chat.consent == "ask":
+    words = {"ask": DECLINED, "no": NOT_ALLOWED, "yes": ""}[chat.consent]
+    if asked is not None and chat.capped and _over_budget(chat.workspace, call):
+        words = f"not run: beyond the budget. {asked}"
+    elif asked is not None and chat.consent == "ask":
         answer = interrupt({"tool": call["name"], "arguments": call["args"], "question": asked})
-        if answer is True:
-            return {"approved": call["id"]}
-    words = DECLINED if chat.consent == "ask" else NOT_ALLOWED
+        words = "" if answer is True else DECLINED
+    if asked is None or not words:
+        return {"approved": call["id"]}
     declined = ToolMessage(words, tool_call_id=call["id"], name=call["name"], status="error")
     return {"messages": [declined], "approved": ""}
+
+
+def _over_budget(workspace: Workspace, call: ToolCall) -> bool:
+    """Whether the call costs because of the workspace's budget alone."""
+    free = replace(workspace, budget_trials=None)
+    free.latest = workspace.latest
+    return question(free, call["name"], call["args"]) is None
 
 
 def halt(state: ChatState) -> dict[str, Any]:

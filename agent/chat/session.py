@@ -26,7 +26,7 @@ FOLDER = ".chats"
 
 
 @dataclass(frozen=True)
-class Text:
+class Said:
     """A piece of an answer."""
 
     text: str
@@ -58,7 +58,7 @@ class Question:
     question: str
 
 
-Event = Text | Called | Returned | Question
+Event = Said | Called | Returned | Question
 
 
 class Session:
@@ -106,7 +106,7 @@ class Session:
                 if mode == "messages":
                     chunk, _ = value
                     if isinstance(chunk, AIMessageChunk) and chunk.text:
-                        yield Text(chunk.text)
+                        yield Said(chunk.text)
                     continue
                 for node, update in value.items():
                     yield from _events(node, update)
@@ -121,7 +121,7 @@ def _events(node: str, update: Any) -> Iterator[Event]:
             yield Returned(message.name or "", message.text, message.status == "error")
         elif isinstance(message, AIMessage):
             if node == "halt":  # what the model says has been streamed
-                yield Text(message.text)
+                yield Said(message.text)
             for call in message.tool_calls:
                 yield Called(call["name"], call["args"])
 
