@@ -228,6 +228,27 @@ def report(
         print(f"wrote {output}")
 
 
+@app.command()
+def mcp(
+    folder: Folder = RUNS,
+    max_trials: Annotated[
+        int, typer.Option(min=0, help="Trials that agents may start in all.")
+    ] = 200,
+    function: Annotated[
+        list[str] | None, typer.Option(help='A "module:function" that they may measure with.')
+    ] = None,
+    ranker: Annotated[
+        list[str] | None, typer.Option(help="A ranker that they may use beside the built-in ones.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Where CIFAR's python folders lie.")] = None,
+) -> None:
+    """Serve the tools to other agents, over the Model Context Protocol on stdin and stdout."""
+    from lm_searcher.agent.mcp_server import serve
+    from lm_searcher.agent.toolbox.workspace import Workspace
+
+    serve(Workspace(folder, max_trials, tuple(function or ()), tuple(ranker or ()), data))
+
+
 def files_of(name: str, folder: Path, store: str | None) -> RunFiles:
     """The files of the run of that name."""
     from lm_searcher.agent.config import RunSection, checked

@@ -24,6 +24,8 @@ from lm_searcher.agent.toolbox import toml
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError
 
+PROGRAM = "lm_searcher.agent"
+
 
 class Record(BaseModel):
     """What is kept of the process that drives a run, in `process.json`."""
@@ -63,12 +65,23 @@ def process(files: RunFiles) -> psutil.Process | None:
     latest = record(files)
     if latest is None:
         return None
-    with contextlib.suppress(psutil.Error, ValueError):
-        found = psutil.Process(latest.pid)
-        mine = any(word.startswith(f"{files.folder}{os.sep}") for word in found.cmdline())
-        if mine and found.status() != psutil.STATUS_ZOMBIE:
+    with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+        if _drives(found := psutil.Process(latest.pid), files):
             return found
+    if files.driven:  # whoever started it was killed before it could keep the record
+        return next((found for found in psutil.process_iter() if _drives(found, files)), None)
     return None
+
+
+def _drives(found: psutil.Process, files: RunFiles) -> bool:
+    """Whether the process was started for this run; its workers were not."""
+    try:
+        words = found.cmdline()
+        alive = found.status() != psutil.STATUS_ZOMBIE and os.getsid(found.pid) == found.pid
+    except (psutil.Error, OSError):
+        return False
+    path = f"{files.folder}{os.sep}"
+    return alive and PROGRAM in words and any(word.startswith(path) for word in words)
 
 
 def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
@@ -76,12 +89,13 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
 
     Raises ConfigError if it is under way.
     """
-    words = [sys.executable, "-P", "-m", "lm_searcher.agent", "run"]
+    words = [sys.executable, "-P", "-m", PROGRAM, "run"]
     words += [str(files.folder / run_file), "--name", files.name]
     words += ["--folder", str(files.folder.parent)]
     with FileLock(files.folder / "process.lock", timeout=10):
         if process(files) is not None or files.driven:
             raise ConfigError(f"run '{files.name}' is under way already")
+        note(files, Record(pid=-1))
         with open(log_path(files), "ab") as log:
             begun = subprocess.Popen(
                 words,

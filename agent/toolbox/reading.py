@@ -123,11 +123,18 @@ def effects(result: Result) -> list[dict[str, Any]]:
             for o in order
         ]
         untried = [c for o, c in enumerate(position.choices) if o not in tried]
-        share = round(between / total, 3) if total else 0.0
+        share = round(_adjusted(between / total, len(known), len(tried)), 3) if total else 0.0
         rows.append(
             {"position": position.name, "share": share, "options": options, "untried": untried}
         )
     return sorted(rows, key=lambda row: -row["share"])
+
+
+def _adjusted(share: float, trials: int, options: int) -> float:
+    """The share less what as many options would explain of noise; 0 if there is no telling."""
+    if trials <= options:
+        return 0.0
+    return max(0.0, 1 - (1 - share) * (trials - 1) / (trials - options))
 
 
 def compare_runs(workspace: Workspace, args: SeveralRuns) -> ToolResult:
@@ -174,9 +181,12 @@ def _verdict(rows: Sequence[dict[str, Any]], results: Sequence[Result], least: i
     if not found:
         return "no run has a completed trial yet"
     sign = results[0].sign
-    winner = max(found, key=lambda row: sign * row["best_after_as_many_trials"])
-    value = winner["best_after_as_many_trials"]
-    return f"after {least} trials each, {winner['run']} is best: {rows[0]['metric']} {value:.4f}"
+    value = max(found, key=lambda row: sign * row["best_after_as_many_trials"])[
+        "best_after_as_many_trials"
+    ]
+    names = [row["run"] for row in found if row["best_after_as_many_trials"] == value]
+    verb = "is best" if len(names) == 1 else "are best alike"
+    return f"after {least} trials each, {', '.join(names)} {verb}: {rows[0]['metric']} {value:.4f}"
 
 
 def report(workspace: Workspace, args: OneRun) -> ToolResult:

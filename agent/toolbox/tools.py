@@ -190,6 +190,19 @@ _ALL = (
 
 TOOLS: dict[str, Tool] = {tool.name: tool for tool in _ALL}
 
+READING = (
+    "list_spaces",
+    "describe_space",
+    "list_evaluators",
+    "status",
+    "wait",
+    "best",
+    "explain",
+    "rank_ncode",
+    "compare_runs",
+)
+"""Those that write nothing."""
+
 
 def question(workspace: Workspace, name: str, arguments: Mapping[str, Any]) -> str | None:
     """What to ask a person before this call; None if nothing: it is free, or will be an error."""

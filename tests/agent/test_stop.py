@@ -35,7 +35,9 @@ def reason(
 ) -> str:
     store = Store(Trial(i, "0", TrialState.FAIL, reason=f"r{i}") for i in range(len(scores)))
     store.sign = sign
-    context: Any = SimpleNamespace(budget=Budget(**budget), store=store, forgiven=forgiven)
+    context: Any = SimpleNamespace(
+        budget=Budget(**budget), store=store, forgiven=forgiven, by_hand=None
+    )
     return stop_reason(context, history(scores), seconds)
 
 
