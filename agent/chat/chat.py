@@ -157,7 +157,9 @@ class Conversation:
             self._note(f"still running: {names}")
             return True
         while True:
-            said = self.lines.choice(f"{names} still running: leave running, stop or cancel? [L/s/c] ")
+            said = self.lines.choice(
+                f"{names} still running: leave running, stop or cancel? [L/s/c] "
+            )
             if said in ("", "l", "leave"):
                 return True
             if said in ("c", "cancel"):

@@ -25,18 +25,18 @@ KeyEnv = Annotated[
     str | None, typer.Option(help="The variable that holds the key; default: OPENAI_API_KEY.")
 ]
 Folder = Annotated[Path, typer.Option(help="Where runs are kept.")]
-Functions = Annotated[
-    list[str], typer.Option("--function", help="A module:function that may be an evaluator.")
-]
+Functions = Annotated[list[str] | None, typer.Option(help='A "module:function" that may measure.')]
 Rankers = Annotated[
-    list[str], typer.Option("--ranker", help="A further ranker that may be named, as endpoint:...")
+    list[str] | None, typer.Option(help="A ranker that may be used beside the built-in ones.")
 ]
-Data = Annotated[Path | None, typer.Option(help="Where CIFAR lies, if it may be trained on.")]
+Data = Annotated[Path | None, typer.Option(help="Where CIFAR's python folders lie.")]
 RUNS = Path("runs")
 
 
 def chat(
-    session: Annotated[str, typer.Option(help="The conversation's name; goes on with it.")] = "main",
+    session: Annotated[
+        str, typer.Option(help="The conversation's name; goes on with it.")
+    ] = "main",
     model: Model = None,
     base_url: BaseUrl = None,
     key_env: KeyEnv = None,
@@ -45,8 +45,8 @@ def chat(
     free_trials: Annotated[
         int, typer.Option(min=0, help="Trials that are started without asking.")
     ] = 0,
-    function: Functions = [],  # noqa: B006
-    ranker: Rankers = [],  # noqa: B006
+    function: Functions = None,
+    ranker: Rankers = None,
     data: Data = None,
 ) -> None:
     """Drive searches by talking, or by slash commands without a model."""
@@ -69,8 +69,8 @@ def agent(
     as_json: Annotated[bool, typer.Option("--json", help="Print the transcript as JSON.")] = False,
     max_steps: Annotated[int, typer.Option(min=1, help="Replies of the model at most.")] = 30,
     max_trials: Annotated[int, typer.Option(min=0, help="Trials started at most.")] = 200,
-    function: Functions = [],  # noqa: B006
-    ranker: Rankers = [],  # noqa: B006
+    function: Functions = None,
+    ranker: Rankers = None,
     data: Data = None,
 ) -> None:
     """Do a task without a person; exit code 0 only if the search that it asks for finished."""
@@ -109,9 +109,13 @@ def model_of(model: str | None, base_url: str | None, key_env: str | None) -> Ch
 
 
 def workspace_of(
-    folder: Path, budget: int, functions: list[str], rankers: list[str], data: Path | None
+    folder: Path,
+    budget: int,
+    functions: list[str] | None,
+    rankers: list[str] | None,
+    data: Path | None,
 ) -> Workspace:
     """The workspace that tools may work in."""
     from lm_searcher.agent.toolbox.workspace import Workspace
 
-    return Workspace(folder, budget, tuple(functions), tuple(rankers), data)
+    return Workspace(folder, budget, tuple(functions or ()), tuple(rankers or ()), data)

@@ -205,12 +205,15 @@ def closest(sentence: str) -> str:
     return short_names()[best] if shared(best) else "help"
 
 
-EMPTY = frozenset("the and for are was has can now how what which that this there with good".split())
+EMPTY = re.compile(
+    r"\b(the|and|for|are|was|has|can|now|how|what|which|that|this|there|with|good)\b"
+)
+"""Words that name no command."""
 
 
 def _stems(text: str) -> set[str]:
-    words = re.findall(r"[a-z]{3,}", text.lower().replace("_", " "))
-    return {word[:5] for word in words if word not in EMPTY}
+    words = EMPTY.sub(" ", text.lower().replace("_", " "))
+    return {word[:5] for word in re.findall(r"[a-z]{3,}", words)}
 
 
 def about(schema: Mapping[str, Any]) -> str:

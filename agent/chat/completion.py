@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -46,9 +46,7 @@ class CommandCompleter(Completer):
             return ((run, "run") for run in self.workspace.names())
         return self._of_tool(TOOLS[name], before[1:], word) if name in TOOLS else ()
 
-    def _of_tool(
-        self, tool: Tool, before: list[str], word: str
-    ) -> Iterable[tuple[str, str]]:
+    def _of_tool(self, tool: Tool, before: list[str], word: str) -> Iterable[tuple[str, str]]:
         properties = tool.schema.get("properties", {})
         if word.startswith("-"):
             return (
@@ -66,7 +64,7 @@ class CommandCompleter(Completer):
         return ((value, key) for value in self._values(key, properties.get(key, {})))
 
     def _values(self, key: str, schema: Mapping[str, Any]) -> list[str]:
-        known = {
+        known: dict[str, Callable[[], list[str]]] = {
             "run": self.workspace.names,
             "runs": self.workspace.names,
             "space": lambda: [*BUILTIN, *defined(self.workspace)],

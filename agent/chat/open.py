@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from langchain_core.messages import AIMessage, HumanMessage
 from rich.console import Console
@@ -54,9 +53,11 @@ def run_chat(
     if not re.fullmatch(NAME, session):
         raise ChatError(f"--session '{session}'; accepted: letters, digits, '.', '_' and '-'")
     news = News(workspace)
-    chat = model and Chat(workspace, model, news.brief, "yes" if yes else "ask")
     with kept(workspace, session) as saver:
-        talk = chat and Session(chat, saver, session)
+        talk = None
+        if model is not None:
+            chat = Chat(workspace, model, news.brief, "yes" if yes else "ask")
+            talk = Session(chat, saver, session)
         follower = Follower(workspace, lambda result: tell(result))
         lines = _lines(workspace, follower)
         conversation = Conversation(console, lines, workspace, talk, yes)
@@ -99,9 +100,7 @@ def _lines(workspace: Workspace, follower: Follower) -> Lines:
     return Terminal(CommandCompleter(workspace), history, lambda: follower.line)
 
 
-def _greet(
-    console: Console, model: ChatModel | None, talk: Session | None, session: str
-) -> None:
+def _greet(console: Console, model: ChatModel | None, talk: Session | None, session: str) -> None:
     if model is None:
         words = f"No model is connected: slash commands only, /help lists them. Connect: {CONNECT}"
     else:

@@ -102,11 +102,12 @@ class ScriptedModel(BaseChatModel):
 
     def _chunks(self, reply: ScriptedReply, number: int) -> Iterator[AIMessageChunk]:
         for word in re.findall(r"\S+\s*|\s+", reply.content):
-            yield AIMessageChunk(word)
+            yield AIMessageChunk(content=word)
         for i, call in enumerate(reply.tool_calls):
             args = call.args if isinstance(call.args, str) else json.dumps(call.args)
             half, key = len(args) // 2, f"script-{number}-{i}"
             first = tool_call_chunk(name=call.name, args=args[:half], id=key, index=i)
-            yield AIMessageChunk("", tool_call_chunks=[first])
-            yield AIMessageChunk("", tool_call_chunks=[tool_call_chunk(args=args[half:], index=i)])
-        yield AIMessageChunk("", response_metadata={"finish_reason": "stop"})
+            yield AIMessageChunk(content="", tool_call_chunks=[first])
+            rest = tool_call_chunk(args=args[half:], index=i)
+            yield AIMessageChunk(content="", tool_call_chunks=[rest])
+        yield AIMessageChunk(content="", response_metadata={"finish_reason": "stop"})

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
@@ -64,7 +65,7 @@ Event = Said | Called | Returned | Question
 class Session:
     """Drives the graph for one conversation."""
 
-    def __init__(self, chat: Chat, saver: SqliteSaver | None, name: str = "") -> None:
+    def __init__(self, chat: Chat, saver: BaseCheckpointSaver[Any], name: str) -> None:
         self.chat, self.name = chat, name
         self._graph = build_chat(chat.workspace).compile(checkpointer=saver)
         self._config: RunnableConfig = {

@@ -14,6 +14,7 @@ from lm_searcher.agent.chat.graph import Chat
 from lm_searcher.agent.chat.model import ChatModel
 from lm_searcher.agent.chat.open import News
 from lm_searcher.agent.chat.session import Event, Session
+from lm_searcher.agent.chat.toolset import parts
 from lm_searcher.agent.toolbox.standing import UNDER_WAY, Standing, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError
@@ -79,7 +80,7 @@ def run_task(
         messages = session.messages
         new = messages[before:]
         left -= sum(isinstance(message, AIMessage) for message in new)
-        begun = list(_begun(new, workspace))
+        begun = list(_begun(new))
         for name in begun:
             task.runs[name] = _ended(workspace, name)
         if task.error or not begun:
@@ -90,21 +91,16 @@ def run_task(
     return task
 
 
-def _begun(messages: list[AnyMessage], workspace: Workspace) -> Iterator[str]:
-    """The runs that these messages began or went on with."""
+def _begun(messages: list[AnyMessage]) -> Iterator[str]:
+    """The runs that these messages began or went on with, each once."""
     names: dict[str, None] = {}
     for message in messages:
-        if isinstance(message, ToolMessage) and message.name in STARTERS:
-            if message.status == "success" and workspace.latest is not None:
-                names[_run_of(message) or workspace.latest] = None
+        if not isinstance(message, ToolMessage) or message.name not in STARTERS:
+            continue
+        _, data = parts(message.text)
+        if message.status == "success" and isinstance(name := data.get("run"), str):
+            names[name] = None
     yield from names
-
-
-def _run_of(message: ToolMessage) -> str:
-    from lm_searcher.agent.chat.toolset import parts
-
-    _, data = parts(message.text)
-    return str(data.get("run", ""))
 
 
 def _ended(workspace: Workspace, name: str) -> Standing:

@@ -74,9 +74,7 @@ class Terminal:
 
     interactive = True
 
-    def __init__(
-        self, completer: CommandCompleter, history: Path, foot: Callable[[], str]
-    ) -> None:
+    def __init__(self, completer: CommandCompleter, history: Path, foot: Callable[[], str]) -> None:
         history.touch(mode=0o600)
         self._session: PromptSession[str] = PromptSession(
             history=FileHistory(str(history)),
