@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterable, Iterator
-from types import FrameType
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +11,7 @@ from rich.text import Text
 from lm_searcher.agent.chat import commands, render
 from lm_searcher.agent.chat.session import Event, Question, Session
 from lm_searcher.agent.chat.show import showing
+from lm_searcher.agent.chat.stopping import stoppable
 from lm_searcher.agent.chat.terminal import Lines
 from lm_searcher.agent.chat.watch import watch
 from lm_searcher.agent.toolbox.background import running
@@ -84,6 +82,8 @@ class Conversation:
         with showing(self.console) as show:
             for event in events:
                 show(event)
+                if self.workspace.interrupted.is_set():
+                    raise KeyboardInterrupt
                 asked = event if isinstance(event, Question) else None
         if show.silent:
             self._note("(the model says nothing)")
@@ -110,18 +110,22 @@ class Conversation:
             return
         with stoppable(self.workspace):
             result = call(self.workspace, command.name, command.arguments)
-        self.console.print(render.shown(result))
+        if result.error:
+            render.say(self.console, result.summary, "red")
+        else:
+            self.console.print(render.shown(result))
 
     def _help(self, name: str = "") -> None:
         if not name:
             table = Table.grid(padding=(0, 2))
             for command, about in commands.names().items():
-                table.add_row(Text(f"/{command}", style="cyan"), Text(about))
+                text = Text(about, no_wrap=True, overflow="ellipsis")
+                table.add_row(Text(f"/{command}", style="cyan"), text)
             self.console.print(table)
             return
         tool = commands.tool_of(name.removeprefix("/"))
         if tool in commands.OWN:
-            self.console.print(Text(f"/{tool}: {commands.OWN[tool]}"))
+            render.say(self.console, f"/{tool}: {commands.OWN[tool]}")
             return
         self.console.print(Text(commands.usage(TOOLS[tool]), style="cyan"))
         self.console.print(Text(TOOLS[tool].description))
@@ -135,9 +139,9 @@ class Conversation:
 
     def _ask(self, asked: str) -> bool:
         """Show all that would run, then ask."""
-        first, _, rest = render.clean(asked).partition("\n")
-        if rest.strip():
-            self.console.print(Text(rest.strip(), style="dim"))
+        first, *rest = [line for line in render.clean(asked).splitlines() if line.strip()]
+        for line in rest:
+            self.console.print(Text(f"  {line}", style="yellow"))
         if self.yes:
             self._note(f"{first} (yes: --yes)")
             return True
@@ -145,7 +149,7 @@ class Conversation:
 
     def announce(self, result: ToolResult) -> None:
         """A search has ended."""
-        self.console.print(Text(f"* {render.clean(result.summary)}", style="bold green"))
+        render.say(self.console, f"* {result.summary}", "bold green")
 
     def may_leave(self) -> bool:
         """Ask whether the searches that run may go on; False to stay."""
@@ -170,25 +174,9 @@ class Conversation:
                 return True
 
     def _note(self, text: str) -> None:
-        self.console.print(Text(render.clean(text), style="dim"))
+        render.say(self.console, text, "dim")
 
     def _wrong(self, error: UserError) -> None:
-        self.console.print(Text(render.clean(str(error)), style="red"))
+        render.say(self.console, str(error), "red")
         if isinstance(error, ChatError) and str(error).startswith("chat model"):
             self._note("The searches and the session go on; slash commands work: /help")
-
-
-@contextlib.contextmanager
-def stoppable(workspace: Workspace) -> Iterator[None]:
-    """Within, Ctrl-C ends what is under way at once, a tool that waits included."""
-
-    def interrupted(number: int, frame: FrameType | None) -> None:
-        workspace.interrupted.set()
-        raise KeyboardInterrupt
-
-    workspace.interrupted.clear()
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

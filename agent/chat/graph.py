@@ -1,9 +1,9 @@
 """The chat as a LangGraph state machine.
 
-    START -> think -> approve -> act -> approve -> act ... -> think ... -> END
+    START -> think -> weigh -> approve -> act -> weigh ... -> think ... -> END
 
-The model thinks; each call that it asks for is approved, by a person where it costs, and run, one
-at a time; then it thinks again. A model that never ends is halted after so many replies.
+The model thinks; each call that it asks for is weighed, approved by a person if it costs, and
+run, one at a time; then it thinks again. A model that never ends is halted after so many replies.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class ChatState(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     steps: int
     """Replies of the model in this turn."""
+    question: str
+    """What a person is to be asked before the next call; empty for none."""
     approved: str
     """The id of the call that may be run now; empty for one that was declined."""
 
@@ -66,20 +68,29 @@ def think(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
     return {"messages": [reply.message, *reply.answers], "steps": state["steps"] + 1}
 
 
-def approve(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
-    """Ask the person about the next call, if it costs. Nothing is done before the interrupt."""
+def weigh(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
+    """What the next call costs. Kept, so that an answer is to the question that was asked."""
     chat, call = runtime.context, next_call(state)
     asked = question(chat.workspace, call["name"], call["args"])
-    words = {"ask": DECLINED, "no": NOT_ALLOWED, "yes": ""}[chat.consent]
-    if asked is not None and chat.capped and _over_budget(chat.workspace, call):
+    if asked is None or chat.consent == "ask":
+        return {"question": asked or "", "approved": "" if asked else call["id"]}
+    words = "" if chat.consent == "yes" else NOT_ALLOWED
+    if chat.capped and _over_budget(chat.workspace, call):
         words = f"not run: beyond the budget. {asked}"
-    elif asked is not None and chat.consent == "ask":
-        answer = interrupt({"tool": call["name"], "arguments": call["args"], "question": asked})
-        words = "" if answer is True else DECLINED
-    if asked is None or not words:
-        return {"approved": call["id"]}
-    declined = ToolMessage(words, tool_call_id=call["id"], name=call["name"], status="error")
-    return {"messages": [declined], "approved": ""}
+    return {"question": "", **(_declined(call, words) if words else {"approved": call["id"]})}
+
+
+def approve(state: ChatState) -> dict[str, Any]:
+    """Ask the person. Nothing is done before the interrupt."""
+    call = next_call(state)
+    asked = {"tool": call["name"], "arguments": call["args"], "question": state["question"]}
+    yes = interrupt(asked) is True
+    return {"question": "", **({"approved": call["id"]} if yes else _declined(call, DECLINED))}
+
+
+def _declined(call: ToolCall, words: str) -> dict[str, Any]:
+    message = ToolMessage(words, tool_call_id=call["id"], name=call["name"], status="error")
+    return {"messages": [message], "approved": ""}
 
 
 def _over_budget(workspace: Workspace, call: ToolCall) -> bool:
@@ -108,24 +119,24 @@ def next_call(state: ChatState) -> ToolCall:
 
 def proceed(
     state: ChatState, runtime: Runtime[Chat]
-) -> Literal["think", "approve", "halt", "__end__"]:
+) -> Literal["think", "weigh", "halt", "__end__"]:
     """On to the next call; without one, back to the model if it called any, else the end."""
     newest = next(m for m in reversed(state["messages"]) if isinstance(m, AIMessage))
     if not newest.tool_calls:
         return "__end__"
     if waiting(state["messages"]):
         # A last reply's calls would be run without the model ever hearing of it.
-        return "halt" if state["steps"] >= runtime.context.max_steps else "approve"
+        return "halt" if state["steps"] >= runtime.context.max_steps else "weigh"
     return "halt" if state["steps"] >= runtime.context.max_steps else "think"
 
 
-def act_or_proceed(
+def run_or_ask(
     state: ChatState, runtime: Runtime[Chat]
-) -> list[Send] | Literal["think", "approve", "halt", "__end__"]:
-    """To the tool if the call is approved."""
-    if not state["approved"]:
-        return proceed(state, runtime)
-    return [Send("act", [next_call(state)])]
+) -> list[Send] | Literal["approve", "think", "weigh", "halt", "__end__"]:
+    """To the tool if the call is approved, to the person if there is a question."""
+    if state["approved"]:
+        return [Send("act", [next_call(state)])]
+    return "approve" if state["question"] else proceed(state, runtime)
 
 
 def told(error: Exception) -> str:
@@ -137,17 +148,20 @@ def build_chat(workspace: Workspace) -> StateGraph[ChatState, Chat, ChatState, C
     """The chat over this workspace, to be compiled with a checkpointer."""
     graph = StateGraph(ChatState, context_schema=Chat)
     graph.add_node("think", think)
+    graph.add_node("weigh", weigh)
     graph.add_node("approve", approve)
     graph.add_node("act", ToolNode(toolset(workspace), handle_tool_errors=told))
     graph.add_node("halt", halt)
     graph.add_edge(START, "think")
     for node in ("think", "act"):
         graph.add_conditional_edges(node, proceed)
-    graph.add_conditional_edges("approve", act_or_proceed, ["act", "think", "approve", "halt", END])
+    for node in ("weigh", "approve"):
+        ways = ["act", "approve", "think", "weigh", "halt", END]
+        graph.add_conditional_edges(node, run_or_ask, ways)
     graph.add_edge("halt", END)
     return graph
 
 
 def recursion_limit(max_steps: int) -> int:
     """Supersteps that a turn can take at most."""
-    return (max_steps + 1) * (2 * MOST_CALLS + 1) + 5
+    return (max_steps + 1) * (3 * MOST_CALLS + 1) + 5

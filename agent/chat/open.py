@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from langchain_core.messages import AIMessage, HumanMessage
 from rich.console import Console
-from rich.text import Text
 
 from lm_searcher.agent.chat import render
 from lm_searcher.agent.chat.chat import CONNECT, Conversation
@@ -83,7 +82,7 @@ def run_chat(
                     typing = True
                     line = lines.line()
                 except KeyboardInterrupt:
-                    console.print(Text("Ctrl-D or /quit leaves", style="dim"))
+                    render.say(console, "Ctrl-D or /quit leaves", "dim")
                     continue
                 except EOFError:
                     line = "/quit"
@@ -105,13 +104,13 @@ def _greet(console: Console, model: ChatModel | None, talk: Session | None, sess
         words = f"No model is connected: slash commands only, /help lists them. Connect: {CONNECT}"
     else:
         words = f"lm-searcher, talking to {model.title}. /help: commands; Ctrl-D leaves."
-    console.print(Text(render.clean(words), style="dim"))
+    render.say(console, words, "dim")
     if talk is None or not (before := list(_spoken(talk))):
         return
-    console.print(Text(f"Session '{session}' goes on. Last:", style="dim"))
+    render.say(console, f"Session '{session}' goes on. Last:", "dim")
     for who, text in before[-2:]:
         short = text if len(text) <= 600 else text[:600] + " ..."
-        console.print(Text(f"{who} {render.clean(short)}", style="dim"))
+        render.say(console, f"{who} {short}", "dim")
 
 
 def _spoken(talk: Session) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lm_searcher.agent.toolbox.result import ToolResult
 
-MOST_ROWS = 40
+MOST_ROWS, MOST_COLUMNS = 40, 8
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What could steer a terminal; a model's words and a tool's may hold anything."""
 
@@ -25,42 +25,44 @@ def clean(text: str) -> str:
     return CONTROL.sub("", text)
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """A line; only a terminal has it wrapped, at words."""
+    console.print(Text(clean(text), style=style), soft_wrap=not console.is_terminal)
+
+
 def shown(result: ToolResult) -> RenderableType:
     """A result: its line, then its data as a grid and as tables."""
-    if result.error:
-        return Text(clean(result.summary), style="red")
-    plain = {k: v for k, v in _flat(result.data) if not _rows(v)}
-    tables = [(key, value) for key, value in _flat(result.data) if _rows(value)]
     parts: list[RenderableType] = [Text(clean(result.summary), style="bold")]
-    if plain:
-        grid = Table.grid(padding=(0, 2))
-        for key, value in plain.items():
-            grid.add_row(Text(_title(key), style="dim"), Text(_cell(value)))
-        parts.append(grid)
-    parts += [_table(key, rows) for key, rows in tables]
-    return Group(*parts)
-
-
-def _flat(data: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
-    """Keys with their values, those of mappings within under both names."""
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key} ")
+    grid = Table.grid(padding=(0, 2))
+    for key, value in result.data.items():
+        if _rows(value):
+            parts.append(_table(key, value))
         elif value not in (None, [], {}):
-            yield f"{before}{key}", value
+            grid.add_row(Text(_title(key), style="dim"), Text(_cell(value)))
+    if grid.row_count:
+        parts.insert(1, grid)
+    return Group(*parts)
 
 
 def _rows(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
 
 
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with what is in its mappings as further cells."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        found |= value if isinstance(value, Mapping) else {key: value}
+    return found
+
+
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    flat = [dict(_flat(row)) for row in rows]
-    columns = list(dict.fromkeys(key for row in flat for key in row))
+    flat = [_flat(row) for row in rows]
+    columns = list(dict.fromkeys(key for row in flat for key in row))[:MOST_COLUMNS]
     table = Table(title=_title(title), title_justify="left", title_style="dim")
     for column in columns:
         numbers = all(isinstance(row.get(column, 0), int | float) for row in flat)
-        table.add_column(_title(column), justify="right" if numbers else "left")
+        table.add_column(_title(column), justify="right" if numbers else "left", overflow="fold")
     for row in flat[:MOST_ROWS]:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
     if len(flat) > MOST_ROWS:
@@ -81,15 +83,17 @@ def _cell(value: Any) -> str:
         return f"{value:.5g}"
     if _rows(value):
         return ", ".join(_cell(next(iter(row.values()), None)) for row in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_title(k)} {_cell(v)}" for k, v in value.items() if v is not None)
     if isinstance(value, list | tuple):
         return ", ".join(map(_cell, value))
     return clean(str(value))
 
 
-def called(tool: str, arguments: Mapping[str, Any]) -> Text:
+def called(tool: str, arguments: Mapping[str, Any]) -> str:
     """A tool's call in a line."""
     words = ", ".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in arguments.items())
-    return Text(clean(f"→ {tool}({words})"), style="cyan")
+    return f"→ {tool}({words})"
 
 
 class Answer:

@@ -88,7 +88,9 @@ class Session:
 
     def say(self, text: str) -> Iterator[Event]:
         """One turn, until the model has ended it or a Question is open. Raises ChatError."""
-        yield from self._run({"messages": [HumanMessage(text)], "steps": 0, "approved": ""})
+        yield from self._run(
+            {"messages": [HumanMessage(text)], "steps": 0, "question": "", "approved": ""}
+        )
 
     def consent(self, yes: bool) -> Iterator[Event]:
         """The turn goes on, with the person's answer."""

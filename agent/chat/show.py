@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.text import Text
 
 from lm_searcher.agent.chat import render
 from lm_searcher.agent.chat.session import Called, Event, Question, Returned, Said
@@ -28,10 +27,10 @@ class Show:
             return
         self._answer.close()
         if isinstance(event, Called):
-            self.console.print(render.called(event.tool, event.arguments))
+            render.say(self.console, render.called(event.tool, event.arguments), "cyan")
         elif isinstance(event, Returned):
-            summary = render.clean(event.text.partition("\n")[0])
-            self.console.print(Text(f"  {summary}", style="red" if event.error else "dim"))
+            summary = event.text.partition("\n")[0]
+            render.say(self.console, f"  {summary}", "red" if event.error else "dim")
         else:
             assert isinstance(event, Question)  # which whoever drives the turn asks
 

@@ -105,4 +105,6 @@ class Workspace:
         left = self.left()
         if left is None or trials <= left:
             return None
+        if self.budget_trials == 0:
+            return f"{trials} trial{'s' * (trials > 1)}"
         return f"{trials} trials, {left} are left of the {self.budget_trials} that need no asking"
