@@ -82,7 +82,7 @@ def agent(
     opened = model_of(model, base_url, key_env)
     if opened is None:
         raise ChatError("agent needs a model: --model MODEL [--base-url URL] [--key-env NAME]")
-    workspace = workspace_of(folder, max_trials, function, ranker, data)
+    workspace = workspace_of(folder, max_trials if yes else 0, function, ranker, data)
     console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
     try:
         with showing(console) as show:

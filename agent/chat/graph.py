@@ -124,10 +124,9 @@ def proceed(
     newest = next(m for m in reversed(state["messages"]) if isinstance(m, AIMessage))
     if not newest.tool_calls:
         return "__end__"
-    if waiting(state["messages"]):
-        # A last reply's calls would be run without the model ever hearing of it.
-        return "halt" if state["steps"] >= runtime.context.max_steps else "weigh"
-    return "halt" if state["steps"] >= runtime.context.max_steps else "think"
+    if state["steps"] >= runtime.context.max_steps:  # it would not hear of what its calls did
+        return "halt"
+    return "weigh" if waiting(state["messages"]) else "think"
 
 
 def run_or_ask(
