@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import tomllib
 from typing import Any
@@ -50,14 +51,16 @@ def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, A
             "constraints and several objectives are not supported yet: one metric is optimised; "
             "leave both out (params_m and flops_m are metrics of each trial, to look at afterwards)"
         )
-    files = workspace.files_of(args.name or _made_up(workspace, args))
-    if files.folder.exists():
-        raise ConfigError(f"run '{files.name}' exists: resume it, or choose another name")
     document = {
         "space": _space(workspace, args),
         "evaluator": _evaluator(workspace, args),
         "objective": {"metric": _objective(args), "direction": args.direction},
         "ranker": {"name": _ranker(workspace, args)},
+    }
+    files = workspace.files_of(args.name or _made_up(workspace, args))
+    if files.folder.exists():
+        raise ConfigError(f"run '{files.name}' exists: resume it, or choose another name")
+    document |= {
         "budget": args.model_dump(include={"trials", "hours", "target", "patience"}),
         "executor": {"workers": args.workers},
         "run": {"name": files.name, "seed": args.seed, "folder": str(workspace.folder)},
@@ -80,6 +83,7 @@ def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, A
 
 def _made_up(workspace: Workspace, args: StartSearch) -> str:
     stem = args.space or (args.table or "run").removeprefix("builtin:").split(".")[0]
+    stem = re.sub(r"[^A-Za-z0-9_-]", "-", stem).lstrip("_-")[:80] or "run"
     numbers = range(1, 10**6)
     return next(n for i in numbers if not (workspace.folder / (n := f"{stem}-{i}")).exists())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lm_searcher.agent.config import RunFile, load_run_file
@@ -97,7 +97,10 @@ def standing(files: RunFiles) -> Standing:
     result = read_run(files) if has_run(files.url, files.name) else None
     run_file = run_file_of(files)
     if lives:
-        return Standing(files, "running" if result else "starting", result, run_file, "")
+        stand = Standing(files, "running" if result else "starting", result, run_file, "")
+        if stand.budget and stand.done >= stand.budget:
+            return replace(stand, why="it confirms the best with fresh seeds, or is about to end")
+        return stand
     if files.driven:
         return Standing(files, "running", result, run_file, "started elsewhere")
     if result is None:

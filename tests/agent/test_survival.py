@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from lm_searcher.agent.by_hand import Request, submit
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.show import read_run
 
@@ -255,3 +256,26 @@ def test_one_process_at_a_time_drives_a_run(tmp_path: Path) -> None:
     assert "another process drives it" in errors and len(errors.splitlines()) == 1
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=30)
+
+
+def test_kill_changes_nothing_about_requests_by_hand(tmp_path: Path, searches: Searches) -> None:
+    def ask(folder: Path) -> None:
+        for request in (
+            Request(action="prune", position=1, option=3),
+            *(Request(action="pick", ncode=ncode) for ncode in ("00000", "33333", "44444")),
+            Request(action="prune", position=0, option=0),
+        ):
+            submit(RunFiles.of("run", folder, None), request)
+
+    ask(tmp_path / "whole")
+    seconds = searches.complete(tmp_path / "whole")
+    whole = outcome(tmp_path / "whole")
+    assert [trial[1] for trial in whole["trials"][:3]] == ["00000", "33333", "44444"]
+    assert all(trial[1][1] != "3" for trial in whole["trials"][3:])
+    draw = random.Random(3)
+    for kill in range(5):
+        folder = tmp_path / f"killed-{kill}"
+        ask(folder)
+        searches.kill(folder, draw.uniform(0, 0.6 * seconds))
+        searches.complete(folder)
+        assert outcome(folder) == whole
