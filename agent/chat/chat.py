@@ -19,6 +19,7 @@ from lm_searcher.agent.toolbox.result import ToolResult
 from lm_searcher.agent.toolbox.tools import TOOLS, call, question
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError, UserError
+from lm_searcher.tools.protocols import Cancelled
 
 CONNECT = "lm-searcher chat --model MODEL [--base-url URL]"
 
@@ -50,7 +51,7 @@ class Conversation:
                 self._turn(self.session, self.session.say(line))
         except UserError as error:
             self._wrong(error)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             self._note("(stopped)")
         return True
 
@@ -62,7 +63,7 @@ class Conversation:
             self._turn(self.session, self.session.consent(self._ask(asked.question)))
         except UserError as error:
             self._wrong(error)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Cancelled):
             self._note("(stopped)")
 
     # -- with a model --------------------------------------------------------------------------

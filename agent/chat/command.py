@@ -77,7 +77,9 @@ def agent(
     from rich.console import Console
 
     from lm_searcher.agent.chat.show import showing
+    from lm_searcher.agent.chat.stopping import stoppable
     from lm_searcher.agent.chat.task import run_task
+    from lm_searcher.tools.protocols import Cancelled
 
     opened = model_of(model, base_url, key_env)
     if opened is None:
@@ -85,9 +87,9 @@ def agent(
     workspace = workspace_of(folder, max_trials if yes else 0, function, ranker, data)
     console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
     try:
-        with showing(console) as show:
+        with stoppable(workspace), showing(console) as show:
             done = run_task(task, workspace, opened, yes=yes, max_steps=max_steps, follow=show)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Cancelled):
         print("stopped; searches that were started go on", file=sys.stderr)
         raise typer.Exit(130) from None
     if as_json:

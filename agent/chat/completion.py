@@ -60,6 +60,8 @@ class CommandCompleter(Completer):
             loose = sum(not w.startswith("--") for w in before)
             loose -= sum(w.startswith("--") and "=" not in w for w in before)
             free = commands.order(tool)
+            if loose >= len(free) and free and "array" in commands.kinds(properties[free[-1]]):
+                loose = len(free) - 1  # a list takes all that is left
             key = free[loose] if 0 <= loose < len(free) else ""
         return ((value, key) for value in self._values(key, properties.get(key, {})))
 

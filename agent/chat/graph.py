@@ -64,7 +64,8 @@ def think(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
     chat = runtime.context
     messages = window(state["messages"], chat.context)
     tools = toolset(chat.workspace)
-    reply = chat.model.reply([SystemMessage(chat.brief()), *messages], tools)
+    sent = [SystemMessage(chat.brief()), *messages]
+    reply = chat.model.reply(sent, tools, chat.workspace.interrupted)
     return {"messages": [reply.message, *reply.answers], "steps": state["steps"] + 1}
 
 
@@ -75,7 +76,7 @@ def weigh(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
     if asked is None or chat.consent == "ask":
         return {"question": asked or "", "approved": "" if asked else call["id"]}
     words = "" if chat.consent == "yes" else NOT_ALLOWED
-    if chat.capped and _over_budget(chat.workspace, call):
+    if not words and chat.capped and _over_budget(chat.workspace, call):
         words = f"not run: beyond the budget. {asked}"
     return {"question": "", **(_declined(call, words) if words else {"approved": call["id"]})}
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
+import queue
 import re
 import ssl
+import threading
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from lm_searcher.agent.chat.reply import Reply
 from lm_searcher.agent.chat.scripted import ScriptedModel
 from lm_searcher.agent.chat.settings import SCRIPTED, ChatSettings
 from lm_searcher.spaces.errors import ChatError
+from lm_searcher.tools.protocols import Cancelled
 from lm_searcher.tools.rankers.endpoint.client import Client, Refused, bounded
 from lm_searcher.tools.rankers.endpoint.retry import Unanswered
 
@@ -31,13 +36,21 @@ UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, Recur
 """What langchain-openai and the SDK raise for a body that is no stream of completions."""
 
 
+MOST_BYTES = 16 * 2**20
+"""Of one answer; a streamed token takes a few hundred."""
+
+
 class ChatModel:
     """Answers a conversation. The key is shown nowhere."""
 
     def __init__(
-        self, model: BaseChatModel, title: str, told: Callable[[Exception], ChatError]
+        self,
+        model: BaseChatModel,
+        title: str,
+        told: Callable[[Exception], ChatError],
+        patience: float,
     ) -> None:
-        self.model, self.title, self._told = model, title, told
+        self.model, self.title, self._told, self.patience = model, title, told, patience
 
     @classmethod
     def open(
@@ -46,7 +59,7 @@ class ChatModel:
         """``scripted:FILE``, or a model at a URL; nothing is sent yet. Raises UserError."""
         if name.startswith(SCRIPTED):
             path = Path(name.removeprefix(SCRIPTED))
-            return cls(ScriptedModel.load(path), f"the script '{path.name}'", _as_it_is)
+            return cls(ScriptedModel.load(path), f"the script '{path.name}'", _as_it_is, timeout)
         settings = ChatSettings.given(name, url, key_env, timeout)
         client = Client(settings)
         model = ChatOpenAI(
@@ -58,31 +71,66 @@ class ChatModel:
             http_client=_http(settings),
             use_responses_api=False,  # compatible servers speak chat.completions
         )
-        return cls(model, f"'{settings.model}' at {settings.url}", lambda e: _told(e, client))
+        return cls(
+            model, f"'{settings.model}' at {settings.url}", lambda e: _told(e, client), timeout
+        )
 
-    def reply(self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool]) -> Reply:
-        """The model's answer, streamed to whoever follows the graph. Raises ChatError."""
+    def reply(
+        self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], stop: threading.Event
+    ) -> Reply:
+        """The model's answer, streamed to whoever follows the graph.
+
+        Raises ChatError; Cancelled once `stop` is set.
+        """
+        warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
         try:
-            stream = self.model.bind_tools(tools).stream(list(messages))
-            return Reply.of(chunk for chunk in stream if isinstance(chunk, AIMessageChunk))
-        except ChatError:
-            raise
-        except (*OUTSIDE, *UNREADABLE) as error:
+            return Reply.of(self._arriving(messages, tools, stop))
+        except (*OUTSIDE, *UNREADABLE, Unanswered) as error:
             raise self._told(error) from None
+
+    def _arriving(
+        self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], stop: threading.Event
+    ) -> Iterator[AIMessageChunk]:
+        """The pieces as they come, from a thread that is left alone when nobody waits any more:
+        a read cannot be ended from outside."""
+        pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                for piece in self.model.bind_tools(tools).stream(list(messages)):
+                    pieces.put(piece)
+                pieces.put(None)
+            except Exception as error:
+                pieces.put(error)
+
+        context = contextvars.copy_context()  # in which the graph's callbacks are
+        threading.Thread(target=context.run, args=(work,), name="chat model", daemon=True).start()
+        heard = time.monotonic()
+        while True:
+            if stop.is_set():
+                raise Cancelled
+            try:
+                piece = pieces.get(timeout=0.1)
+            except queue.Empty:
+                if time.monotonic() - heard > self.patience:
+                    raise Unanswered(f"nothing within {self.patience:g} s") from None
+                continue
+            heard = time.monotonic()
+            if piece is None:
+                return
+            if isinstance(piece, Exception):
+                raise piece
+            if isinstance(piece, AIMessageChunk):
+                yield piece
 
 
 def _http(settings: ChatSettings) -> httpx2.Client:
-    """As the endpoint ranker's: bounded in time and size, no proxy before this machine itself."""
-
-    def hook(response: httpx2.Response) -> None:
-        deadline = time.monotonic() + settings.timeout
-        bounded(lambda: time.monotonic() > deadline)(response)
-
+    """As the endpoint ranker's: bounded in size, no proxy before this machine itself."""
     return httpx2.Client(
         timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
         verify=ssl.create_default_context(),
         headers={"accept-encoding": "identity"},
-        event_hooks={"response": [hook]},
+        event_hooks={"response": [bounded(lambda: False, MOST_BYTES)]},
         trust_env=not settings.on_loopback,
     )
 
@@ -94,8 +142,12 @@ def _as_it_is(error: Exception) -> ChatError:
 def _told(error: Exception, client: Client) -> ChatError:
     """One line, with nothing secret in it."""
     role = client.settings.ROLE
+    if isinstance(error, Unanswered):
+        return ChatError(f"{role}: no answer from '{client.settings.url}' ({error})")
     if isinstance(error, UNREADABLE) and not isinstance(error, OUTSIDE):
         return ChatError(f"{role}: '{client.settings.url}' answers with no stream of completions")
+    if isinstance(error, openai.OpenAIError) and isinstance(error.__cause__, openai.OpenAIError):
+        error = error.__cause__  # langchain-openai's own words around the SDK's
     found = client.told(error)
     words: Any = str(found)
     if isinstance(found, Refused):

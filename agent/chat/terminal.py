@@ -75,9 +75,8 @@ class Terminal:
     interactive = True
 
     def __init__(self, completer: CommandCompleter, history: Path, foot: Callable[[], str]) -> None:
-        history.touch(mode=0o600)
         self._session: PromptSession[str] = PromptSession(
-            history=FileHistory(str(history)),
+            history=FileHistory(str(private(history))),
             completer=completer,
             complete_while_typing=True,
             auto_suggest=AutoSuggestFromHistory(),
@@ -128,3 +127,10 @@ def _keys() -> KeyBindings:
         event.current_buffer.insert_text("\n")
 
     return keys
+
+
+def private(path: Path) -> Path:
+    """The file, made readable by its owner alone."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    return path

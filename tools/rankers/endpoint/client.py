@@ -172,15 +172,15 @@ class Client:
         return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def bounded(left: Callable[[], bool]) -> Callable[[httpx2.Response], None]:
-    """A hook that ends a body at MOST_BYTES, or once nobody waits for it any more."""
+def bounded(left: Callable[[], bool], most: int = MOST_BYTES) -> Callable[[httpx2.Response], None]:
+    """A hook that ends a body after `most` bytes, or once nobody waits for it any more."""
 
     class Stream(httpx2.SyncByteStream):
         def __init__(self, inner: httpx2.SyncByteStream) -> None:
             self.inner = inner
 
         def __iter__(self) -> Iterator[bytes]:
-            room = MOST_BYTES
+            room = most
             for chunk in self.inner:
                 yield chunk[:room]
                 room -= len(chunk)
