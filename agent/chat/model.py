@@ -71,9 +71,8 @@ class ChatModel:
             http_client=_http(settings),
             use_responses_api=False,  # compatible servers speak chat.completions
         )
-        return cls(
-            model, f"'{settings.model}' at {settings.url}", lambda e: _told(e, client), timeout
-        )
+        title = f"'{settings.model}' at {settings.url}"
+        return cls(model, title, lambda error: _told(error, client), timeout)
 
     def reply(
         self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], stop: threading.Event

@@ -65,9 +65,7 @@ def talk(workspace: Workspace, script: Callable[..., Path]) -> Callable[..., Ses
 def streams() -> Callable[..., Answer]:
     """An answer that streams these pieces: text, or fragments of tool calls as dicts."""
 
-    def make(
-        *pieces: str | dict[str, Any], finish: str | None = "stop", done: bool = True
-    ) -> Answer:
+    def make(*pieces: Any, finish: str | None = "stop", done: bool = True) -> Answer:
         def answer(server: Any, to: socket.socket, request: dict[str, Any]) -> None:
             to.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
             for piece in pieces:
@@ -100,11 +98,9 @@ def _event(delta: dict[str, Any], finish: str | None) -> bytes:
 def fragments() -> Callable[..., list[dict[str, Any]]]:
     """One tool call as a server streams it: its name and id first, its arguments in pieces."""
 
-    def make(
-        index: int, key: str, name: str, arguments: str, size: int = 7
-    ) -> list[dict[str, Any]]:
+    def make(index: int, key: str, name: str, arguments: str) -> list[dict[str, Any]]:
         head = {"index": index, "id": key, "type": "function"}
-        cut = [arguments[i : i + size] for i in range(0, len(arguments), size)]
+        cut = [arguments[i : i + 7] for i in range(0, len(arguments), 7)]
         first = {**head, "function": {"name": name, "arguments": ""}}
         return [first, *({"index": index, "function": {"arguments": piece}} for piece in cut)]
 
