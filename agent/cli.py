@@ -250,7 +250,10 @@ def mcp(
     """Serve the tools to other agents, over the Model Context Protocol on stdin and stdout."""
     from lm_searcher.agent.mcp_server import serve
     from lm_searcher.agent.toolbox.workspace import Workspace
+    from lm_searcher.tools.rankers import check_name
 
+    for name in ranker or ():
+        check_name(name)
     serve(Workspace(folder, max_trials, tuple(function or ()), tuple(ranker or ()), data))
 
 

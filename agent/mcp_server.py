@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -124,4 +125,6 @@ def serve(workspace: Workspace) -> None:
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
+    # At once: a thread that waits for the client would hold Ctrl-C up, and searches are not ours.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     anyio.run(main)

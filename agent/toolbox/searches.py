@@ -1,145 +1,16 @@
-"""Tools that start searches, follow them and end them."""
+"""Tools that follow searches, end them and go on with them."""
 
 from __future__ import annotations
 
-import re
 import time
 import tomllib
-from typing import Any
 
-from lm_searcher.agent.config import RunFile, checked
-from lm_searcher.agent.runs import RunFiles
-from lm_searcher.agent.setup import from_run_file
 from lm_searcher.agent.toolbox import background, toml
-from lm_searcher.agent.toolbox.arguments import OneRun, Resume, StartSearch, Wait
+from lm_searcher.agent.toolbox.arguments import OneRun, Resume, Wait
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.spaces import find_space, space_path, tables_of
 from lm_searcher.agent.toolbox.standing import UNDER_WAY, Standing, standing
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
-from lm_searcher.spaces.builtin import BUILTIN
-from lm_searcher.spaces.errors import ConfigError, EvaluatorError, SpaceError, unknown
-from lm_searcher.tools.rankers import RANKERS
-
-# -- starting ----------------------------------------------------------------------------------
-
-
-def start_search(workspace: Workspace, args: StartSearch) -> ToolResult:
-    """Write the run file, checked, and begin the run in the background."""
-    files, document = plan(workspace, args)
-    toml.write_text(files.folder / RUN_FILE, toml.dumps(document))
-    background.start(files)
-    workspace.commit(files.name, 0, args.trials)
-    workspace.latest = files.name
-    space = args.space or args.table
-    summary = f"started {files.name}: {args.trials} trials of {space}; ask status, or wait"
-    return ToolResult(summary, {"run": files.name, "state": "starting", "run_file": document})
-
-
-def start_costs(workspace: Workspace, args: StartSearch) -> str | None:
-    """A search beyond the budget; the question shows all of what would run."""
-    files, document = plan(workspace, args)
-    beyond = workspace.beyond(workspace.further(files.name, 0, args.trials))
-    if beyond is None:
-        return None
-    return f"Start the search '{files.name}'? {beyond}.\n{toml.dumps(document)}"
-
-
-def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, Any]]:
-    """Where the run will lie, and its run file, checked. Raises UserError."""
-    if args.constraints or len(args.objectives) > 1:
-        raise ConfigError(
-            "constraints and several objectives are not supported yet: one metric is optimised; "
-            "leave both out (params_m and flops_m are metrics of each trial, to look at afterwards)"
-        )
-    document = {
-        "space": _space(workspace, args),
-        "evaluator": _evaluator(workspace, args),
-        "objective": {"metric": _objective(args), "direction": args.direction},
-        "ranker": {"name": _ranker(workspace, args)},
-    }
-    files = workspace.files_of(args.name or _made_up(workspace, args))
-    if files.folder.exists():
-        raise ConfigError(f"run '{files.name}' exists: resume it, or choose another name")
-    document |= {
-        "budget": args.model_dump(include={"trials", "hours", "target", "patience"}),
-        "executor": {"workers": args.workers},
-        "run": {"name": files.name, "seed": args.seed, "folder": str(workspace.folder)},
-    }
-    document = {
-        name: kept
-        for name, section in document.items()
-        if (kept := {k: v for k, v in section.items() if v is not None})
-    }
-    space, evaluator = from_run_file(checked(RunFile, document, "start_search"))
-    if args.evaluator == "train" and space.builder is None:
-        raise EvaluatorError(
-            f"space '{space.name}' has no builder of models to train; "
-            "take nb201, or evaluator table or python"
-        )
-    if args.evaluator == "table":
-        evaluator.prepare()
-    return files, document
-
-
-def _made_up(workspace: Workspace, args: StartSearch) -> str:
-    stem = args.space or (args.table or "run").removeprefix("builtin:").split(".")[0]
-    stem = re.sub(r"[^A-Za-z0-9_-]", "-", stem).lstrip("_-")[:80] or "run"
-    numbers = range(1, 10**6)
-    return next(n for i in numbers if not (workspace.folder / (n := f"{stem}-{i}")).exists())
-
-
-def _space(workspace: Workspace, args: StartSearch) -> dict[str, Any]:
-    if args.space is None:
-        if args.evaluator != "table":
-            raise SpaceError("space is missing; see list_spaces")
-        return {}
-    find_space(workspace, args.space)
-    if args.space in BUILTIN:
-        return {"name": args.space, **args.space_settings}
-    if args.space_settings:
-        raise SpaceError(f"space '{args.space}' takes no space_settings")
-    return {"path": str(space_path(workspace, args.space))}
-
-
-def _evaluator(workspace: Workspace, args: StartSearch) -> dict[str, Any]:
-    wanted = {"train": "dataset", "table": "table", "python": "function"}
-    for kind, key in wanted.items():
-        if kind != args.evaluator and key in args.model_fields_set and getattr(args, key):
-            raise ConfigError(f"{key} goes with evaluator '{kind}', not '{args.evaluator}'")
-    if args.evaluator == "train":
-        if args.dataset != "digits" and workspace.data is None:
-            raise ConfigError(f"{args.dataset} is not at hand here; accepted: digits")
-        folder = None if args.dataset == "digits" else str(workspace.data)
-        return {"kind": "train", "dataset": args.dataset, "folder": folder, "epochs": args.epochs}
-    if args.epochs is not None:
-        raise ConfigError(f"epochs goes with evaluator 'train', not '{args.evaluator}'")
-    if args.evaluator == "table":
-        tables = tables_of(workspace)
-        if args.table not in tables:
-            raise ConfigError(unknown("table", args.table or "", tables))
-        if _objective(args) is None:
-            raise ConfigError("metric is missing; list_evaluators has the table's metrics")
-        return {"kind": "table", "path": str(tables[args.table]), "metric": _objective(args)}
-    if args.function not in workspace.functions:
-        raise ConfigError(
-            unknown("python function", args.function or "", workspace.functions)
-            + "; a person lists them when the workspace is opened"
-        )
-    metric = _objective(args)
-    return {"kind": "python", "function": args.function, "metric": metric}
-
-
-def _objective(args: StartSearch) -> str | None:
-    if args.objectives and args.metric not in (None, args.objectives[0]):
-        raise ConfigError("metric and objectives differ; give metric alone")
-    return args.metric or (args.objectives[0] if args.objectives else None)
-
-
-def _ranker(workspace: Workspace, args: StartSearch) -> str | None:
-    if args.ranker is None or args.ranker in workspace.rankers or args.ranker in RANKERS:
-        return args.ranker
-    raise ConfigError(unknown("ranker", args.ranker, [*RANKERS, *workspace.rankers]))
-
+from lm_searcher.spaces.errors import ConfigError
 
 # -- following ---------------------------------------------------------------------------------
 
@@ -193,19 +64,14 @@ def stop_costs(workspace: Workspace, args: OneRun) -> str | None:
 def _left(workspace: Workspace, args: OneRun, why: str) -> ToolResult:
     files = workspace.files(args.run)
     before = standing(files)
-    if before.state not in UNDER_WAY and (why == "pause" or before.state != "interrupted"):
-        if why == "stop" and before.state == "paused":
-            background.ask_to_leave(files, why)
-            return _told(standing(files))
+    can = UNDER_WAY if why == "pause" else (*UNDER_WAY, "paused", "interrupted")
+    if before.state not in can:
         raise ConfigError(f"{before.summary()}; there is nothing to {why}")
     if background.ask_to_leave(files, why):
-        return _told(standing(files))
+        after = standing(files)
+        return ToolResult(after.summary(), after.to_json())
     data = standing(files).to_json() | {"state": "leaving"}
     return ToolResult(f"{files.name} finishes its running trial, then it will {why}", data)
-
-
-def _told(stand: Standing) -> ToolResult:
-    return ToolResult(stand.summary(), stand.to_json())
 
 
 def resume(workspace: Workspace, args: Resume) -> ToolResult:

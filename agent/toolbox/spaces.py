@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ from lm_searcher.agent.toolbox.arguments import DefineSpace, Nothing, SpaceName
 from lm_searcher.agent.toolbox.result import ToolResult
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.builtin import BUILTIN, builtin
-from lm_searcher.spaces.errors import SpaceError, UserError, unknown
+from lm_searcher.spaces.errors import ConfigError, SpaceError, UserError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.table import BUILTIN as BUILTIN_TABLE
 from lm_searcher.spaces.table import DATA
@@ -119,7 +120,8 @@ def tables_of(workspace: Workspace) -> dict[str, Path]:
     found = {f"{BUILTIN_TABLE}{path.stem}": path for path in sorted(DATA.glob("*.npz"))}
     for path in sorted(workspace.folder.glob("tables/*")):
         if path.suffix in (".npz", ".csv"):
-            found[path.name] = workspace.inside("tables", path.name)
+            with contextlib.suppress(ConfigError):  # a link out of the workspace is none of ours
+                found[path.name] = workspace.inside("tables", path.name)
     return found
 
 

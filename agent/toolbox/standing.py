@@ -11,13 +11,16 @@ from lm_searcher.agent.show import Result, read_run
 from lm_searcher.agent.stop import FAILURES
 from lm_searcher.agent.store import has_run
 from lm_searcher.agent.toolbox.background import last_words, newly_ended, process, record
-from lm_searcher.agent.toolbox.result import ToolResult
+from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
-from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.trial import TrialState
 
 State = Literal["starting", "running", "paused", "stopped", "interrupted", "finished", "failed"]
 """`interrupted` is neither asked for nor an end: killed, or Ctrl-C where it runs."""
+
+LEFT: dict[str, State] = {"pause": "paused", "stop": "stopped"}
+"""What becomes of a run whose process was asked to leave."""
 
 UNDER_WAY = ("starting", "running")
 
@@ -103,6 +106,9 @@ def standing(files: RunFiles) -> Standing:
         return stand
     if files.driven:
         return Standing(files, "running", result, run_file, "started elsewhere")
+    latest = record(files)
+    if result is None and latest is not None and latest.asked:  # before it had begun
+        return Standing(files, LEFT[latest.asked], None, run_file, "")
     if result is None:
         why = last_words(files) or "its process ended before the search began"
         return Standing(files, "failed", None, run_file, why)
@@ -119,9 +125,9 @@ def _ended(files: RunFiles, result: Result, run_file: RunFile | None) -> tuple[S
     cut = result.stop.startswith("the budget of") and budget and len(result.trials) < budget
     if result.stop and not cut:
         return "finished", result.stop
-    if asked == "stop":
-        return "stopped", ""
-    if asked == "pause" or cut:
+    if asked in LEFT:
+        return LEFT[asked], ""
+    if cut:
         return "paused", ""
     return "interrupted", last_words(files) if latest else ""
 
@@ -136,5 +142,11 @@ def run_file_of(files: RunFiles) -> RunFile | None:
 
 def finished_since(workspace: Workspace) -> list[ToolResult]:
     """Every run that has ended since this was last called, as `status` tells it; each once."""
-    stands = [standing(files) for files in newly_ended(workspace)]
-    return [ToolResult(s.summary(), s.to_json()) for s in stands]
+    told = []
+    for files in newly_ended(workspace):
+        try:
+            stand = standing(files)
+            told.append(ToolResult(stand.summary(), stand.to_json()))
+        except UserError as error:
+            told.append(failure(f"{files.name} has ended: {error}"))
+    return told

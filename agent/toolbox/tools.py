@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lm_searcher.agent.toolbox import arguments as a
-from lm_searcher.agent.toolbox import hand, reading, searches
+from lm_searcher.agent.toolbox import hand, reading, searches, start
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.spaces import (
     define_space,
@@ -87,8 +87,8 @@ _ALL = (
         "are measured, one after the other, and the best confirmed with fresh seeds. It goes on "
         "when the conversation ends. Follow it with status or wait.",
         a.StartSearch,
-        searches.start_search,
-        searches.start_costs,
+        start.start_search,
+        start.start_costs,
     ),
     Tool(
         "status",

@@ -154,6 +154,17 @@ def test_an_extra_pick_goes_beyond_the_budget(tmp_path: Path) -> None:
     assert search(tmp_path, trials=9).run().trials[8].ncode == "0002"
 
 
+def test_an_extra_pick_of_a_run_that_was_cut_short(tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        search(tmp_path, asking(tmp_path, {}, crash=10)).run()
+    submit(files(tmp_path), Request(action="pick", ncode="0000", extra=True))
+    result = search(tmp_path, trials=11).run()
+    assert [t.ncode for t in result.trials[11:]] == ["0000"]
+    whole = search(tmp_path).run()
+    assert len({t.ncode for t in whole.trials}) == len(whole.trials) == 30
+    assert whole.trials[11].ncode == "0000"
+
+
 def test_memory_does_not_undo_what_a_person_decided() -> None:
     codes = np.array([[i % 5, 0, 0, 0] for i in range(60)], np.uint8)
     scores = np.where(codes[:, 0] == 1, 0.0, 1.0) + np.arange(60) / 100

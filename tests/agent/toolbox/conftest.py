@@ -12,7 +12,7 @@ import pytest
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.toolbox import toml
 from lm_searcher.agent.toolbox.arguments import StartSearch
-from lm_searcher.agent.toolbox.searches import plan
+from lm_searcher.agent.toolbox.start import plan
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 
 Run = Callable[..., str]

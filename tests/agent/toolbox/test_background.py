@@ -123,6 +123,18 @@ def test_stopped_by_a_person(workspace: Workspace) -> None:
 
 
 @pytest.mark.slow
+def test_paused_before_it_has_begun(workspace: Workspace) -> None:
+    call(workspace, "start_search", TABLE | {"ranker": "evolution", "trials": 4, "name": "early"})
+    call(workspace, "pause", {"run": "early"})
+    stand = call(workspace, "wait", {"run": "early", "seconds": 60}).data
+    assert (stand["state"], stand["trials"]) == ("paused", 0)
+    call(workspace, "resume", {"run": "early"})
+    assert call(workspace, "wait", {"seconds": 120}).data["state"] == "finished"
+    call(workspace, "stop", {"run": "early"})
+    assert call(workspace, "status", {"run": "early"}).data["state"] == "finished"
+
+
+@pytest.mark.slow
 def test_a_search_that_cannot_begin(workspace: Workspace) -> None:
     call(workspace, "start_search", TABLE | {"trials": 3, "name": "broken"})
     living = background.process(workspace.files("broken"))

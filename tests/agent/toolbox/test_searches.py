@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lm_searcher.agent.toolbox.arguments import StartSearch
-from lm_searcher.agent.toolbox.searches import plan
+from lm_searcher.agent.toolbox.start import plan
 from lm_searcher.agent.toolbox.tools import call, question
 from lm_searcher.agent.toolbox.workspace import Workspace
 
