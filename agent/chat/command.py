@@ -30,7 +30,10 @@ Rankers = Annotated[
     list[str] | None, typer.Option(help="A ranker that may be used beside the built-in ones.")
 ]
 Data = Annotated[Path | None, typer.Option(help="Where CIFAR's python folders lie.")]
-RUNS = Path("runs")
+Context = Annotated[
+    int, typer.Option(min=1000, help="Tokens of the conversation that the model is sent at most.")
+]
+RUNS, CONTEXT = Path("runs"), 24_000
 
 
 def chat(
@@ -48,6 +51,7 @@ def chat(
     function: Functions = None,
     ranker: Rankers = None,
     data: Data = None,
+    context: Context = CONTEXT,
 ) -> None:
     """Drive searches by talking, or by slash commands without a model."""
     from rich.console import Console
@@ -56,7 +60,7 @@ def chat(
 
     workspace = workspace_of(folder, free_trials, function, ranker, data)
     console = Console(markup=False, emoji=False, highlight=False)
-    run_chat(workspace, model_of(model, base_url, key_env), session, yes, console)
+    run_chat(workspace, model_of(model, base_url, key_env), session, yes, console, context)
 
 
 def agent(
@@ -72,6 +76,7 @@ def agent(
     function: Functions = None,
     ranker: Rankers = None,
     data: Data = None,
+    context: Context = CONTEXT,
 ) -> None:
     """Do a task without a person; exit code 0 only if the search that it asks for finished."""
     from rich.console import Console
@@ -88,7 +93,9 @@ def agent(
     console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
     try:
         with stoppable(workspace), showing(console) as show:
-            done = run_task(task, workspace, opened, yes=yes, max_steps=max_steps, follow=show)
+            done = run_task(
+                task, workspace, opened, yes=yes, max_steps=max_steps, follow=show, context=context
+            )
     except (KeyboardInterrupt, Cancelled):
         print("stopped; searches that were started go on", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -46,12 +46,12 @@ class Follower:
             self.look()
 
     def look(self) -> None:
-        """Once; a store that cannot be read just now is looked at again the next time."""
+        """Once; a run that cannot be read just now is looked at again the next time."""
         try:
             self.line = under_way(self._workspace)
             for result in finished_since(self._workspace):
                 self._ended(result)
-        except UserError:
+        except (UserError, OSError):
             return
 
 

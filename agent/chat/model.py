@@ -27,6 +27,7 @@ from lm_searcher.agent.chat.settings import SCRIPTED, ChatSettings
 from lm_searcher.spaces.errors import ChatError
 from lm_searcher.tools.protocols import Cancelled
 from lm_searcher.tools.rankers.endpoint.client import Client, Refused, bounded
+from lm_searcher.tools.rankers.endpoint.ranker import OVERFLOW
 from lm_searcher.tools.rankers.endpoint.retry import Unanswered
 
 NO_TOOLS = re.compile(r"tool|function.?call", re.IGNORECASE)
@@ -152,7 +153,9 @@ def _told(error: Exception, client: Client) -> ChatError:
     if isinstance(found, Refused):
         if NO_TOOLS.search(words):
             return ChatError(f"{role}: '{client.settings.model}' takes no tool calls ({words})")
-        return ChatError(f"{role}: '{client.settings.model}' refuses the request ({words})")
+        longer = " The conversation may be too long for it: give a smaller --context."
+        hint = longer if OVERFLOW.search(words) else ""
+        return ChatError(f"{role}: '{client.settings.model}' refuses the request ({words}).{hint}")
     if isinstance(found, Unanswered):
         return ChatError(f"{role}: no answer from '{client.settings.url}' ({words})")
     return ChatError(words)

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from langchain_core.messages import AIMessage, HumanMessage
 from rich.console import Console
@@ -46,7 +47,12 @@ class News:
 
 
 def run_chat(
-    workspace: Workspace, model: ChatModel | None, session: str, yes: bool, console: Console
+    workspace: Workspace,
+    model: ChatModel | None,
+    session: str,
+    yes: bool,
+    console: Console,
+    context: int,
 ) -> None:
     """Talk until the person leaves. Raises UserError for a session that cannot be opened."""
     if not re.fullmatch(NAME, session):
@@ -55,7 +61,8 @@ def run_chat(
     with kept(workspace, session) as saver:
         talk = None
         if model is not None:
-            chat = Chat(workspace, model, news.brief, "yes" if yes else "ask")
+            consent: Literal["yes", "ask"] = "yes" if yes else "ask"
+            chat = Chat(workspace, model, news.brief, consent, context=context)
             talk = Session(chat, saver, session)
         follower = Follower(workspace, lambda result: tell(result))
         lines = _lines(workspace, follower)

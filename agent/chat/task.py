@@ -60,6 +60,7 @@ def run_task(
     yes: bool,
     max_steps: int,
     follow: Callable[[Event], None],
+    context: int = 24_000,
 ) -> Task:
     """Do it: turns of at most `max_steps` replies altogether, each followed by waiting for the
     searches that were started. What a model or a server does wrong is the task's `error`."""
@@ -67,7 +68,7 @@ def run_task(
     news = News(workspace, alone=True)
     said, left = text, max_steps
     messages: list[AnyMessage] = []
-    chat = Chat(workspace, model, news.brief, "yes" if yes else "no", capped=True)
+    chat = Chat(workspace, model, news.brief, "yes" if yes else "no", True, context=context)
     session = Session(chat, InMemorySaver(), "task")
     while left > 0:
         chat.max_steps = left

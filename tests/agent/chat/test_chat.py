@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from lm_searcher.agent import cli
+from lm_searcher.agent.chat.graph import Chat
+from lm_searcher.agent.chat.model import ChatModel
+from lm_searcher.agent.chat.session import Session, kept
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 SEARCH = ("start_search", {"evaluator": "table", "table": "grid.csv", "metric": "acc", "trials": 5})
@@ -75,6 +78,22 @@ def test_with_a_model(chat: Callable[..., str], script: Any, workspace: Workspac
     out = chat("", "--model", f"scripted:{path}", "--session", "mine")
     assert "Session 'mine' goes on. Last:\n> search\n  As you wish.\n" in out
     assert "Last:" not in chat("", "--model", f"scripted:{path}", "--session", "other")
+
+
+def test_a_question_that_a_crash_left_open(
+    chat: Callable[..., str], script: Any, workspace: Workspace
+) -> None:
+    space = {"name": "mine", "positions": [{"name": "a", "choices": [1, 2]}], "replace": True}
+    (workspace.folder / "spaces").mkdir()
+    path = workspace.folder / "spaces" / "mine.toml"
+    path.touch()
+    model = ChatModel.open(f"scripted:{script(('define_space', space))}", None, None)
+    with kept(workspace, "main") as saver:
+        session = Session(Chat(workspace, model, lambda: ""), saver, "main")
+        list(session.say("define it"))
+    out = chat("y\n", "--model", f"scripted:{script('There it is.')}")
+    assert "Overwrite the space 'mine'? [y/N]" in out and "There it is." in out
+    assert "choices = [1, 2]" in path.read_text()
 
 
 def test_a_server_that_is_not_there(chat: Callable[..., str]) -> None:
