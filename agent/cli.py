@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from lm_searcher.agent.chat.command import agent, chat
 from lm_searcher.agent.training import train_ranker
 from lm_searcher.spaces.errors import UserError
 
@@ -226,6 +227,10 @@ def report(
         print_json({"run": run, "report": str(output), "bytes": output.stat().st_size})
     else:
         print(f"wrote {output}")
+
+
+app.command()(chat)
+app.command()(agent)
 
 
 @app.command()

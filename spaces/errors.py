@@ -10,6 +10,7 @@ LMSearcherError
 │   ├── EvaluatorError     an evaluator that does not import or start
 │   ├── RankerError        a model or a server that a ranker cannot work with
 │   ├── StoreError         a trial store that is locked, foreign or no database
+│   ├── ChatError          a chat model, or a session, that cannot go on
 │   └── TrainingError      a ranker's training that cannot begin or go on
 └── TrialFailure           one evaluation failed; becomes a failed trial with this reason
 """
@@ -58,6 +59,10 @@ class RankerError(UserError):
 
 class StoreError(UserError):
     """A trial store that is locked, belongs to another search, or is no database."""
+
+
+class ChatError(UserError):
+    """A chat model that cannot be reached or used, or a session that is in use."""
 
 
 class TrainingError(UserError):

@@ -58,10 +58,10 @@ class DefineSpace(Arguments):
 class StartSearch(Arguments):
     """A new run."""
 
-    name: Annotated[Name | None, Field(description="The new run's name; default: made up.")] = None
     space: Annotated[
         Name | None, Field(description="See list_spaces; left out: the table's own space.")
     ] = None
+    name: Annotated[Name | None, Field(description="The new run's name; default: made up.")] = None
     space_settings: Annotated[
         dict[str, int], Field(description="Of a built-in space: nb201 takes channels and cells.")
     ] = {}

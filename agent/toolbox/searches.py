@@ -34,7 +34,8 @@ def wait(workspace: Workspace, args: Wait) -> ToolResult:
     files = workspace.files(args.run)
     end = time.monotonic() + args.seconds
     while (background.process(files) or files.driven) and time.monotonic() < end:
-        time.sleep(0.1)
+        if workspace.interrupted.wait(0.1):
+            break
     stand = standing(files)
     return ToolResult(stand.summary(), stand.to_json())
 

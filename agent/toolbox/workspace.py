@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Workspace:
     """Trials of the budget that tools have started so far."""
     latest: str | None = field(default=None, init=False)
     """The run that was begun or named last."""
+    interrupted: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    """Set by whoever serves the tools, to make one that waits return at once."""
     _approved: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -102,4 +105,6 @@ class Workspace:
         left = self.left()
         if left is None or trials <= left:
             return None
+        if self.budget_trials == 0:
+            return f"{trials} trial{'s' * (trials > 1)}"
         return f"{trials} trials, {left} are left of the {self.budget_trials} that need no asking"

@@ -100,7 +100,7 @@ class Client:
             try:
                 answers.put(self._body(call, left))
             except Exception as error:
-                answers.put(self._told(error))
+                answers.put(self.told(error))
 
         if self._cancelled.is_set():
             raise Cancelled
@@ -124,7 +124,7 @@ class Client:
             timeout=patience,
             verify=self._tls,
             headers={"accept-encoding": "identity"},
-            event_hooks={"response": [_bounded(left.is_set)]},
+            event_hooks={"response": [bounded(left.is_set)]},
             trust_env=not settings.on_loopback,  # no proxy stands before this machine itself
         ) as http:
             sdk = openai.OpenAI(
@@ -132,7 +132,7 @@ class Client:
             )
             return bytes(call(sdk).http_response.content)
 
-    def _told(self, error: Exception) -> Exception:
+    def told(self, error: Exception) -> Exception:
         """What the SDK raised, as one of ours, with nothing secret and nothing long in it."""
         place = f"'{self.settings.url}'"
         if isinstance(error, openai.APIStatusError):
@@ -148,14 +148,14 @@ class Client:
         return error  # no doing of the server's
 
     def _status(self, error: openai.APIStatusError, place: str) -> Exception:
-        status, body = error.status_code, error.body
+        status, body, role = error.status_code, error.body, self.settings.ROLE
         said = body.get("message") or body.get("detail") if isinstance(body, dict) else body
         words = f"HTTP {status}: {self.clean(str(said or ''))}".rstrip(": ")
         if status in (401, 403):  # whose words may hold part of the key
-            return RankerError(f"ranker endpoint: {place} {FATAL[status]} (HTTP {status})")
+            return RankerError(f"{role}: {place} {FATAL[status]} (HTTP {status})")
         if status == 404 or (status < 500 and error.code == "model_not_found"):
             model = f"model '{self.settings.model}' at {place}"
-            return RankerError(f"ranker endpoint: {model} {FATAL[404]} ({words})")
+            return RankerError(f"{role}: {model} {FATAL[404]} ({words})")
         if status in (400, 422):
             return Refused(words)
         transient = status in TRANSIENT or status >= 500
@@ -172,15 +172,15 @@ class Client:
         return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _bounded(left: Callable[[], bool]) -> Callable[[httpx2.Response], None]:
-    """A hook that ends a body at MOST_BYTES, or once nobody waits for it any more."""
+def bounded(left: Callable[[], bool], most: int = MOST_BYTES) -> Callable[[httpx2.Response], None]:
+    """A hook that ends a body after `most` bytes, or once nobody waits for it any more."""
 
     class Stream(httpx2.SyncByteStream):
         def __init__(self, inner: httpx2.SyncByteStream) -> None:
             self.inner = inner
 
         def __iter__(self) -> Iterator[bytes]:
-            room = MOST_BYTES
+            room = most
             for chunk in self.inner:
                 yield chunk[:room]
                 room -= len(chunk)

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from lm_searcher.spaces.errors import ConfigError
@@ -23,6 +23,11 @@ FORM = "endpoint:MODEL@URL, as in endpoint:my-model@http://localhost:8000/v1"
 @dataclass(frozen=True)
 class EndpointSettings:
     """The keys of [ranker] that `endpoint` takes; the README says what they are."""
+
+    ROLE: ClassVar[str] = "ranker endpoint"
+    """What a person knows it as; begins what goes wrong."""
+    KEY_ENV: ClassVar[str] = "[ranker] key_env"
+    """Where a person names the variable that holds the key."""
 
     model: str
     url: str
@@ -47,7 +52,7 @@ class EndpointSettings:
         found = re.fullmatch(r"(?P<model>\S+)@(?P<url>https?://\S+)", what)
         if found is None:
             raise ConfigError(f"ranker 'endpoint:{what}'; accepted: {FORM}")
-        _check_url(found["url"])
+        check_url(found["url"], cls.ROLE, FORM)
         known = {"model": found["model"], "url": found["url"].rstrip("/")}
         settings = settings_of(cls, "endpoint", given, **known)
         if (settings.price_in is None) != (settings.price_out is None):
@@ -83,12 +88,12 @@ class EndpointSettings:
         key = os.environ.get(name, "").strip()
         if not key:
             raise ConfigError(
-                f"ranker endpoint: the environment variable {name} holds no key for "
-                f"'{self.url}'; set it, or name another with [ranker] key_env"
+                f"{self.ROLE}: the environment variable {name} holds no key for "
+                f"'{self.url}'; set it, or name another with {self.KEY_ENV}"
             )
         if not re.fullmatch(r"[!-~]+", key):  # what a header cannot hold
             raise ConfigError(
-                f"ranker endpoint: what the environment variable {name} holds is no key; "
+                f"{self.ROLE}: what the environment variable {name} holds is no key; "
                 "accepted: letters, digits and signs, without spaces"
             )
         return key
@@ -100,17 +105,17 @@ class EndpointSettings:
         return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
 
 
-def _check_url(url: str) -> None:
-    """A URL is stored with the run and shown, so it must hold no secret."""
+def check_url(url: str, role: str, form: str) -> None:
+    """A URL is stored and shown, so it must hold no secret. Raises ConfigError."""
     try:
         parts = urlsplit(url)
         valid = bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        raise ConfigError(f"ranker endpoint: '{url}' is no URL; accepted: {FORM}")
+        raise ConfigError(f"{role}: '{url}' is no URL; accepted: {form}")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ConfigError(
-            "ranker endpoint: the URL has a user, a password or a query in it, and it would be "
+            f"{role}: the URL has a user, a password or a query in it, and it would be "
             "stored with the run; a key comes from the environment variable that key_env names"
         )

@@ -1,0 +1,1 @@
+"""Searches driven by talking: the chat, its model, and the same without a person."""

@@ -1,0 +1,80 @@
+"""Completion of slash commands: names, arguments, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from lm_searcher.agent.chat import commands
+from lm_searcher.agent.toolbox.spaces import defined, tables_of
+from lm_searcher.agent.toolbox.tools import TOOLS, Tool
+from lm_searcher.agent.toolbox.workspace import Workspace
+from lm_searcher.spaces.builtin import BUILTIN
+from lm_searcher.spaces.errors import ChatError
+from lm_searcher.tools.rankers import RANKERS
+
+
+class CommandCompleter(Completer):
+    """Completes lines that begin with a slash; sentences are left alone."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterator[Completion]:
+        """See Completer."""
+        text = document.text_before_cursor
+        if not text.startswith("/") or "\n" in text:
+            return
+        *before, word = text[1:].split(" ")
+        for found, about in self._candidates(before, word):
+            if found.startswith(word):
+                yield Completion(found, start_position=-len(word), display_meta=about)
+
+    def _candidates(self, before: list[str], word: str) -> Iterable[tuple[str, str]]:
+        if not before:
+            return commands.names().items()
+        try:
+            name = commands.tool_of(before[0])
+        except ChatError:
+            return ()
+        if name == "help":
+            return commands.names().items()
+        if name == "watch":
+            return ((run, "run") for run in self.workspace.names())
+        return self._of_tool(TOOLS[name], before[1:], word) if name in TOOLS else ()
+
+    def _of_tool(self, tool: Tool, before: list[str], word: str) -> Iterable[tuple[str, str]]:
+        properties = tool.schema.get("properties", {})
+        if word.startswith("-"):
+            return (
+                (f"--{key.replace('_', '-')}", commands.about(properties[key]))
+                for key in properties
+            )
+        last = before[-1] if before else ""
+        if last.startswith("--") and "=" not in last:
+            key = last[2:].replace("-", "_")
+        else:
+            loose = sum(not w.startswith("--") for w in before)
+            loose -= sum(w.startswith("--") and "=" not in w for w in before)
+            free = commands.order(tool)
+            if loose >= len(free) and free and "array" in commands.kinds(properties[free[-1]]):
+                loose = len(free) - 1  # a list takes all that is left
+            key = free[loose] if 0 <= loose < len(free) else ""
+        return ((value, key) for value in self._values(key, properties.get(key, {})))
+
+    def _values(self, key: str, schema: Mapping[str, Any]) -> list[str]:
+        known: dict[str, Callable[[], list[str]]] = {
+            "run": self.workspace.names,
+            "runs": self.workspace.names,
+            "space": lambda: [*BUILTIN, *defined(self.workspace)],
+            "table": lambda: list(tables_of(self.workspace)),
+            "ranker": lambda: [*RANKERS, *self.workspace.rankers],
+            "function": lambda: list(self.workspace.functions),
+        }
+        if key in known:
+            return known[key]()
+        options = [schema, *schema.get("anyOf", [])]
+        return [str(value) for option in options for value in option.get("enum", [])]
