@@ -84,7 +84,9 @@ def _cell(value: Any) -> str:
     if _rows(value):
         return ", ".join(_cell(next(iter(row.values()), None)) for row in value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{_title(k)} {_cell(v)}" for k, v in value.items() if v is not None)
+        return ", ".join(
+            f"{_title(k)} {_cell(v)}" for k, v in value.items() if v not in (None, {}, [])
+        )
     if isinstance(value, list | tuple):
         return ", ".join(map(_cell, value))
     return clean(str(value))
