@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -101,3 +102,25 @@ except SystemExit as error:
 
 def test_the_command_is_the_one_that_is_installed() -> None:
     assert PROJECT["project"]["scripts"] == {"lm-searcher": "lm_searcher.agent.cli:main"}
+
+
+SUPPLIED = {
+    "anyio": "mcp",
+    "matplotlib": "eval",
+    "huggingface_hub": "transformers",
+    "pydantic_core": "pydantic",
+    "scipy": "scikit-learn",
+    "sqlalchemy": "optuna",
+    "tokenizers": "transformers",
+}
+"""An extra's, or shown in the interface of a dependency that cannot do without it."""
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = PROJECT["project"]["dependencies"]
+    names = {re.split(r"[>=<\[]", line)[0].replace("-", "_") for line in declared}
+    known = names | {"sklearn", "lm_searcher"} | set(SUPPLIED) | set(sys.stdlib_module_names)
+    for path in FILES:
+        for line, module in imported(path):
+            name = module.split(".")[0]
+            assert name in known, f"{path}:{line}: {name} is no dependency in pyproject.toml"
