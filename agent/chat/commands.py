@@ -194,7 +194,10 @@ def first_sentence(text: str) -> str:
 def closest(sentence: str) -> str:
     """The command whose name and description share the rarest words with a sentence."""
     said = _stems(sentence)
-    known = {name: _stems(f"{name} {tool.description}") for name, tool in TOOLS.items()}
+    known = {
+        name: _stems(f"{name} {tool.description} {SAID.get(name, '')}")
+        for name, tool in TOOLS.items()
+    }
     counts = Counter(stem for stems in known.values() for stem in stems)
 
     def shared(name: str) -> float:
@@ -204,6 +207,15 @@ def closest(sentence: str) -> str:
     best = max(TOOLS, key=shared)
     return short_names()[best] if shared(best) else "help"
 
+
+SAID = {
+    "start_search": "find optimise tune train launch cell architecture",
+    "status": "going progress doing far along",
+    "best": "result winner winning top",
+    "stop": "cancel abort kill",
+    "explain": "mattered important why pruned",
+}
+"""Words that people use for a tool besides its own."""
 
 EMPTY = re.compile(
     r"\b(the|and|for|are|was|has|can|now|how|what|which|that|this|there|with|good)\b"

@@ -84,6 +84,8 @@ def test_every_tool_has_a_command_of_its_own() -> None:
         ("begin a search of forty trials", "search"),
         ("which options mattered, and why?", "explain"),
         ("please compare the two runs", "compare"),
+        ("how is it going?", "status"),
+        ("find a good digits cell", "search"),
         ("hm", "help"),
     ],
 )
