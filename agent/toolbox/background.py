@@ -106,9 +106,17 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
             )
         note(files, Record(pid=begun.pid))
+        _await_command_line(begun, files)
     # So that it does not stay a zombie for as long as this process lives.
     threading.Thread(target=begun.wait, daemon=True).start()
     return begun.pid
+
+
+def _await_command_line(begun: subprocess.Popen[bytes], files: RunFiles) -> None:
+    """A process that has just begun shows no command line for a moment, and would pass for none."""
+    end = time.monotonic() + 5
+    while process(files) is None and begun.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
 
 
 def ask_to_leave(files: RunFiles, why: str, patience: float = 2.0) -> bool:
