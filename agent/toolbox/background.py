@@ -103,6 +103,7 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_heeds_sigint,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
             )
         note(files, Record(pid=begun.pid))
@@ -110,6 +111,12 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
     # So that it does not stay a zombie for as long as this process lives.
     threading.Thread(target=begun.wait, daemon=True).start()
     return begun.pid
+
+
+def _heeds_sigint() -> None:
+    """In a new process: a shell has what it puts in the background ignore SIGINT, and children
+    inherit that until they set a handler; a pause in that time would be lost."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _await_command_line(begun: subprocess.Popen[bytes], files: RunFiles) -> None:

@@ -94,7 +94,9 @@ def test_what_may_measure_and_rank(workspace: Workspace) -> None:
     workspace.rankers = ("endpoint:m@http://localhost/v1",)
     data = call(workspace, "list_evaluators", {}).data
     assert data["train"]["datasets"] == ["digits"]
-    assert data["table"] == {"grid.csv": ["a", "b", "c", "acc"]}
+    assert data["table"]["grid.csv"] == ["a", "b", "c", "acc"]
+    assert "val_loss" in data["table"]["builtin:digits-nb201"]
+    assert len(data["table"]) == 2
     assert data["python"] == ["mine:train"]
     assert "local" in data["rankers"] and data["rankers"][-1] == "endpoint:m@http://localhost/v1"
     workspace.data = Path(os.sep)
