@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lm_searcher.agent.config import Count, NotNegative, Positive, Section, load_toml
-from lm_searcher.agent.training_config import Share
-from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.agent.training_config import Share, preset_or_file
+from lm_searcher.spaces.errors import unknown
 from lm_searcher.tools.training.scratch import SIZES
 from lm_searcher.tools.training.settings import PRESETS, TableChoice
 from lm_searcher.tools.training.settings import LMTrainConfig as Default
@@ -128,8 +128,5 @@ class LMFile(Section):
 
 def load_lm(config: str, overrides: Mapping[str, Mapping[str, Any]] = {}) -> Default:
     """The settings of a TOML file or preset, with `overrides` on top. Raises ConfigError."""
-    names = [path.stem for path in PRESETS.glob("*.toml")]
-    path = PRESETS / f"{config}.toml" if config in names else Path(config)
-    if config not in names and path.suffix != ".toml" and not path.exists():
-        raise ConfigError(f"{unknown('preset', config, names)}, or the path of a TOML file")
+    path = preset_or_file(config, PRESETS)
     return load_toml(LMFile, "training file", path, overrides).settings()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from lm_searcher.agent.by_hand import HAND
+from lm_searcher.agent.files import write_whole
 from lm_searcher.agent.memory import Evidence
 from lm_searcher.agent.show import Result
 from lm_searcher.agent.summary import failure_lines, measured
@@ -33,15 +32,7 @@ def write_report(result: Result, output: Path) -> None:
     """Write the page, whole or not at all. Raises ConfigError if the place cannot be written."""
     page = render(result)
     try:
-        handle, name = tempfile.mkstemp(dir=output.parent, suffix=".html")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(page)
-            os.chmod(name, 0o644)
-            os.replace(name, output)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(output, page)
     except OSError as error:
         raise ConfigError(f"report '{output}': {error.strerror}") from None
 

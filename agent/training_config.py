@@ -92,8 +92,14 @@ def load_incontext(
     config: str, overrides: Mapping[str, Mapping[str, Any]] = {}, presets: Path = PRESETS
 ) -> Default:
     """The settings of a TOML file or preset, with `overrides` on top. Raises ConfigError."""
+    path = preset_or_file(config, presets)
+    return load_toml(InContextFile, "training file", path, overrides).settings()
+
+
+def preset_or_file(config: str, presets: Path) -> Path:
+    """The file that `config` names: a preset of that folder, or a path. Raises ConfigError."""
     names = [path.stem for path in presets.glob("*.toml")]
     path = presets / f"{config}.toml" if config in names else Path(config)
     if config not in names and path.suffix != ".toml" and not path.exists():
         raise ConfigError(f"{unknown('preset', config, names)}, or the path of a TOML file")
-    return load_toml(InContextFile, "training file", path, overrides).settings()
+    return path

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lm_searcher.agent.files import write_whole
 from lm_searcher.spaces.errors import ConfigError
 
 
@@ -32,15 +31,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises ConfigError if the place cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(path, text)
     except OSError as error:
         raise ConfigError(f"'{path.name}' cannot be written: {error.strerror}") from None
 
