@@ -10,7 +10,7 @@ import peft
 from safetensors import SafetensorError
 
 from lm_searcher.spaces.errors import RankerError
-from lm_searcher.tools.rankers.lm.load import line
+from lm_searcher.tools.rankers.lm.load import is_here, line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +36,7 @@ def with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedM
             raise RankerError(f"{place}: no adapter_model.safetensors; accepted: safetensors")
     elif folder.is_absolute() or adapter.startswith((".", "~")) or adapter.count("/") > 1:
         raise RankerError(f"{place}: no such directory")
+    is_here(adapter, "adapter", "adapter_config.json")
     try:
         config = peft.PeftConfig.from_pretrained(adapter)
         if not folder.is_dir():

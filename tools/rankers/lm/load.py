@@ -133,8 +133,10 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     return cast("PreTrainedModel", loaded)
 
 
-def is_here(model: str) -> bool:
+def is_here(model: str, kind: str = "model", file: str = "config.json") -> bool:
     """Whether a model's files are on this machine: a directory, or an id in the hub's cache.
+
+    `kind` is what a message calls it, `file` one that it has.
 
     Raises RankerError for an id that is not, where the hub does not have it or is not reached:
     at once, without the library's minute of attempts.
@@ -146,14 +148,14 @@ def is_here(model: str) -> bool:
     if Path(model).is_dir():
         return True
     try:
-        if isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str):
+        if isinstance(huggingface_hub.try_to_load_from_cache(model, file), str):
             return True
         huggingface_hub.model_info(model, timeout=10)
     except RepositoryNotFoundError:
-        raise RankerError(f"model '{model}': no such directory, and none on the hub") from None
+        raise RankerError(f"{kind} '{model}': no such directory, and none on the hub") from None
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise RankerError(
-            f"model '{model}': no such directory, not in the hub's cache, and the hub is not "
+            f"{kind} '{model}': no such directory, not in the hub's cache, and the hub is not "
             f"reached ({line(error)})"
         ) from None
     return False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import peft
@@ -106,3 +109,21 @@ def test_an_adapter_without_weights(tmp_path: Path) -> None:
     assert "no adapter_model.safetensors" in refusal(base, folder)
     shutil.rmtree(folder)
     assert "no such directory" in refusal(base, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["model", "adapter"])
+def test_an_id_that_is_not_here_and_no_hub(tmp_path: Path, kind: str) -> None:
+    names = ("nobody/nothing",) if kind == "model" else (str(save(tmp_path)), "nobody/nothing")
+    told = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import sys\nfrom lm_searcher.tools.rankers.lm.load import load\nload(*sys.argv[1:])",
+            *names,
+        ],
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert f"{kind} 'nobody/nothing': no such directory, not in the hub's cache" in told
+    assert "Retrying" not in told
