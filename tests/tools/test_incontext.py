@@ -22,7 +22,12 @@ from lm_searcher.tools.protocols import Ranker
 from lm_searcher.tools.rankers.incontext.episodes import Episodes
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
 from lm_searcher.tools.rankers.incontext.objective import listwise_loss, pick_regret
-from lm_searcher.tools.rankers.incontext.ranker import InContextRanker, kept, load_model
+from lm_searcher.tools.rankers.incontext.ranker import (
+    SHORT_LIST,
+    InContextRanker,
+    kept,
+    load_model,
+)
 from lm_searcher.tools.rankers.incontext.searches import Searches
 
 SPACE = SearchSpace.of(
@@ -294,3 +299,30 @@ def test_shipped_weights_find_the_better_half() -> None:
         )[0]
         shares.append((landscape(pool) <= landscape(pool[first : first + 1])).mean())
     assert np.mean(shares) > 0.9
+
+
+def test_of_a_large_pool_the_network_reads_the_short_list(model: InContextModel) -> None:
+    space = SearchSpace.of("large", {f"p{i}": list("abcdef") for i in range(8)})
+    ranker = InContextRanker(Layout.of(space), model)
+    known, pool = history(ranker.layout, 30), space.sample(SHORT_LIST + 500, RNG(1))
+    scores = ranker.score(pool, known)
+    order = np.argsort(-scores)
+    listed, rest = order[:SHORT_LIST], order[SHORT_LIST:]
+    assert np.allclose(scores[listed], ranker.score(pool[listed], known), atol=1e-3)
+    assert scores[rest].max() < scores[listed].min()
+    hopes = ranker.score(pool[rest[:50]], known)  # what the network would say of them
+    assert not np.allclose(scores[rest[:50]], hopes, atol=1e-3)
+
+
+def test_what_is_like_a_pending_trial_is_no_longer_uncertain() -> None:
+    space = SearchSpace.of("cells", {f"p{i}": list("abcd") for i in range(8)})
+    ranker = InContextRanker.for_space(space)
+    codes = space.sample(20, RNG(0))
+    none = np.zeros(20, bool)
+    known = History(codes, (codes == 0).sum(1) + 0.1 * codes[:, 0], none, none)
+    pool = space.sample(500, RNG(1))
+    before = ranker.score(pool, known)
+    best = pool[[before.argmax()]]
+    change = ranker.score(pool, known.with_pending(best)) - before
+    edits = (pool != best).sum(1)
+    assert change[edits <= 2].mean() < change[edits > 5].mean() - 0.3
