@@ -125,12 +125,16 @@ class ChatModel:
 
 
 def _http(settings: ChatSettings) -> httpx2.Client:
-    """As the endpoint ranker's: bounded in size, no proxy before this machine itself."""
+    """As the endpoint ranker's: bounded in size, no proxy before this machine itself.
+
+    A connection ends with its answer, so none is left for whoever drops the client.
+    """
     return httpx2.Client(
         timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
         verify=ssl.create_default_context(),
         headers={"accept-encoding": "identity"},
         event_hooks={"response": [bounded(lambda: False, MOST_BYTES)]},
+        limits=httpx2.Limits(max_keepalive_connections=0),
         trust_env=not settings.on_loopback,
     )
 
