@@ -81,6 +81,8 @@ class SearchSpace:
     `builder` turns a configuration into a PyTorch model: `builder(config, **settings)`, as a
     function or as "module:function". `canonical_form` maps an NCode to the representative of its
     class of identical architectures, `describe` writes one in the space's usual notation.
+    `cost` tells metrics of a configuration that need no training, such as ``params_m`` (millions)
+    and ``flops_m`` (millions for one image): `cost(config, image_size=..., **as the builder)`.
     """
 
     name: str
@@ -89,6 +91,7 @@ class SearchSpace:
     settings: Mapping[str, Any] = field(default_factory=dict)
     canonical_form: Callable[[NCode], NCode] | None = None
     describe: Callable[[NCode], str] | None = None
+    cost: Callable[..., Mapping[str, float]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", tuple(self.positions))
