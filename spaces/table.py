@@ -91,7 +91,7 @@ class Table:
 def load_table(
     path: str | Path,
     *,
-    metric: str,
+    metric: str | None = None,
     space: SearchSpace | None = None,
     positions: Sequence[str] | None = None,
 ) -> Table:
@@ -101,7 +101,7 @@ def load_table(
 
     `space` is what the columns are held against where it is given. `positions` names the
     columns of a CSV that are decisions; without it, and without `space`, they are all columns
-    to the left of `metric`.
+    to the left of `metric`, which a CSV wants.
     """
     path = table_path(path)
     if not path.is_file():
@@ -109,10 +109,13 @@ def load_table(
     if path.suffix == ".npz":
         table = _load_npz(path)
     elif path.suffix == ".csv":
+        if metric is None:
+            raise TableError(f"table '{path}': a CSV wants the metric to be named")
         table = _load_csv(path, metric, space, positions)
     else:
         raise TableError(f"table '{path}': accepted are .npz (with its .json card) and .csv")
-    table.column(metric)
+    if metric is not None:
+        table.column(metric)
     if space is not None and table.space.fingerprint != space.fingerprint:
         raise TableError(f"table '{path}' is of another space: {_difference(space, table.space)}")
     return table
