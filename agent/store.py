@@ -32,7 +32,7 @@ from lm_searcher.agent.aims import Aims
 from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.ncode import NCode, to_codes
-from lm_searcher.spaces.objectives import Values
+from lm_searcher.spaces.objectives import Values, penalised
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.trial import History, Trial, TrialState
 from lm_searcher.tools.protocols import Outcome
@@ -261,11 +261,13 @@ class TrialStore:
         domination ranks, as memory and the stopping rules see the trials.
         """
         n = len(self._trials) if before is None else min(before, len(self._trials))
+        values, violations = self._values[:n], self._violations[:n]
         return History(
             self._codes[:n].copy(),
-            self.aims.scores(self._values[:n], self._violations[:n], weights),
+            self.aims.scores(values, violations, weights),
             self._states[:n] == _ORDER.index(TrialState.FAIL),
             self._states[:n] <= _ORDER.index(TrialState.RUNNING),
+            penalised(values, violations) if self.aims.several else None,
         )
 
     def start(

@@ -59,7 +59,7 @@ def evaluate(
     if protocol not in ("mean", "seed") or (protocol == "seed") != (seed_metric is not None):
         raise ConfigError("--protocol: mean, or seed together with --seed-metric NAME")
     goals = _objectives(objectives)
-    if bool(join) > bool(goals) or (goals and (seed_metric or test_metric)):
+    if (join and not goals) or (goals and (seed_metric or test_metric)):
         raise ConfigError("--objectives go with --join, and without --protocol and --test-metric")
     study = Study(
         table=table,

@@ -85,6 +85,7 @@ def front_problem(
     for goal in goals:
         check_values(path, goal.metric, table.column(goal.metric))
     problem = FrontProblem(table, goals)
-    if problem.volume <= 0:
+    best = problem.values[front(problem.values, np.zeros(len(table.codes)))]
+    if (best == best[0]).all():
         raise TableError(f"table '{path}': one architecture is the best of all objectives")
     return problem

@@ -119,6 +119,20 @@ def _ranges(
     return np.where(high - low <= 0, high - 1.0, low), high
 
 
+def penalised(values: Values, violations: Values) -> Values:
+    """The values, those of infeasible trials worse than all that are feasible, by violation.
+
+    For what knows dominance but no constraints. Shape [trials, objectives].
+    """
+    infeasible = violations > 0
+    if not infeasible.any() or np.isnan(values).all():
+        return values
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    step = np.where(high > low, high - low, 1.0)
+    below = low - step * (1 + violations[:, None])
+    return np.where(infeasible[:, None] & ~np.isnan(values), below, values)
+
+
 def front(values: Values, violations: Values) -> NDArray[np.bool_]:
     """Which trials are feasible and dominated by no feasible trial; equal ones all are."""
     inside = np.flatnonzero(_known(values) & (violations <= 0))

@@ -73,6 +73,9 @@ class History:
     """Shape [trials]."""
     pending: NDArray[np.bool_]
     """Shape [trials]."""
+    values: NDArray[np.float64] | None = None
+    """Of several objectives, what the scores were made of: higher-is-better, shape
+    [trials, objectives], NaN where there is no score."""
 
     @classmethod
     def empty(cls, positions: int) -> History:
@@ -101,6 +104,7 @@ class History:
             np.concatenate([self.scores, later.scores]),
             np.concatenate([self.failed, later.failed]),
             np.concatenate([self.pending, later.pending]),
+            None if self.values is None else _stacked(self.values, later.values, len(later)),
         )
 
     def with_pending(self, codes: Codes) -> History:
@@ -118,3 +122,11 @@ class History:
         scored = self.scored
         order = np.argsort(-self.scores[scored], kind="stable")
         return scored[order[:k]]
+
+
+def _stacked(
+    first: NDArray[np.float64], second: NDArray[np.float64] | None, rows: int
+) -> NDArray[np.float64]:
+    if second is None:
+        second = np.full((rows, first.shape[1]), np.nan)
+    return np.concatenate([first, second])

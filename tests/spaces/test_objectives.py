@@ -128,3 +128,11 @@ def test_those_that_stand_for_a_front() -> None:
     assert len(objectives.spread_out(values, 2)) == 2 and objectives.spread_out(values[:0], 3) == []
     held = objectives.contributions(values, np.zeros(2))
     assert held.tolist() == pytest.approx([0.0, 5 * 0.1, 0.1 * 4.9, 0.0])
+
+
+def test_penalised_values_are_dominated_by_all_that_are_feasible() -> None:
+    values = objectives.penalised(VALUES, np.array([0.0, 3.0, 1.0, 0.0, 0.0, 0.0]))
+    assert np.array_equal(values[[0, 3, 5]], VALUES[[0, 3, 5]]) and np.isnan(values[4]).any()
+    ranks = objectives.domination_rank(values, FEASIBLE)
+    assert ranks[[0, 1, 2, 3, 5]].tolist() == [0, 2, 1, 0, 0]
+    assert objectives.penalised(VALUES, FEASIBLE) is VALUES
