@@ -20,6 +20,7 @@ from lm_searcher.spaces.errors import ConfigError, unknown
 Count = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
@@ -55,6 +56,16 @@ class TrainSection(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     weight_decay: NotNegative | None = None
+    label_smoothing: NotNegative | None = None
+    augment: bool | None = None
+    cutout: Annotated[int, Field(ge=0, strict=True)] | None = None
+    gradient_clip: NotNegative | None = None
+    auxiliary_weight: NotNegative | None = None
+    warmup: Annotated[int, Field(ge=0, strict=True)] | None = None
+    data_fraction: Share | None = None
+    width: Positive | None = None
+    compile: bool = False
+    cuda_graph: bool = False
 
 
 class TableSection(Section):

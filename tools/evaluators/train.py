@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import ConfigError, EvaluatorError
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.datasets import Dataset, load_dataset
+from lm_searcher.tools.datasets import Dataset, load_dataset, share
 from lm_searcher.tools.evaluators.recipe import OTHER, RECIPES, Recipe
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 from lm_searcher.tools.references import resolve
@@ -24,12 +24,22 @@ from lm_searcher.tools.references import resolve
 class TrainEvaluator:
     """Trains on a CUDA device where there is one, else on the CPU.
 
-    Reports the validation accuracy after each epoch. Metrics: val_accuracy and test_accuracy
+    Reports the objective after each epoch (the validation accuracy if that is not measured then).
+    Metrics: val_accuracy and test_accuracy
     (fractions), val_loss, train_loss, params_m (millions), flops_m (millions for one image, a
     multiply-add counted as two), epochs. On a CPU the same seed gives the same values, on the
     same machine and with as many threads; the number of threads is left to OMP_NUM_THREADS.
 
-    What is None takes the data set's default of `recipe.RECIPES`.
+    What is None takes the data set's default of `recipe.RECIPES`. `compile` and `cuda_graph` are
+    how the training step is run on the device (`faster.py`): one of them, and no part of what is
+    measured.
+
+    Several candidates on one GPU are as many workers of the executor, each with a CUDA context of
+    its own (about half a gigabyte) and an equal share of the memory. In one process with a stream
+    for each they would wait for each other's Python, which is what holds small networks back, and
+    one that fails or runs out of memory would take the others with it. The GPU takes turns between
+    processes unless NVIDIA's multi-process service runs (`nvidia-cuda-mps-control -d`).
+    cuDNN's own search for algorithms stays off: each trial would search anew.
     """
 
     space: SearchSpace
@@ -40,6 +50,15 @@ class TrainEvaluator:
     learning_rate: float | None = None
     weight_decay: float | None = None
     label_smoothing: float | None = None
+    augment: bool | None = None
+    cutout: int | None = None
+    gradient_clip: float | None = None
+    auxiliary_weight: float | None = None
+    warmup: int | None = None
+    data_fraction: float | None = None
+    width: float | None = None
+    compile: bool = False
+    cuda_graph: bool = False
     metric: str = "val_accuracy"
     direction: str = "max"
     deterministic: bool = False
@@ -48,8 +67,7 @@ class TrainEvaluator:
     @property
     def recipe(self) -> Recipe:
         """The settings of the training. Raises ConfigError for a bad one."""
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing")
-        given = {name: getattr(self, name) for name in names}
+        given = {field.name: getattr(self, field.name) for field in fields(Recipe)}
         return replace(
             RECIPES.get(self.dataset, OTHER), **{k: v for k, v in given.items() if v is not None}
         )
@@ -60,7 +78,7 @@ class TrainEvaluator:
         return {
             "kind": "train",
             "dataset": self.dataset,
-            **asdict(self.recipe),
+            **self.recipe.identity(),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
         }
@@ -72,9 +90,11 @@ class TrainEvaluator:
         """
         import lm_searcher.tools.evaluators.sgd  # noqa: F401  so that forked trials find it loaded
 
-        _ = self.recipe
-        data = _loaded(self.dataset, self.folder)
-        call = {"in_channels": data.shape[0], "classes": data.classes, **self.space.settings}
+        if self.compile and self.cuda_graph:
+            raise ConfigError("compile and cuda_graph are both true; accepted: one of them")
+        data = self._data()
+        _ = data.mean  # computed here, once, and not in every trial
+        call = {"in_channels": data.shape[0], "classes": data.classes, **self._settings()}
         try:
             inspect.signature(self._builder).bind({}, **call)
         except TypeError as error:
@@ -90,7 +110,7 @@ class TrainEvaluator:
 
         from lm_searcher.tools.evaluators import sgd
 
-        data = _loaded(self.dataset, self.folder)
+        data = self._data()
         random.seed(evaluation.seed)
         np.random.seed(evaluation.seed % 2**32)
         torch.manual_seed(evaluation.seed)
@@ -98,14 +118,42 @@ class TrainEvaluator:
             evaluation.config,
             in_channels=data.shape[0],
             classes=data.classes,
-            **self.space.settings,
+            **self._settings(),
         )
         if not isinstance(model, torch.nn.Module):
             raise EvaluatorError(
                 f"builder of space '{self.space.name}' returned a {type(model).__name__}; "
                 "accepted: a torch.nn.Module"
             )
-        return sgd.train(model, data, self.recipe, seed=evaluation.seed, report=report)
+        return sgd.train(
+            model,
+            data,
+            self.recipe,
+            seed=evaluation.seed,
+            report=report,
+            metric=self.metric,
+            compile=self.compile,
+            cuda_graph=self.cuda_graph,
+            lap=self.lap,
+        )
+
+    def lap(self, part: str) -> None:
+        """Told of each part of a trial that ends; for who measures. See `sgd.train`."""
+
+    def _data(self) -> Dataset:
+        return _loaded(self.dataset, self.folder, self.recipe.data_fraction)
+
+    def _settings(self) -> dict[str, Any]:
+        """The space's settings at this width. Raises ConfigError for a space without one."""
+        settings, width = dict(self.space.settings), self.recipe.width
+        if width != 1:
+            if "channels" not in settings:
+                raise ConfigError(
+                    f"width = {width:g} scales the setting `channels`, which space "
+                    f"'{self.space.name}' has not; accepted: 1"
+                )
+            settings["channels"] = max(1, round(settings["channels"] * width))
+        return settings
 
     @property
     def _builder(self) -> Callable[..., Any]:
@@ -121,6 +169,8 @@ class TrainEvaluator:
 
 
 @cache
-def _loaded(name: str, folder: str | Path | None) -> Dataset:
+def _loaded(name: str, folder: str | Path | None, fraction: float = 1.0) -> Dataset:
     # In the process, not in the evaluator: that is pickled to workers, and is to stay small.
-    return load_dataset(name, folder)
+    if fraction == 1:
+        return load_dataset(name, folder)
+    return share(_loaded(name, folder), fraction)
