@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.objectives import Constraint
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -66,6 +67,8 @@ class TrainSection(Section):
     width: Positive | None = None
     compile: bool = False
     cuda_graph: bool = False
+    latency: bool = False
+    """Measure latency_ms, one image through the trained model."""
 
 
 class TableSection(Section):
@@ -73,7 +76,10 @@ class TableSection(Section):
 
     kind: Literal["table"]
     path: Path
-    metric: str
+    metric: str | None = None
+    """Default: the first objective."""
+    known: list[str] = []
+    """Metrics that may be looked up beforehand: their constraints filter the pool."""
     positions: list[str] | None = None
     """CSV only: the columns that are decisions; default: all left of the metric."""
 
@@ -110,6 +116,13 @@ class ObjectiveSection(Section):
 
     metric: str | None = None
     direction: Literal["max", "min"] | None = None
+
+
+class ObjectiveEntry(Section):
+    """[[objectives]]: one of several; the result is their Pareto front."""
+
+    metric: str
+    direction: Literal["max", "min"]
 
 
 class RankerSection(Section):
@@ -242,6 +255,10 @@ class Settings(Section):
     """Everything about a run but its space and evaluator."""
 
     objective: ObjectiveSection = ObjectiveSection()
+    objectives: list[ObjectiveEntry] = []
+    """Several in place of [objective]."""
+    constraints: list[str] = []
+    """Bounds on metrics, such as "params_m <= 1.0"."""
     ranker: RankerSection = RankerSection()
     budget: BudgetSection = BudgetSection(trials=100)
     memory: MemorySection = MemorySection()
@@ -250,6 +267,28 @@ class Settings(Section):
     pruner: PrunerSection = PrunerSection()
     store: StoreSection = StoreSection()
     run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Settings:
+        metrics = [entry.metric for entry in self.objectives]
+        if metrics and self.objective != ObjectiveSection():
+            raise ValueError("[objective] and objectives are both given; give one of them")
+        if twice := [name for name in metrics if metrics.count(name) > 1]:
+            raise ValueError(f"objectives: '{twice[0]}' is given twice; each metric once")
+        if len(metrics) > 1 and self.budget.target is not None:
+            raise ValueError("[budget] target: there is none for several objectives; take patience")
+        if len(metrics) > 1 and self.pruner.name != "none":
+            raise ValueError("[pruner] name: several objectives tell no trial to stop early by")
+        bounds: list[Constraint] = []
+        for text in self.constraints:
+            try:
+                bound = Constraint.parse(text)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+            if bound in bounds:
+                raise ValueError(f"constraints: '{text}' is given twice")
+            bounds.append(bound)
+        return self
 
 
 class RunFile(Settings):
@@ -269,11 +308,20 @@ class RunFile(Settings):
             )
         if not space.name and not space.path and self.evaluator.kind != "table":
             raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
+        if self.evaluator.kind == "table" and self.metric is None:
+            raise ValueError("[evaluator] metric is missing")
         return self
 
+    @property
+    def metric(self) -> str | None:
+        """The metric that the search names first; None leaves it to the evaluator."""
+        first = self.objectives[0].metric if self.objectives else self.objective.metric
+        return first or getattr(self.evaluator, "metric", None)
 
-def load_run_file(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] = {}) -> RunFile:
-    """The run file at `path`, with `overrides` ({section: {key: value}}) on top.
+
+def load_run_file(path: str | Path, overrides: Mapping[str, Any] = {}) -> RunFile:
+    """The run file at `path`, with `overrides` on top: {section: {key: value}}, and the values of
+    keys that are in no section; None takes a section away.
 
     Paths inside the file are taken from the working directory. Raises ConfigError.
     """
@@ -284,7 +332,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_toml(
-    model: type[Model], what: str, path: str | Path, overrides: Mapping[str, Mapping[str, Any]]
+    model: type[Model], what: str, path: str | Path, overrides: Mapping[str, Any]
 ) -> Model:
     """The TOML file at `path` as a `model`, with `overrides` on top. Raises ConfigError; `what`
     is the kind of file that it names.
@@ -297,8 +345,11 @@ def load_toml(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} '{path}' is no valid TOML: {error}") from None
     for section, values in overrides.items():
-        table = document.setdefault(section, {})
-        if isinstance(table, dict):
+        if not isinstance(values, Mapping):
+            document[section] = values
+            if values is None:
+                del document[section]
+        elif isinstance(table := document.setdefault(section, {}), dict):
             table.update(values)
     return checked(model, document, f"{what} '{path}'")
 
@@ -337,6 +388,8 @@ def _place(loc: tuple[int | str, ...]) -> list[str]:
     parts = [str(part) for part in loc]
     if parts[:1] == ["evaluator"] and parts[1:2] and parts[1] in _KINDS:
         del parts[1]
+    if parts[:1] == ["objectives"]:
+        return [".".join(parts[:2]), *parts[2:]]
     return parts[:2] + [part for part in parts[2:] if part.isdigit()]
 
 
@@ -354,7 +407,11 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if part in _KINDS:
             model = _KINDS[str(part)]
             continue
+        if isinstance(part, int):
+            continue
         annotation = model.model_fields[str(part)].annotation
+        if typing.get_origin(annotation) is list:
+            annotation = typing.get_args(annotation)[0]
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
         elif not typing.get_args(annotation):

@@ -2,7 +2,8 @@
 
 The best of many noisy measurements is too good to be true. The incumbent is chosen by the mean
 over all seeds of each finalist, the search's own included; what is reported of it is the mean
-and spread of the fresh seeds alone, which the choice has not flattered as much.
+and spread of the fresh seeds alone, which the choice has not flattered as much. With several
+objectives the finalists are those that hold most of the front's hypervolume (front.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lm_searcher.agent.front import finalists, fresh_means
 from lm_searcher.agent.state import Context
 from lm_searcher.agent.stop import Interrupted
 from lm_searcher.spaces.ncode import NCode
@@ -30,12 +32,12 @@ def confirm_top(context: Context) -> None:
     top, seeds = context.confirm.top, context.confirm.seeds
     if not top:
         return
-    done = context.store.attributes
-    finalists = best_trials(context.store.trials, context.store.sign, top)
+    done, aims, trials = context.store.attributes, context.store.aims, context.store.trials
+    chosen = finalists(trials, aims, top) if aims.several else best_trials(trials, aims.sign, top)
     tasks: dict[int, tuple[int, int]] = {}
 
     def evaluations() -> Iterator[Evaluation]:
-        for trial in finalists:
+        for trial in chosen:
             for repeat in range(seeds):
                 if KEY.format(number=trial.number, repeat=repeat) in done:
                     continue
@@ -50,10 +52,11 @@ def confirm_top(context: Context) -> None:
     assert context.executor is not None
     for evaluation, outcome in context.executor.run(evaluations(), lambda *_: False):
         number, repeat = tasks[evaluation.key]
+        outcome = aims.checked(outcome)
         result: dict[str, Any] = {"seed": evaluation.seed, "seconds": round(outcome.seconds, 4)}
         if outcome.reason is None:
             result["metrics"] = dict(outcome.metrics)
-            result["value"] = outcome.metrics[context.metric]
+            result["value"] = outcome.metrics[aims.metric]
         else:
             result["reason"] = outcome.reason
         context.store.set_attribute(KEY.format(number=number, repeat=repeat), result)
@@ -62,8 +65,10 @@ def confirm_top(context: Context) -> None:
 
 
 def best_trials(trials: Sequence[Trial], sign: float, top: int) -> list[Trial]:
-    """The `top` best trials measured at full fidelity, best first, earliest among equals."""
+    """The `top` best trials measured at full fidelity that keep the constraints, best first,
+    earliest among equals."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
+    complete = [t for t in complete if t.violation <= 0]
     return sorted(complete, key=lambda t: (-sign * (t.value or 0.0), t.number))[:top]
 
 
@@ -96,7 +101,7 @@ def confirmations(attributes: Mapping[str, Any]) -> dict[int, list[dict[str, Any
 def find_incumbent(
     trials: Sequence[Trial], attributes: Mapping[str, Any], sign: float
 ) -> Incumbent | None:
-    """The incumbent of a run; None while no trial has completed.
+    """The incumbent of a run; None while no trial has completed and kept the constraints.
 
     Where some were confirmed it is one of those: a mean of several stands above a single value.
     """
@@ -115,10 +120,7 @@ def find_incumbent(
 
     number = max(fresh, key=mean)
     entries = fresh[number]
-    values = {
-        name: [entry["metrics"][name] for entry in entries if name in entry["metrics"]]
-        for name in entries[0]["metrics"]
-    }
+    metrics, spreads = fresh_means(entries)
     measured = [entry["value"] for entry in entries]
     return Incumbent(
         number=number,
@@ -126,8 +128,8 @@ def find_incumbent(
         value=float(np.mean(measured)),
         spread=float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
         seeds=len(measured),
-        metrics={name: float(np.mean(v)) for name, v in values.items()},
-        spreads={name: float(np.std(v, ddof=1)) for name, v in values.items() if len(v) > 1},
+        metrics=metrics,
+        spreads=spreads,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.config import (
     CommandSection,
     PythonSection,
@@ -18,6 +19,7 @@ from lm_searcher.agent.config import (
 )
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
+from lm_searcher.spaces.objectives import Constraint, Goal
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.table import load_table
 from lm_searcher.spaces.toml import load_space
@@ -26,6 +28,8 @@ from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.known import Known
+from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Evaluator
 
 
@@ -68,10 +72,12 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     space = _space(run_file.space, NB201_ON_DIGITS if sized else {})
     match section:
         case TableSection():
+            metric = section.metric or run_file.metric
+            assert metric is not None  # the run file was checked
             table = load_table(
-                section.path, metric=section.metric, space=space, positions=section.positions
+                section.path, metric=metric, space=space, positions=section.positions
             )
-            return space or table.space, TableEvaluator(table, section.metric)
+            return space or table.space, TableEvaluator(table, metric, known=section.known)
         case TrainSection():
             assert space is not None  # the run file was checked
             options = section.model_dump(exclude={"kind"}, exclude_none=True)
@@ -91,6 +97,32 @@ def _space(section: SpaceSection, nb201: Mapping[str, Any]) -> SearchSpace | Non
         return None
     defaults = nb201 if section.name == "nb201" else {}
     return builtin(section.name, **{**defaults, **section.settings})
+
+
+def aims_of(settings: Settings, evaluator: Evaluator) -> Aims:
+    """What is searched for: what the settings say, else the evaluator's own metric.
+
+    The evaluator is told which metrics those are.
+    """
+    goals = [Goal(entry.metric, entry.direction) for entry in settings.objectives]
+    if not goals:
+        one = settings.objective
+        direction = one.direction or evaluator.direction
+        goals = [Goal(one.metric or evaluator.metric, direction)]
+    aims = Aims(tuple(goals), tuple(map(Constraint.parse, settings.constraints)))
+    evaluator.metric = aims.metric
+    if isinstance(evaluator, TableEvaluator):
+        evaluator.also = aims.metrics[1:]
+    return aims
+
+
+def make_proposer(space: SearchSpace, evaluator: Evaluator, aims: Aims, size: int) -> Proposer:
+    """What draws pools of `size`: of the rows where a table has not all architectures, and
+    nothing that is known to break a constraint. Raises ConfigError if that leaves nothing."""
+    rows = None
+    if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
+        rows = evaluator.table.codes
+    return Proposer(space, rows, size, Known.of(space, evaluator, aims.constraints))
 
 
 PLACES = {
@@ -119,8 +151,8 @@ PLACES = {
 """The section of each keyword of the Python API."""
 
 RENAMED = {"ranker": "name", "store": "url"}
-SECTIONS = ("memory", "confirm", "pruner")
-"""Keywords that are sections themselves, as a dict."""
+SECTIONS = ("memory", "confirm", "pruner", "objectives", "constraints")
+"""Keywords that are whole sections: a dict, or for the last two a list."""
 
 
 def settings_of(keywords: Mapping[str, Any]) -> Settings:

@@ -38,7 +38,8 @@ class Trial:
     ncode: NCode
     state: TrialState = TrialState.RUNNING
     value: float | None = None
-    """The objective in the user's own sign; None for running and failed trials."""
+    """The objective in the user's own sign, the first of several; None for running and failed
+    trials."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     fidelity: float = 1.0
@@ -50,6 +51,10 @@ class Trial:
     """The objective after each report, in order."""
     account: Account | None = None
     """What asking a model for this pick took; of a batch, the first trial has it for all."""
+    values: tuple[float, ...] = ()
+    """Every objective, in the user's own signs; empty for running and failed trials."""
+    violation: float = 0.0
+    """By how much the constraints are overstepped; 0 for a feasible trial."""
 
 
 @dataclass(frozen=True)

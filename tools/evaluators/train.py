@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError
+from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.datasets import Dataset, load_dataset, share
+from lm_searcher.tools.evaluators.cost import costs_of
 from lm_searcher.tools.evaluators.recipe import OTHER, RECIPES, Recipe
+from lm_searcher.tools.latency import device_name, latency_ms, peak_memory
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 from lm_searcher.tools.references import resolve
 
@@ -27,8 +31,10 @@ class TrainEvaluator:
     Reports the objective after each epoch (the validation accuracy if that is not measured then).
     Metrics: val_accuracy and test_accuracy
     (fractions), val_loss, train_loss, params_m (millions), flops_m (millions for one image, a
-    multiply-add counted as two), epochs. On a CPU the same seed gives the same values, on the
-    same machine and with as many threads; the number of threads is left to OMP_NUM_THREADS.
+    multiply-add counted as two), epochs; memory_mb, the most that a CUDA device held; with
+    `latency` latency_ms, one image through the trained model. On a CPU the same seed gives the
+    same values (but for latency), on the same machine and with as many threads; the number of
+    threads is left to OMP_NUM_THREADS.
 
     What is None takes the data set's default of `recipe.RECIPES`. `compile` and `cuda_graph` are
     how the training step is run on the device (`faster.py`): one of them, and no part of what is
@@ -59,6 +65,7 @@ class TrainEvaluator:
     width: float | None = None
     compile: bool = False
     cuda_graph: bool = False
+    latency: bool = False
     metric: str = "val_accuracy"
     direction: str = "max"
     deterministic: bool = False
@@ -81,6 +88,7 @@ class TrainEvaluator:
             **self.recipe.identity(),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
+            **({"latency": device_name()} if self.latency else {}),
         }
 
     def prepare(self) -> None:
@@ -94,7 +102,7 @@ class TrainEvaluator:
             raise ConfigError("compile and cuda_graph are both true; accepted: one of them")
         data = self._data()
         _ = data.mean  # computed here, once, and not in every trial
-        call = {"in_channels": data.shape[0], "classes": data.classes, **self._settings()}
+        call = self._call(data)
         try:
             inspect.signature(self._builder).bind({}, **call)
         except TypeError as error:
@@ -103,6 +111,16 @@ class TrainEvaluator:
                 f"builder of space '{self.space.name}' cannot be called as "
                 f"builder(config, {shown}): {error}"
             ) from error
+
+    def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
+        """See CostedEvaluator. Raises EvaluatorError, DatasetError."""
+        data = _loaded(self.dataset, self.folder)
+        size = data.shape[1]
+        return costs_of(self.space, self._builder, self._call(data), size, codes, metrics)
+
+    def _call(self, data: Dataset) -> dict[str, Any]:
+        """The keywords of the builder."""
+        return {"in_channels": data.shape[0], "classes": data.classes, **self._settings()}
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Build, train, measure. Raises TrialFailure for a training that diverged."""
@@ -114,18 +132,13 @@ class TrainEvaluator:
         random.seed(evaluation.seed)
         np.random.seed(evaluation.seed % 2**32)
         torch.manual_seed(evaluation.seed)
-        model = self._builder(
-            evaluation.config,
-            in_channels=data.shape[0],
-            classes=data.classes,
-            **self._settings(),
-        )
+        model = self._builder(evaluation.config, **self._call(data))
         if not isinstance(model, torch.nn.Module):
             raise EvaluatorError(
                 f"builder of space '{self.space.name}' returned a {type(model).__name__}; "
                 "accepted: a torch.nn.Module"
             )
-        return sgd.train(
+        metrics = sgd.train(
             model,
             data,
             self.recipe,
@@ -136,6 +149,9 @@ class TrainEvaluator:
             cuda_graph=self.cuda_graph,
             lap=self.lap,
         )
+        if self.latency:
+            metrics = {**metrics, "latency_ms": latency_ms(model, data.shape)}
+        return {**metrics, **peak_memory()}
 
     def lap(self, part: str) -> None:
         """Told of each part of a trial that ends; for who measures. See `sgd.train`."""
