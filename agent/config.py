@@ -201,6 +201,17 @@ class ConfirmSection(Section):
     """Default 3, or 0 where the evaluator is deterministic."""
     seeds: Count = 2
 
+    # Full fidelity, where the search trains with less.
+    epochs: Count | None = None
+    data_fraction: Share | None = None
+    width: Positive | None = None
+    budget: Positive | None = None
+
+    @property
+    def full(self) -> dict[str, Any]:
+        """What the evaluator's own budget is replaced by."""
+        return self.model_dump(exclude={"top", "seeds"}, exclude_none=True)
+
 
 class ExecutorSection(Section):
     """[executor]: where and how evaluations run."""

@@ -81,7 +81,7 @@ class LiveView:
         head = f"[{self.done}{total}] trial {trial.number}  {trial.ncode}"
         what = f"failed: {trial.reason}" if trial.reason else f"{self.metric} {trial.value:.4f}"
         if trial.state is TrialState.PRUNED:
-            what += " (stopped early)"
+            what += f" (stopped early, after report {len(trial.curve)})"
         best = f", best {self.best.value:.4f}" if self.best else ""
         account = trial.account
         by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""

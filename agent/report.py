@@ -13,7 +13,7 @@ from lm_searcher.agent.by_hand import HAND
 from lm_searcher.agent.files import write_whole
 from lm_searcher.agent.memory import Evidence
 from lm_searcher.agent.show import Result
-from lm_searcher.agent.summary import failure_lines, measured
+from lm_searcher.agent.summary import failure_lines, measured, origin
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import DIGITS
 from lm_searcher.spaces.trial import History, TrialState
@@ -86,10 +86,9 @@ def _overview(result: Result) -> str:
             ["incumbent", f"{best.ncode} (trial {best.number})"],
             ["architecture", result.space.description(best.ncode)],
         ]
-        seeds = (
-            f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        rows.append(
+            [result.metric, f"{measured(best.value, best.spread)} ({origin(result, best)})"]
         )
-        rows.append([result.metric, f"{measured(best.value, best.spread)} ({seeds})"])
         rows += [
             [name, measured(value, best.spreads.get(name))]
             for name, value in best.metrics.items()
@@ -116,7 +115,7 @@ def _best_so_far(result: Result) -> str:
             figure.add_scatter(
                 x=[t.number for t in some],
                 y=[t.value for t in some],
-                text=[t.ncode for t in some],
+                text=[f"{t.ncode}, {len(t.curve)} reports" if t.curve else t.ncode for t in some],
                 mode="markers",
                 name=name,
                 marker={"symbol": symbol, "opacity": 0.6},

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,16 @@ def test_a_smaller_budget() -> None:
     metrics = evaluate(narrow)
     assert metrics["params_m"] == evaluate(TrainEvaluator(SPACE, epochs=1))["params_m"]
     assert metrics["params_m"] < whole["params_m"]
+
+
+def test_a_confirmation_has_the_full_budget() -> None:
+    low = TrainEvaluator(nb201(channels=4, cells=1), epochs=1, width=0.5, data_fraction=0.3)
+    ncode = "333333"
+    asked = Evaluation(0, ncode, low.space.decode(ncode), 0, {"epochs": 2, "width": 1})
+    metrics = low.evaluate(asked, lambda *_: False)
+    full = TrainEvaluator(low.space, epochs=2, data_fraction=0.3)
+    assert metrics == full.evaluate(replace(asked, budget={}), lambda *_: False)
+    assert metrics["epochs"] == 2
 
 
 class Cell(nn.Module):

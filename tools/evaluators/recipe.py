@@ -72,6 +72,9 @@ class Recipe:
 
 _ALWAYS = ("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "augment")
 
+REPORTED = ("val_accuracy", "val_loss", "train_loss")
+"""The metrics that are known after each epoch."""
+
 NB201_ON_DIGITS = {"channels": 8, "cells": 1}
 """The size of the nb201 network that goes with the recipe for digits."""
 

@@ -25,9 +25,6 @@ from lm_searcher.tools.protocols import Metrics, Report
 
 _EVALUATION_BATCH = 1000
 
-REPORTED = ("val_accuracy", "val_loss", "train_loss")
-"""The metrics that are known after each epoch."""
-
 
 @dataclass(frozen=True)
 class Resident:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class TrainEvaluator:
     processes unless NVIDIA's multi-process service runs (`nvidia-cuda-mps-control -d`).
     cuDNN's own search for algorithms stays off: each trial would search anew.
     """
+
+    budgets: ClassVar = ("epochs", "data_fraction", "width")
 
     space: SearchSpace
     dataset: str = "digits"
@@ -120,7 +122,7 @@ class TrainEvaluator:
 
     def _call(self, data: Dataset) -> dict[str, Any]:
         """The keywords of the builder."""
-        return {"in_channels": data.shape[0], "classes": data.classes, **self._settings()}
+        return {"in_channels": data.shape[0], "classes": data.classes, **self.settings}
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Build, train, measure. Raises TrialFailure for a training that diverged."""
@@ -128,6 +130,9 @@ class TrainEvaluator:
 
         from lm_searcher.tools.evaluators import sgd
 
+        if evaluation.budget:
+            full = replace(self, **evaluation.budget)
+            return full.evaluate(replace(evaluation, budget={}), report)
         data = self._data()
         random.seed(evaluation.seed)
         np.random.seed(evaluation.seed % 2**32)
@@ -159,7 +164,8 @@ class TrainEvaluator:
     def _data(self) -> Dataset:
         return _loaded(self.dataset, self.folder, self.recipe.data_fraction)
 
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
         """The space's settings at this width. Raises ConfigError for a space without one."""
         settings, width = dict(self.space.settings), self.recipe.width
         if width != 1:
