@@ -22,7 +22,7 @@ from lm_searcher.spaces.objectives import (
     scalarised,
 )
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History, Trial
+from lm_searcher.spaces.trial import History, Trial, equal_fidelity
 from lm_searcher.tools.protocols import Objective, Outcome
 
 
@@ -168,7 +168,9 @@ class Aims:
     ) -> History:
         """The history of `trials`, with such scores."""
         trials = list(trials)
-        return replace(History.of(space, trials), scores=self.scores(*self.arrays(trials), weights))
+        values, violations = self.arrays(trials)
+        values[:, 0] = equal_fidelity(trials, values[:, 0], self.sign)
+        return replace(History.of(space, trials), scores=self.scores(values, violations, weights))
 
 
 def _by_domination(values: Values, violations: Values) -> Values:

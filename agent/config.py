@@ -21,6 +21,7 @@ from lm_searcher.spaces.objectives import Constraint
 Count = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
@@ -56,6 +57,16 @@ class TrainSection(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     weight_decay: NotNegative | None = None
+    label_smoothing: NotNegative | None = None
+    augment: bool | None = None
+    cutout: Annotated[int, Field(ge=0, strict=True)] | None = None
+    gradient_clip: NotNegative | None = None
+    auxiliary_weight: NotNegative | None = None
+    warmup: Annotated[int, Field(ge=0, strict=True)] | None = None
+    data_fraction: Share | None = None
+    width: Positive | None = None
+    compile: bool = False
+    cuda_graph: bool = False
     latency: bool = False
     """Measure latency_ms, one image through the trained model."""
 
@@ -189,6 +200,17 @@ class ConfirmSection(Section):
     top: Annotated[int, Field(ge=0, strict=True)] | None = None
     """Default 3, or 0 where the evaluator is deterministic."""
     seeds: Count = 2
+
+    # Full fidelity, where the search trains with less.
+    epochs: Count | None = None
+    data_fraction: Share | None = None
+    width: Positive | None = None
+    budget: Positive | None = None
+
+    @property
+    def full(self) -> dict[str, Any]:
+        """What the evaluator's own budget is replaced by."""
+        return self.model_dump(exclude={"top", "seeds"}, exclude_none=True)
 
 
 class ExecutorSection(Section):

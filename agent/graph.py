@@ -60,7 +60,8 @@ def evaluate(state: State, runtime: Runtime[Context]) -> Update:
 
     def report(evaluation: Evaluation, step: int, value: float) -> bool:
         steps[evaluation.key] = step
-        return context.store.report(evaluation.key, step, value)
+        stop = context.store.report(evaluation.key, step, value)
+        return stop and step != context.epochs  # at the last epoch nothing is left to stop
 
     def evaluations() -> Iterator[Evaluation]:
         for number, ncode in enumerate(state["picks"], start=first):

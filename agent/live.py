@@ -83,7 +83,7 @@ class LiveView:
         head = f"[{self.done}{total}] trial {trial.number}  {trial.ncode}"
         what = f"failed: {trial.reason}" if trial.reason else self._measured(trial)
         if trial.state is TrialState.PRUNED:
-            what += " (stopped early)"
+            what += f" (stopped early, after report {len(trial.curve)})"
         if trial.violation > 0:
             what += " (breaks a constraint)"
         best = f", best {self.best.value:.4f}" if self.best else ""

@@ -22,6 +22,7 @@ from lm_searcher.agent.summary import (
     front_table,
     measured,
     nothing,
+    origin,
 )
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import DIGITS
@@ -103,10 +104,9 @@ def _overview(result: Result) -> str:
             ["incumbent", f"{best.ncode} (trial {best.number})"],
             ["architecture", result.space.description(best.ncode)],
         ]
-        seeds = (
-            f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        rows.append(
+            [result.metric, f"{measured(best.value, best.spread)} ({origin(result, best)})"]
         )
-        rows.append([result.metric, f"{measured(best.value, best.spread)} ({seeds})"])
         rows += [
             [name, measured(value, best.spreads.get(name))]
             for name, value in best.metrics.items()
@@ -158,7 +158,7 @@ def _best_so_far(result: Result) -> str:
             figure.add_scatter(
                 x=[t.number for t in some],
                 y=[t.value for t in some],
-                text=[t.ncode for t in some],
+                text=[f"{t.ncode}, {len(t.curve)} reports" if t.curve else t.ncode for t in some],
                 mode="markers",
                 name=name,
                 marker={"symbol": symbol, "opacity": 0.6},

@@ -28,6 +28,7 @@ from lm_searcher.agent.setup import (
     aims_of,
     as_evaluator,
     as_space,
+    check_fidelity,
     from_run_file,
     make_proposer,
     settings_of,
@@ -117,6 +118,7 @@ class Search:
         self.observe = observe
         self.aims = aims_of(settings, evaluator)
         self.metric, self.direction = self.aims.metric, self.aims.direction
+        check_fidelity(evaluator, settings)
         section, executor = settings.ranker, settings.executor
         self.batch = executor.batch or executor.workers
         objective = self.aims.objective(self.batch)
@@ -351,7 +353,7 @@ class Search:
         proposer = self.proposer
         top = settings.confirm.top
         if top is None:
-            top = 0 if evaluator.deterministic else 3
+            top = 0 if evaluator.deterministic and not settings.confirm.full else 3
         return Context(
             space=self.space,
             store=store,
@@ -363,7 +365,7 @@ class Search:
             batch=self.batch,
             budget=Budget(**settings.budget.model_dump()),
             memory=Memory(**settings.memory.model_dump()),
-            confirm=Confirm(top, settings.confirm.seeds),
+            confirm=Confirm(top, settings.confirm.seeds, settings.confirm.full),
             epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
             observe=self.observe,
             by_hand=ByHand.of(self.files, self.space, store.attributes, proposer.known),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from lm_searcher.spaces.table import load_table
 from lm_searcher.spaces.toml import load_space
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
-from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
+from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS, REPORTED
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.known import Known
@@ -153,6 +154,26 @@ PLACES = {
 RENAMED = {"ranker": "name", "store": "url"}
 SECTIONS = ("memory", "confirm", "pruner", "objectives", "constraints")
 """Keywords that are whole sections: a dict, or for the last two a list."""
+
+
+def check_fidelity(evaluator: Evaluator, settings: Settings) -> None:
+    """Raises ConfigError for a full fidelity that the evaluator does not know, and for a pruner
+    whose reports would be of another metric than the objective."""
+    known: Sequence[str] = getattr(evaluator, "budgets", ())
+    for name, value in settings.confirm.full.items():
+        if name not in known:
+            accepted = ", ".join(known) or "none, its fidelity is fixed"
+            raise ConfigError(
+                f"[confirm] {name} = {value:g} is no budget of this evaluator; accepted: {accepted}"
+            )
+    if isinstance(evaluator, TrainEvaluator):
+        full = replace(evaluator, **settings.confirm.full)
+        _ = full.recipe, full.settings
+        if settings.pruner.name != "none" and evaluator.metric not in REPORTED:
+            raise ConfigError(
+                f"[pruner] name = '{settings.pruner.name}' stops trials by the objective, which is "
+                f"'{evaluator.metric}'; known after each epoch: {', '.join(REPORTED)}"
+            )
 
 
 def settings_of(keywords: Mapping[str, Any]) -> Settings:

@@ -7,7 +7,7 @@ each step writes it to the checkpoint. Trials live in the store.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -74,6 +74,8 @@ class Confirm:
 
     top: int = 3
     seeds: int = 2
+    full: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the evaluator at full fidelity, where the search uses others."""
 
 
 @dataclass

@@ -31,10 +31,11 @@ from optuna.trial import FrozenTrial, create_trial
 from lm_searcher.agent.aims import Aims
 from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import StoreError
+from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.ncode import NCode, to_codes
 from lm_searcher.spaces.objectives import Values, penalised
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History, Trial, TrialState
+from lm_searcher.spaces.trial import History, Trial, TrialState, reported
 from lm_searcher.tools.protocols import Outcome
 
 MEMORY = "memory"
@@ -212,6 +213,7 @@ class TrialStore:
         self._values = np.full((64, len(aims.goals)), np.nan)
         self._violations = np.zeros(64)
         self._states = np.zeros(64, np.uint8)
+        self._reported = Curves()
 
     @property
     def begun(self) -> bool:
@@ -257,11 +259,14 @@ class TrialStore:
     def history(self, before: int | None = None, weights: Values | None = None) -> History:
         """The trials with a number below `before`, as a ranker sees them.
 
-        With several objectives the scores are scalarised with `weights`; without these they tell
-        domination ranks, as memory and the stopping rules see the trials.
+        Scores are of equal fidelity: trials that were stopped early have estimates of what they
+        would have come to (spaces/fidelity.py). With several objectives they are scalarised with
+        `weights`; without these they tell domination ranks, as memory and the stopping rules see
+        the trials.
         """
         n = len(self._trials) if before is None else min(before, len(self._trials))
-        values, violations = self._values[:n], self._violations[:n]
+        values, violations = self._values[:n].copy(), self._violations[:n]
+        values[:, 0] = self._reported.final(values[:, 0])
         return History(
             self._codes[:n].copy(),
             self.aims.scores(values, violations, weights),
@@ -391,6 +396,8 @@ class TrialStore:
         self._values[trial.number] = self.aims.row(trial)
         self._violations[trial.number] = trial.violation
         self._states[trial.number] = _ORDER.index(trial.state)
+        if trial.curve:
+            self._reported.note(trial.number, *reported(trial, self.aims.sign))
 
     def close(self) -> None:
         """Let go of the database."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lm_searcher.agent.confirm import Incumbent, at_full
 from lm_searcher.agent.show import Result
 from lm_searcher.spaces.trial import TrialState
 
@@ -19,7 +21,7 @@ SHOWN = 20
 def print_summary(console: Console, result: Result, resume: str) -> None:
     """What was found, how sure it is, and how to go on."""
     states = [t.state for t in result.trials]
-    failed, pruned = states.count(TrialState.FAIL), states.count(TrialState.PRUNED)
+    failed = states.count(TrialState.FAIL)
     table = Table(
         show_header=False, title=f"run {result.run}: {result.state}", title_justify="left"
     )
@@ -28,17 +30,15 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     if result.stop:
         table.add_row("ended", Text(result.stop))
     done = sum(state.finished for state in states)
-    table.add_row("trials", f"{done} ({failed} failed, {pruned} stopped early)")
+    table.add_row("trials", f"{done} ({failed} failed, {stopped_early(result)})")
     if (best := result.incumbent) is None:
         name = "front" if result.aims.several else "incumbent"
         table.add_row(name, Text(front_line(result) or nothing(result)))
     else:
         table.add_row("incumbent", f"{best.ncode}  (trial {best.number})")
         table.add_row("architecture", Text(result.space.description(best.ncode)))
-        seeds = (
-            f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
-        )
-        table.add_row(result.metric, f"{measured(best.value, best.spread)}  ({seeds})")
+        figure = f"{measured(best.value, best.spread)}  ({origin(result, best)})"
+        table.add_row(result.metric, figure)
         for name, value in best.metrics.items():
             if name != result.metric:
                 table.add_row(name, measured(value, best.spreads.get(name)))
@@ -131,6 +131,20 @@ def bounds(result: Result, metrics: Mapping[str, float]) -> dict[str, str]:
         kept = "kept" if constraint.violation(np.array(value)) <= 0 else "not kept"
         lines[str(constraint)] = f"{kept}: {value:.6g}"
     return lines
+
+
+def origin(result: Result, best: Incumbent) -> str:
+    """Where the incumbent's value comes from."""
+    if not best.seeds:
+        return "the trial's own, not confirmed"
+    return f"mean of {best.seeds} fresh seeds{at_full(result.attributes)}"
+
+
+def stopped_early(result: Result) -> str:
+    """How many trials the pruner stopped, and after how many reports."""
+    pruned = Counter(len(t.curve) for t in result.trials if t.state is TrialState.PRUNED)
+    after = ", ".join(f"{count} after {length}" for length, count in sorted(pruned.items()))
+    return f"{pruned.total()} stopped early" + (f": {after}" if len(pruned) else "")
 
 
 def measured(value: float, spread: float | None) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.account import Account
+from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.ncode import Codes, NCode, to_codes
 from lm_searcher.spaces.space import SearchSpace
 
@@ -86,11 +87,15 @@ class History:
 
     @classmethod
     def of(cls, space: SearchSpace, trials: Iterable[Trial], sign: float = 1.0) -> History:
-        """The history of `trials`; `sign` is -1 where the objective is minimised."""
+        """The history of `trials`; `sign` is -1 where the objective is minimised.
+
+        The scores of trials that were stopped early are estimates, see `final_scores`.
+        """
         trials = list(trials)
+        scores = [np.nan if t.value is None else sign * t.value for t in trials]
         return cls(
             to_codes((t.ncode for t in trials), len(space.positions)),
-            np.array([np.nan if t.value is None else sign * t.value for t in trials], np.float64),
+            equal_fidelity(trials, np.array(scores, np.float64), sign),
             np.array([t.state is TrialState.FAIL for t in trials], bool),
             np.array([not t.state.finished for t in trials], bool),
         )
@@ -130,3 +135,18 @@ def _stacked(
     if second is None:
         second = np.full((rows, first.shape[1]), np.nan)
     return np.concatenate([first, second])
+
+
+def reported(trial: Trial, sign: float) -> tuple[NDArray[np.float64], bool]:
+    """A trial's reports, higher is better, and whether it was stopped after them."""
+    return sign * np.array(trial.curve, np.float64), trial.state is TrialState.PRUNED
+
+
+def equal_fidelity(
+    trials: Iterable[Trial], scores: NDArray[np.float64], sign: float
+) -> NDArray[np.float64]:
+    """The scores of `trials`, higher is better, with estimates for those stopped early."""
+    curves = Curves()
+    for place, trial in enumerate(trials):
+        curves.note(place, *reported(trial, sign))
+    return curves.final(scores)

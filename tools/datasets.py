@@ -7,7 +7,7 @@ accelerator.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,20 @@ def hold_out(split: Split, count: int) -> tuple[Split, Split]:
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[by_class[np.diff(steps) == 1]] = True
     return (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
+
+
+def share(data: Dataset, fraction: float) -> Dataset:
+    """The data set with only this share of its training images; always the same ones.
+
+    Stratified as in `hold_out`. Raises DatasetError if a class, or all but one image, falls out.
+    """
+    few = hold_out(data.train, round(fraction * len(data.train[1])))[1]
+    if len(few[1]) < 2 or len(np.unique(few[1])) < len(np.unique(data.train[1])):
+        raise DatasetError(
+            f"dataset '{data.name}': data_fraction = {fraction:g} leaves {len(few[1])} of "
+            f"{len(data.train[1])} training images, which are not of all classes; take more"
+        )
+    return replace(data, train=few)
 
 
 def _digits() -> Dataset:

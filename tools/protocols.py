@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -101,6 +101,9 @@ class Evaluation:
     ncode: NCode
     config: Config
     seed: int
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the evaluator that this evaluation has otherwise: the full fidelity of a
+    confirmation. Only those that the evaluator names in `budgets`, if it has that."""
 
     @property
     def number(self) -> int:

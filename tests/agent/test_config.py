@@ -73,6 +73,16 @@ epochs = 3
 batch_size = 16
 learning_rate = 0.1
 weight_decay = 0
+label_smoothing = 0.1
+augment = false
+cutout = 16
+gradient_clip = 5
+auxiliary_weight = 0.4
+warmup = 1
+data_fraction = 0.5
+width = 0.5
+compile = true
+cuda_graph = false
 latency = true
 [objective]
 metric = "val_loss"
@@ -114,6 +124,10 @@ stagnation = 1
 [confirm]
 top = 0
 seeds = 1
+epochs = 9
+data_fraction = 1
+width = 1
+budget = 2
 [executor]
 workers = 2
 batch = 4

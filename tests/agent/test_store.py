@@ -128,7 +128,7 @@ def test_the_history_is_of_the_trials_below_a_number(url: str) -> None:
     with opened(url) as store:
         fill(store)
         history = store.history()
-        assert history.scores[[0, 2]].tolist() == [0.5, 0.125] and history.scored.tolist() == [0, 2]
+        assert history.scores[[0, 2]].tolist() == [0.5, 0.375] and history.scored.tolist() == [0, 2]
         assert history.failed.tolist() == [False, True, False, False]
         assert history.pending.tolist() == [False, False, False, True]
         assert len(store.history(2)) == 2 and len(store.history(0)) == 0

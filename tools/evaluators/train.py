@@ -5,18 +5,18 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import ConfigError, EvaluatorError
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.datasets import Dataset, load_dataset
+from lm_searcher.tools.datasets import Dataset, load_dataset, share
 from lm_searcher.tools.evaluators.cost import costs_of
 from lm_searcher.tools.evaluators.recipe import OTHER, RECIPES, Recipe
 from lm_searcher.tools.latency import device_name, latency_ms, peak_memory
@@ -28,15 +28,27 @@ from lm_searcher.tools.references import resolve
 class TrainEvaluator:
     """Trains on a CUDA device where there is one, else on the CPU.
 
-    Reports the validation accuracy after each epoch. Metrics: val_accuracy and test_accuracy
+    Reports the objective after each epoch (the validation accuracy if that is not measured then).
+    Metrics: val_accuracy and test_accuracy
     (fractions), val_loss, train_loss, params_m (millions), flops_m (millions for one image, a
     multiply-add counted as two), epochs; memory_mb, the most that a CUDA device held; with
     `latency` latency_ms, one image through the trained model. On a CPU the same seed gives the
     same values (but for latency), on the same machine and with as many threads; the number of
     threads is left to OMP_NUM_THREADS.
 
-    What is None takes the data set's default of `recipe.RECIPES`.
+    What is None takes the data set's default of `recipe.RECIPES`. `compile` and `cuda_graph` are
+    how the training step is run on the device (`faster.py`): one of them, and no part of what is
+    measured.
+
+    Several candidates on one GPU are as many workers of the executor, each with a CUDA context of
+    its own (about half a gigabyte) and an equal share of the memory. In one process with a stream
+    for each they would wait for each other's Python, which is what holds small networks back, and
+    one that fails or runs out of memory would take the others with it. The GPU takes turns between
+    processes unless NVIDIA's multi-process service runs (`nvidia-cuda-mps-control -d`).
+    cuDNN's own search for algorithms stays off: each trial would search anew.
     """
+
+    budgets: ClassVar = ("epochs", "data_fraction", "width")
 
     space: SearchSpace
     dataset: str = "digits"
@@ -46,6 +58,15 @@ class TrainEvaluator:
     learning_rate: float | None = None
     weight_decay: float | None = None
     label_smoothing: float | None = None
+    augment: bool | None = None
+    cutout: int | None = None
+    gradient_clip: float | None = None
+    auxiliary_weight: float | None = None
+    warmup: int | None = None
+    data_fraction: float | None = None
+    width: float | None = None
+    compile: bool = False
+    cuda_graph: bool = False
     latency: bool = False
     metric: str = "val_accuracy"
     direction: str = "max"
@@ -55,8 +76,7 @@ class TrainEvaluator:
     @property
     def recipe(self) -> Recipe:
         """The settings of the training. Raises ConfigError for a bad one."""
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing")
-        given = {name: getattr(self, name) for name in names}
+        given = {field.name: getattr(self, field.name) for field in fields(Recipe)}
         return replace(
             RECIPES.get(self.dataset, OTHER), **{k: v for k, v in given.items() if v is not None}
         )
@@ -67,7 +87,7 @@ class TrainEvaluator:
         return {
             "kind": "train",
             "dataset": self.dataset,
-            **asdict(self.recipe),
+            **self.recipe.identity(),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
             **({"latency": device_name()} if self.latency else {}),
@@ -80,8 +100,11 @@ class TrainEvaluator:
         """
         import lm_searcher.tools.evaluators.sgd  # noqa: F401  so that forked trials find it loaded
 
-        _ = self.recipe
-        call = self._call(_loaded(self.dataset, self.folder))
+        if self.compile and self.cuda_graph:
+            raise ConfigError("compile and cuda_graph are both true; accepted: one of them")
+        data = self._data()
+        _ = data.mean  # computed here, once, and not in every trial
+        call = self._call(data)
         try:
             inspect.signature(self._builder).bind({}, **call)
         except TypeError as error:
@@ -99,7 +122,7 @@ class TrainEvaluator:
 
     def _call(self, data: Dataset) -> dict[str, Any]:
         """The keywords of the builder."""
-        return {"in_channels": data.shape[0], "classes": data.classes, **self.space.settings}
+        return {"in_channels": data.shape[0], "classes": data.classes, **self.settings}
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Build, train, measure. Raises TrialFailure for a training that diverged."""
@@ -107,7 +130,10 @@ class TrainEvaluator:
 
         from lm_searcher.tools.evaluators import sgd
 
-        data = _loaded(self.dataset, self.folder)
+        if evaluation.budget:
+            full = replace(self, **evaluation.budget)
+            return full.evaluate(replace(evaluation, budget={}), report)
+        data = self._data()
         random.seed(evaluation.seed)
         np.random.seed(evaluation.seed % 2**32)
         torch.manual_seed(evaluation.seed)
@@ -117,10 +143,39 @@ class TrainEvaluator:
                 f"builder of space '{self.space.name}' returned a {type(model).__name__}; "
                 "accepted: a torch.nn.Module"
             )
-        metrics = sgd.train(model, data, self.recipe, seed=evaluation.seed, report=report)
+        metrics = sgd.train(
+            model,
+            data,
+            self.recipe,
+            seed=evaluation.seed,
+            report=report,
+            metric=self.metric,
+            compile=self.compile,
+            cuda_graph=self.cuda_graph,
+            lap=self.lap,
+        )
         if self.latency:
             metrics = {**metrics, "latency_ms": latency_ms(model, data.shape)}
         return {**metrics, **peak_memory()}
+
+    def lap(self, part: str) -> None:
+        """Told of each part of a trial that ends; for who measures. See `sgd.train`."""
+
+    def _data(self) -> Dataset:
+        return _loaded(self.dataset, self.folder, self.recipe.data_fraction)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The space's settings at this width. Raises ConfigError for a space without one."""
+        settings, width = dict(self.space.settings), self.recipe.width
+        if width != 1:
+            if "channels" not in settings:
+                raise ConfigError(
+                    f"width = {width:g} scales the setting `channels`, which space "
+                    f"'{self.space.name}' has not; accepted: 1"
+                )
+            settings["channels"] = max(1, round(settings["channels"] * width))
+        return settings
 
     @property
     def _builder(self) -> Callable[..., Any]:
@@ -136,6 +191,8 @@ class TrainEvaluator:
 
 
 @cache
-def _loaded(name: str, folder: str | Path | None) -> Dataset:
+def _loaded(name: str, folder: str | Path | None, fraction: float = 1.0) -> Dataset:
     # In the process, not in the evaluator: that is pickled to workers, and is to stay small.
-    return load_dataset(name, folder)
+    if fraction == 1:
+        return load_dataset(name, folder)
+    return share(_loaded(name, folder), fraction)
