@@ -35,6 +35,9 @@ class TrainEvaluator:
     space: SearchSpace
     dataset: str = "digits"
     folder: str | Path | None = None
+    image_size: int | None = None
+    cache: str | Path | None = None
+    """For `dataset` "folder": the side in pixels, and where decoded images are kept."""
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -60,10 +63,19 @@ class TrainEvaluator:
         return {
             "kind": "train",
             "dataset": self.dataset,
+            **self._images(),
             **asdict(self.recipe),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
         }
+
+    def _images(self) -> dict[str, Any]:
+        """What decides on the values where the images are the user's own."""
+        if self.dataset != "folder" or self.folder is None:
+            return {}
+        from lm_searcher.tools.image_folder import sources  # with Pillow
+
+        return {"image_size": self.image_size, **sources(Path(self.folder))}
 
     def prepare(self) -> None:
         """Import torch, load the data, find the builder. Runs no torch operation.
@@ -73,7 +85,7 @@ class TrainEvaluator:
         import lm_searcher.tools.evaluators.sgd  # noqa: F401  so that forked trials find it loaded
 
         _ = self.recipe
-        data = _loaded(self.dataset, self.folder)
+        data = _loaded(self.dataset, self.folder, self.image_size, self.cache)
         call = {"in_channels": data.shape[0], "classes": data.classes, **self.space.settings}
         try:
             inspect.signature(self._builder).bind({}, **call)
@@ -90,7 +102,7 @@ class TrainEvaluator:
 
         from lm_searcher.tools.evaluators import sgd
 
-        data = _loaded(self.dataset, self.folder)
+        data = _loaded(self.dataset, self.folder, self.image_size, self.cache)
         random.seed(evaluation.seed)
         np.random.seed(evaluation.seed % 2**32)
         torch.manual_seed(evaluation.seed)
@@ -121,6 +133,8 @@ class TrainEvaluator:
 
 
 @cache
-def _loaded(name: str, folder: str | Path | None) -> Dataset:
+def _loaded(
+    name: str, folder: str | Path | None, image_size: int | None, cache: str | Path | None
+) -> Dataset:
     # In the process, not in the evaluator: that is pickled to workers, and is to stay small.
-    return load_dataset(name, folder)
+    return load_dataset(name, folder, image_size, cache)
