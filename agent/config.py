@@ -50,9 +50,13 @@ class TrainSection(Section):
 
     kind: Literal["train"]
     dataset: str = "digits"
-    """digits, cifar10, cifar100, or "module:function"."""
+    """digits, cifar10, cifar100, folder, or "module:function"."""
     folder: Path | None = None
-    """Where CIFAR's python folder lies."""
+    """Where CIFAR's python folder lies, or the images of dataset "folder"."""
+    image_size: Count | None = None
+    """Dataset "folder": the side in pixels to which images are resized and cut."""
+    cache: Path | None = None
+    """Dataset "folder": where decoded images are kept; default: .images in the folder of runs."""
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
@@ -69,6 +73,17 @@ class TrainSection(Section):
     cuda_graph: bool = False
     latency: bool = False
     """Measure latency_ms, one image through the trained model."""
+
+    @model_validator(mode="after")
+    def _images(self) -> TrainSection:
+        if self.dataset != "folder":
+            if self.image_size is not None or self.cache is not None:
+                raise ValueError('image_size and cache go with dataset = "folder" only')
+        elif self.folder is None or self.image_size is None:
+            raise ValueError(
+                'dataset = "folder" needs folder = "PATH" and image_size = PIXELS, as 224'
+            )
+        return self
 
 
 class TableSection(Section):

@@ -82,6 +82,8 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
         case TrainSection():
             assert space is not None  # the run file was checked
             options = section.model_dump(exclude={"kind"}, exclude_none=True)
+            if section.dataset == "folder":
+                options.setdefault("cache", run_file.run.folder / ".images")
             return space, TrainEvaluator(space, **options)
         case PythonSection():
             assert space is not None

@@ -67,7 +67,9 @@ name = "nb201"
 channels = 8
 [evaluator]
 kind = "train"
-dataset = "cifar10"
+dataset = "folder"
+image_size = 32
+cache = "decoded"
 folder = "data"
 epochs = 3
 batch_size = 16

@@ -53,6 +53,9 @@ class TrainEvaluator:
     space: SearchSpace
     dataset: str = "digits"
     folder: str | Path | None = None
+    image_size: int | None = None
+    cache: str | Path | None = None
+    """For `dataset` "folder": the side in pixels, and where decoded images are kept."""
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -87,11 +90,20 @@ class TrainEvaluator:
         return {
             "kind": "train",
             "dataset": self.dataset,
+            **self._images(),
             **self.recipe.identity(),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
             **({"latency": device_name()} if self.latency else {}),
         }
+
+    def _images(self) -> dict[str, Any]:
+        """What decides on the values where the images are the user's own."""
+        if self.dataset != "folder" or self.folder is None:
+            return {}
+        from lm_searcher.tools.image_folder import sources  # with Pillow
+
+        return {"image_size": self.image_size, **sources(Path(self.folder))}
 
     def prepare(self) -> None:
         """Import torch, load the data, find the builder. Runs no torch operation.
@@ -116,7 +128,7 @@ class TrainEvaluator:
 
     def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
         """See CostedEvaluator. Raises EvaluatorError, DatasetError."""
-        data = _loaded(self.dataset, self.folder)
+        data = self._data()
         size = data.shape[1]
         return costs_of(self.space, self._builder, self._call(data), size, codes, metrics)
 
@@ -162,7 +174,8 @@ class TrainEvaluator:
         """Told of each part of a trial that ends; for who measures. See `sgd.train`."""
 
     def _data(self) -> Dataset:
-        return _loaded(self.dataset, self.folder, self.recipe.data_fraction)
+        fraction = self.recipe.data_fraction
+        return _loaded(self.dataset, self.folder, self.image_size, self.cache, fraction)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -191,8 +204,14 @@ class TrainEvaluator:
 
 
 @cache
-def _loaded(name: str, folder: str | Path | None, fraction: float = 1.0) -> Dataset:
+def _loaded(
+    name: str,
+    folder: str | Path | None,
+    image_size: int | None,
+    cache: str | Path | None,
+    fraction: float = 1.0,
+) -> Dataset:
     # In the process, not in the evaluator: that is pickled to workers, and is to stay small.
     if fraction == 1:
-        return load_dataset(name, folder)
-    return share(_loaded(name, folder), fraction)
+        return load_dataset(name, folder, image_size, cache)
+    return share(_loaded(name, folder, image_size, cache), fraction)
