@@ -48,13 +48,18 @@ class TrainSection(Section):
 
     kind: Literal["train"]
     dataset: str = "digits"
-    """digits, cifar10, cifar100, or "module:function"."""
+    """digits, cifar10, cifar100, pydoc, text, or "module:function"."""
     folder: Path | None = None
-    """Where CIFAR's python folder lies."""
+    """Where CIFAR's python folder lies; for text a file, or a folder of files *.txt."""
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     weight_decay: NotNegative | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    steps: Count | None = None
+    """Text only: batches an epoch."""
+    context: Count | None = None
+    """Text only: bytes that the model sees at a time."""
 
 
 class TableSection(Section):

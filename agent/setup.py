@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from lm_searcher.agent.config import (
     CommandSection,
+    EvaluatorSection,
     PythonSection,
     RunFile,
     Settings,
@@ -27,6 +28,7 @@ from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluator
+from lm_searcher.tools.texts import NAMES as TEXTS
 
 
 def find_space(name: str | Path, **settings: Any) -> SearchSpace:
@@ -64,8 +66,7 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
     section = run_file.evaluator
-    sized = isinstance(section, TrainSection) and section.dataset == "digits"
-    space = _space(run_file.space, NB201_ON_DIGITS if sized else {})
+    space = _space(run_file.space, _fitting(run_file.space.name, section))
     match section:
         case TableSection():
             table = load_table(
@@ -75,6 +76,8 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
         case TrainSection():
             assert space is not None  # the run file was checked
             options = section.model_dump(exclude={"kind"}, exclude_none=True)
+            if space.name == "transformer":  # they train badly with SGD
+                options.setdefault("optimizer", "adamw")
             return space, TrainEvaluator(space, **options)
         case PythonSection():
             assert space is not None
@@ -84,12 +87,22 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
             return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
 
 
-def _space(section: SpaceSection, nb201: Mapping[str, Any]) -> SearchSpace | None:
+def _fitting(space: str | None, evaluator: EvaluatorSection) -> dict[str, Any]:
+    """The settings of a built-in space that go with what is learned."""
+    if not isinstance(evaluator, TrainSection):
+        return {}
+    if space == "nb201" and evaluator.dataset == "digits":
+        return dict(NB201_ON_DIGITS)
+    if space == "transformer" and evaluator.dataset in TEXTS:
+        return {"kind": "decoder"}
+    return {}
+
+
+def _space(section: SpaceSection, defaults: Mapping[str, Any]) -> SearchSpace | None:
     if section.path is not None:
         return load_space(section.path)
     if section.name is None:
         return None
-    defaults = nb201 if section.name == "nb201" else {}
     return builtin(section.name, **{**defaults, **section.settings})
 
 

@@ -53,6 +53,11 @@ class Dataset:
         return channels, height, width
 
     @property
+    def call(self) -> dict[str, Any]:
+        """The keywords with which a space's builder is told of this data."""
+        return {"in_channels": self.shape[0], "classes": self.classes}
+
+    @property
     def mean(self) -> NDArray[np.float32]:
         """Of each channel over the training images only, in the images' own unit."""
         return self._mean_and_std[0]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.tools.texts import NAMES as TEXTS
+
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum; the learning rate falls to 0 along a cosine.
+    """One optimizer, whose learning rate falls to 0 along a cosine.
 
     Raises ConfigError for a value with which nothing can be trained.
     """
@@ -21,6 +25,8 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: bool = False
     """Random crops and mirror images, for photographs."""
+    optimizer: str = "sgd"
+    """sgd, with Nesterov momentum, or adamw."""
 
     def __post_init__(self) -> None:
         self._require("epochs", isinstance(self.epochs, int) and self.epochs >= 1, "integers >= 1")
@@ -29,10 +35,23 @@ class Recipe:
         self._require("learning_rate", 0 < self.learning_rate < float("inf"), "numbers > 0")
         self._require("weight_decay", 0 <= self.weight_decay < float("inf"), "numbers >= 0")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "0 <= number < 1")
+        self._require("optimizer", self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS))
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
             raise ConfigError(f"{name} = {getattr(self, name)!r}; accepted: {accepted}")
+
+
+@dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """For a text, of which there is no natural epoch; the learning rate rises first."""
+
+    steps: int = 50
+    """Batches an epoch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("steps", isinstance(self.steps, int) and self.steps >= 1, "integers >= 1")
 
 
 NB201_ON_DIGITS = {"channels": 8, "cells": 1}
@@ -47,3 +66,18 @@ RECIPES = {
 }
 OTHER = Recipe(12, 256, 0.1, 5e-4)
 """For the user's own data set."""
+
+ADAMW = {"learning_rate": 2e-3, "weight_decay": 0.05, "optimizer": "adamw"}
+"""What replaces the values for SGD in the recipes above."""
+
+TEXT = TextRecipe(4, 32, 4e-3, 0.1, optimizer="adamw")
+CONTEXT = 64
+"""Bytes that a language model sees at a time, unless said otherwise."""
+
+
+def recipe_for(dataset: str, **given: Any) -> Recipe:
+    """The recipe of a data set, with what is `given` and not None in its place."""
+    default = TEXT if dataset in TEXTS else RECIPES.get(dataset, OTHER)
+    if given.get("optimizer") == "adamw" and default.optimizer != "adamw":
+        given = ADAMW | {name: value for name, value in given.items() if value is not None}
+    return replace(default, **{name: v for name, v in given.items() if v is not None})

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from lm_searcher.spaces.errors import TrialFailure
 from lm_searcher.tools.datasets import Dataset, Split
+from lm_searcher.tools.evaluators.counting import count_flops, count_parameters
+from lm_searcher.tools.evaluators.optimizers import optimizer_for
 from lm_searcher.tools.evaluators.recipe import Recipe
 from lm_searcher.tools.protocols import Metrics, Report
 
@@ -62,17 +63,10 @@ def train(model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int, report:
     )
     metrics = {
         "params_m": count_parameters(model) / 1e6,
-        "flops_m": count_flops(model, learn) / 1e6,
+        "flops_m": count_flops(model, learn.normalise(learn.images[:1])) / 1e6,
     }
     batch = min(recipe.batch_size, len(learn))
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    optimizer = optimizer_for(model, recipe)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimizer, recipe.epochs * (len(learn) // batch)
     )
@@ -167,17 +161,3 @@ def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
         torch.arange(n, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
     ]
     return picked.permute(0, 3, 1, 2)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_flops(model: nn.Module, split: Resident) -> int:
-    """Operations of one forward pass over one image, as PyTorch counts: 2 a multiply-add."""
-    counter = FlopCounterMode(display=False)
-    model.eval()
-    with counter, torch.no_grad():
-        model(split.normalise(split.images[:1]))
-    return int(counter.get_total_flops())
