@@ -60,6 +60,8 @@ def transformer(
         for head in choices["heads"]:
             if width % head:
                 raise _error("heads", head, f"numbers that divide each width ({width} is one)")
+            if kind == "decoder" and width // head % 2:
+                raise _error("heads", head, f"in a decoder, heads of even width ({width} is one)")
         if kind == "encoder" and width % 4:
             raise _error("widths", width, "multiples of 4 in an encoder, for its places in 2-D")
     if not isinstance(patch, int) or isinstance(patch, bool) or patch < 1:
@@ -150,7 +152,7 @@ def decoder_cost(
 ) -> dict[str, float]:
     """`params_m` and `flops_m` of one window of `context` symbols, `classes` different ones."""
     width, blocks = shape(config)
-    params = (classes * (1 if tied else 2) + context) * width
+    params = classes * (1 if tied else 2) * width
     return _with_layers(params, 2 * context * width * classes, context, width, blocks)
 
 

@@ -31,16 +31,23 @@ def encoder(
 def decoder(
     config: Mapping[str, Choice], *, classes: int, context: int, tied: bool = True
 ) -> nn.Module:
-    """A fresh language model: symbols [n, t], t <= context -> logits [n, t, classes].
+    """A fresh language model: symbols [n, t] -> logits [n, t, classes].
 
     The logits at a place depend on the symbols up to it, and are for the one that follows.
+    `context`, how many it learns from at a time, is nothing that is built in.
     """
     width, blocks = shape(config)
-    return Decoder(width, blocks, classes, context, tied)
+    return Decoder(width, blocks, classes, tied)
+
+
+ROTARY_BASE = 10000.0
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each behind a norm and beside a path that skips it."""
+    """Attention and a feed-forward layer, each behind a norm and beside a path that skips it.
+
+    A causal one tells places apart by turning queries and keys.
+    """
 
     def __init__(self, width: int, heads: int, hidden: int, causal: bool) -> None:
         super().__init__()
@@ -49,12 +56,18 @@ class Block(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        # Each block begins as the identity: it learns sooner, deep or shallow.
+        for layer in (self.project, self.narrow):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
         joined = self.queries_keys_values(self.norm1(x))
         # [n, t, 3, heads, width / heads] -> three of [n, heads, t, width / heads]
         q, k, v = joined.view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if self.causal:
+            q, k = rotated(q), rotated(k)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.project(mixed.transpose(1, 2).reshape(n, length, width))
         x = x + self.narrow(functional.gelu(self.widen(self.norm2(x))))
@@ -104,23 +117,30 @@ def places(width: int, rows: int, columns: int, device: torch.device) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """See `decoder`. Places are learned."""
+    """See `decoder`."""
 
-    def __init__(
-        self, width: int, blocks: list[tuple[int, int]], classes: int, context: int, tied: bool
-    ) -> None:
+    def __init__(self, width: int, blocks: list[tuple[int, int]], classes: int, tied: bool) -> None:
         super().__init__()
         self.embed = nn.Embedding(classes, width)
-        self.places = nn.Parameter(0.02 * torch.randn(context, width))
         self.blocks = nn.Sequential(*(Block(width, *block, causal=True) for block in blocks))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes, bias=False)
-        # Small, since it is the head too: the first logits are to be near 0.
-        nn.init.normal_(self.embed.weight, std=0.02)
+        # As wide as a linear layer's, since it is the head too; 1 would make the first logits huge.
+        nn.init.normal_(self.embed.weight, std=width**-0.5)
         if tied:
             self.head.weight = self.embed.weight
 
     def forward(self, symbols: Tensor) -> Tensor:
-        x = self.embed(symbols) + self.places[: symbols.shape[1]]
-        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(symbols))))
         return logits
+
+
+def rotated(x: Tensor) -> Tensor:
+    """Each vector of [n, heads, t, d] turned by its place, so that products of two tell their
+    distance (rotary embeddings, Su et al., arXiv 2104.09864). d is even."""
+    length, half = x.shape[2], x.shape[3] // 2
+    rates = ROTARY_BASE ** -(torch.arange(half, device=x.device) / half)
+    angles = torch.outer(torch.arange(length, device=x.device), rates)
+    a, b = x[..., :half], x[..., half:]
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import DatasetError, unknown
 from lm_searcher.tools import cifar
 from lm_searcher.tools.references import resolve
+from lm_searcher.tools.texts import NAMES as TEXTS
 
 Split = tuple[NDArray[Any], NDArray[np.int64]]
 """Images [n, channels, height, width], uint8 or float32, and their labels [n]."""
@@ -94,7 +95,7 @@ def load_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     if name == "digits":
         return _digits()
     if name not in NAMES:
-        raise DatasetError(unknown("dataset", name, [*NAMES, "module:function"]))
+        raise DatasetError(unknown("dataset", name, [*NAMES, *TEXTS, "module:function"]))
     if folder is None:
         raise DatasetError(f"dataset '{name}': folder is not set; accepted: {cifar.ACCEPTED}")
     train, test = cifar.load(name, Path(folder))

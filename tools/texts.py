@@ -6,7 +6,7 @@ numpy only, as `datasets`: worker processes fork after loading.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,10 +69,24 @@ def load_text(name: str, folder: str | Path | None, context: int) -> Text:
     if name == "pydoc":
         from pydoc_data.topics import topics  # half a megabyte, and only this text needs it
 
-        documents = [text.encode() for _, text in sorted(topics.items())]
+        documents = [text.encode() for text in distinct(topics)]
     else:
         documents = _read(folder)
     return Text(name, *split(documents), context)
+
+
+def distinct(topics: Mapping[str, str]) -> list[str]:
+    """The topics by name, each paragraph only once: in the longest topic that has it.
+
+    Many a short topic is a passage of a longer one, and would be held out though it is learned.
+    """
+    seen: set[str] = set()
+    kept: dict[str, str] = {}
+    for name, text in sorted(topics.items(), key=lambda item: (-len(item[1]), item[0])):
+        paragraphs = [p for p in text.split("\n\n") if p.strip() not in seen]
+        seen.update(p.strip() for p in paragraphs)
+        kept[name] = "\n\n".join(paragraphs)
+    return [kept[name] for name in sorted(kept)]
 
 
 def _read(folder: str | Path | None) -> list[bytes]:

@@ -46,7 +46,7 @@ class Recipe:
 class TextRecipe(Recipe):
     """For a text, of which there is no natural epoch; the learning rate rises first."""
 
-    steps: int = 50
+    steps: int = 100
     """Batches an epoch."""
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ OTHER = Recipe(12, 256, 0.1, 5e-4)
 ADAMW = {"learning_rate": 2e-3, "weight_decay": 0.05, "optimizer": "adamw"}
 """What replaces the values for SGD in the recipes above."""
 
-TEXT = TextRecipe(4, 32, 4e-3, 0.1, optimizer="adamw")
+TEXT = TextRecipe(4, 16, 6e-3, 0.1, optimizer="adamw")
 CONTEXT = 64
 """Bytes that a language model sees at a time, unless said otherwise."""
 

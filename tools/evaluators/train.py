@@ -73,6 +73,8 @@ class TrainEvaluator:
             if getattr(self, name) is not None and not there:
                 kind = "text" if self.of_text else "images"
                 raise ConfigError(f"{name} is no setting for dataset '{self.dataset}', {kind}")
+        if self.context is not None and not (isinstance(self.context, int) and self.context >= 1):
+            raise ConfigError(f"context = {self.context!r}; accepted: integers >= 1")
         names = (
             "epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing",
             "optimizer", "steps",
