@@ -50,9 +50,10 @@ class TrainSection(Section):
 
     kind: Literal["train"]
     dataset: str = "digits"
-    """digits, cifar10, cifar100, folder, or "module:function"."""
+    """digits, cifar10, cifar100, folder, pydoc, text, or "module:function"."""
     folder: Path | None = None
-    """Where CIFAR's python folder lies, or the images of dataset "folder"."""
+    """Where CIFAR's python folder lies, or the images of dataset "folder"; for text a file, or a
+    folder of files *.txt."""
     image_size: Count | None = None
     """Dataset "folder": the side in pixels to which images are resized and cut."""
     cache: Path | None = None
@@ -61,6 +62,11 @@ class TrainSection(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     weight_decay: NotNegative | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    steps: Count | None = None
+    """Text only: batches an epoch."""
+    context: Count | None = None
+    """Text only: bytes that the model sees at a time."""
     label_smoothing: NotNegative | None = None
     augment: bool | None = None
     cutout: Annotated[int, Field(ge=0, strict=True)] | None = None

@@ -10,6 +10,7 @@ from typing import Any, cast
 from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.config import (
     CommandSection,
+    EvaluatorSection,
     PythonSection,
     RunFile,
     Settings,
@@ -32,6 +33,7 @@ from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.known import Known
 from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Evaluator
+from lm_searcher.tools.texts import NAMES as TEXTS
 
 
 def find_space(name: str | Path, **settings: Any) -> SearchSpace:
@@ -69,8 +71,7 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
     section = run_file.evaluator
-    sized = isinstance(section, TrainSection) and section.dataset == "digits"
-    space = _space(run_file.space, NB201_ON_DIGITS if sized else {})
+    space = _space(run_file.space, _fitting(run_file.space.name, section))
     match section:
         case TableSection():
             metric = section.metric or run_file.metric
@@ -84,6 +85,8 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
             options = section.model_dump(exclude={"kind"}, exclude_none=True)
             if section.dataset == "folder":
                 options.setdefault("cache", run_file.run.folder / ".images")
+            if space.name == "transformer":  # they train badly with SGD
+                options.setdefault("optimizer", "adamw")
             return space, TrainEvaluator(space, **options)
         case PythonSection():
             assert space is not None
@@ -93,12 +96,22 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
             return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
 
 
-def _space(section: SpaceSection, nb201: Mapping[str, Any]) -> SearchSpace | None:
+def _fitting(space: str | None, evaluator: EvaluatorSection) -> dict[str, Any]:
+    """The settings of a built-in space that go with what is learned."""
+    if not isinstance(evaluator, TrainSection):
+        return {}
+    if space == "nb201" and evaluator.dataset == "digits":
+        return dict(NB201_ON_DIGITS)
+    if space == "transformer" and evaluator.dataset in TEXTS:
+        return {"kind": "decoder"}
+    return {}
+
+
+def _space(section: SpaceSection, defaults: Mapping[str, Any]) -> SearchSpace | None:
     if section.path is not None:
         return load_space(section.path)
     if section.name is None:
         return None
-    defaults = nb201 if section.name == "nb201" else {}
     return builtin(section.name, **{**defaults, **section.settings})
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from lm_searcher.tools.datasets import Dataset, Split
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
+from lm_searcher.tools.texts import Text
 
 
 @cache
@@ -39,8 +40,10 @@ class TimedTraining(TrainEvaluator):
     """Of noise; 0 is the data set that is named."""
     _spent: dict[str, float] = field(default_factory=dict)
 
-    def _data(self) -> Dataset:
-        return photographs(self.images) if self.images else super()._data()
+    @property
+    def data(self) -> Dataset | Text:
+        """Noise where it is asked for."""
+        return photographs(self.images) if self.images else super().data
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """See Evaluator. In a process that was forked for this trial, as the executor does it."""
@@ -52,7 +55,9 @@ class TimedTraining(TrainEvaluator):
         return {**metrics, **self._spent, "images": float(self._learned(metrics))}
 
     def _learned(self, metrics: Metrics) -> int:
-        n = len(self._data().train[1])
+        data = self.data
+        assert isinstance(data, Dataset)
+        n = len(data.train[1])
         batch = min(self.recipe.batch_size, n)
         return int(metrics["epochs"]) * (n // batch) * batch
 

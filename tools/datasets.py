@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import DatasetError, unknown
 from lm_searcher.tools import cifar
 from lm_searcher.tools.references import resolve
+from lm_searcher.tools.texts import NAMES as TEXTS
 
 Split = tuple[NDArray[Any], NDArray[np.int64]]
 """Images [n, channels, height, width], uint8 or float32, and their labels [n]."""
@@ -54,6 +55,11 @@ class Dataset:
         """Channels, height and width of an image."""
         _, channels, height, width = self.train[0].shape
         return channels, height, width
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The keywords with which a space's builder is told of this data."""
+        return {"in_channels": self.shape[0], "classes": self.classes}
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -103,7 +109,7 @@ def load_dataset(
     if name == "digits":
         return _digits()
     if name not in NAMES:
-        raise DatasetError(unknown("dataset", name, [*NAMES, "folder", "module:function"]))
+        raise DatasetError(unknown("dataset", name, [*NAMES, "folder", *TEXTS, "module:function"]))
     if folder is None:
         raise DatasetError(f"dataset '{name}': folder is not set; accepted: {cifar.ACCEPTED}")
     train, test = cifar.load(name, Path(folder))

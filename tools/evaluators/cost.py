@@ -20,18 +20,18 @@ def costs_of(
     space: SearchSpace,
     builder: Callable[..., Any],
     call: Mapping[str, Any],
-    image_size: int,
+    size: Mapping[str, int],
     codes: Codes,
     metrics: Collection[str],
 ) -> Mapping[str, NDArray[np.float64]]:
     """Those of `metrics` that need no training, of each architecture. See CostedEvaluator.
 
-    `call` are the keywords of the space's builder, `image_size` the side of an image.
+    `call` are the keywords of the space's builder, `size` its image_size
+    (the side in pixels) where it reads images.
     """
     configs = map(space.decode, to_ncodes(codes))
     if space.cost is not None:
-        keywords = {"image_size": image_size, **call}
-        told = [space.cost(config, **keywords) for config in configs]
+        told = [space.cost(config, **size, **call) for config in configs]
     elif COUNTED in metrics:
         told = [{COUNTED: _counted(space, builder, call, config)} for config in configs]
     else:
@@ -49,7 +49,7 @@ def _counted(
     that cannot be built."""
     import torch
 
-    from lm_searcher.tools.evaluators.sgd import count_parameters
+    from lm_searcher.tools.evaluators.counting import count_parameters
 
     try:
         with torch.device("meta"):

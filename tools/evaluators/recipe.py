@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.tools.texts import NAMES as TEXTS
+
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum; the learning rate falls to 0 along a cosine.
+    """One optimizer, whose learning rate falls to 0 along a cosine.
 
     Raises ConfigError for a value with which nothing can be trained.
     """
@@ -36,6 +39,8 @@ class Recipe:
     """The share of the training data, in (0, 1]: a budget."""
     width: float = 1.0
     """A factor on the space's setting `channels`: a budget."""
+    optimizer: str = "sgd"
+    """sgd, with Nesterov momentum, or adamw."""
 
     def __post_init__(self) -> None:
         self._require("epochs", isinstance(self.epochs, int) and self.epochs >= 1, "integers >= 1")
@@ -51,6 +56,7 @@ class Recipe:
         self._require("warmup", rises, f"integers from 0, below epochs = {self.epochs}")
         self._require("data_fraction", 0 < self.data_fraction <= 1, "0 < number <= 1")
         self._require("width", 0 < self.width < float("inf"), "numbers > 0")
+        self._require("optimizer", self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS))
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
@@ -70,10 +76,31 @@ class Recipe:
         return (1 + math.cos(math.pi * (step - rising) / (whole - rising))) / 2
 
 
-_ALWAYS = ("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "augment")
+_ALWAYS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "augment",
+    "steps",
+)
 
 REPORTED = ("val_accuracy", "val_loss", "train_loss")
 """The metrics that are known after each epoch."""
+
+
+@dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """For a text, of which there is no natural epoch; the learning rate rises first."""
+
+    steps: int = 100
+    """Batches an epoch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("steps", isinstance(self.steps, int) and self.steps >= 1, "integers >= 1")
+
 
 NB201_ON_DIGITS = {"channels": 8, "cells": 1}
 """The size of the nb201 network that goes with the recipe for digits."""
@@ -87,3 +114,18 @@ RECIPES = {
 }
 OTHER = Recipe(12, 256, 0.1, 5e-4)
 """For the user's own data set."""
+
+ADAMW = {"learning_rate": 2e-3, "weight_decay": 0.05, "optimizer": "adamw"}
+"""What replaces the values for SGD in the recipes above."""
+
+TEXT = TextRecipe(4, 16, 6e-3, 0.1, optimizer="adamw")
+CONTEXT = 64
+"""Bytes that a language model sees at a time, unless said otherwise."""
+
+
+def recipe_for(dataset: str, **given: Any) -> Recipe:
+    """The recipe of a data set, with what is `given` and not None in its place."""
+    default = TEXT if dataset in TEXTS else RECIPES.get(dataset, OTHER)
+    if given.get("optimizer") == "adamw" and default.optimizer != "adamw":
+        given = ADAMW | {name: value for name, value in given.items() if value is not None}
+    return replace(default, **{name: v for name, v in given.items() if v is not None})

@@ -13,13 +13,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from lm_searcher.spaces.errors import TrialFailure
 from lm_searcher.tools.datasets import Dataset, Split
 from lm_searcher.tools.evaluators.augment import crop_and_flip, cutout
+from lm_searcher.tools.evaluators.counting import count_flops, count_parameters
 from lm_searcher.tools.evaluators.device import trial_device
 from lm_searcher.tools.evaluators.faster import Forward, Outputs, Run, compiled, graphed
+from lm_searcher.tools.evaluators.optimizers import optimizer_for
 from lm_searcher.tools.evaluators.recipe import Recipe
 from lm_searcher.tools.protocols import Metrics, Report
 
@@ -79,10 +80,10 @@ def train(
     )
     metrics = {
         "params_m": count_parameters(model) / 1e6,
-        "flops_m": count_flops(model, learn) / 1e6,
+        "flops_m": count_flops(model, learn.normalise(learn.images[:1])) / 1e6,
     }
     batch = min(recipe.batch_size, len(learn))
-    optimizer = make_optimizer(model, recipe)
+    optimizer = optimizer_for(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, partial(recipe.rate, steps=len(learn) // batch)
     )
@@ -104,18 +105,6 @@ def train(
     test_accuracy, _ = measure(model, test)
     lap("test")
     return metrics | now | {"test_accuracy": test_accuracy, "epochs": float(epoch)}
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """One kernel for all weights."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
 
 
 def forward_of(
@@ -200,17 +189,3 @@ def outputs(run: Run, images: Tensor) -> Outputs:
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=on_cuda):
         made = run(images)
     return tuple(out.float() for out in made)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_flops(model: nn.Module, split: Resident) -> int:
-    """Operations of one forward pass over one image, as PyTorch counts: 2 a multiply-add."""
-    counter = FlopCounterMode(display=False)
-    model.eval()
-    with counter, torch.no_grad():
-        model(split.normalise(split.images[:1]))
-    return int(counter.get_total_flops())
