@@ -85,6 +85,9 @@ data_fraction = 0.5
 width = 0.5
 compile = true
 cuda_graph = false
+optimizer = "sgd"
+steps = 10
+context = 16
 latency = true
 [objective]
 metric = "val_loss"
