@@ -16,7 +16,7 @@ from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.tools.evaluators.lora.base import BaseModel, checksum_path
 from lm_searcher.tools.evaluators.lora.making import write
 
-TRAINERS = '''
+TRAINERS = """
 import time
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def wrong():
 
 def broken():
     raise RuntimeError("not expected")
-'''
+"""
 
 
 @pytest.fixture

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
 
-from lm_searcher.agent.config import RunFile, checked
+from lm_searcher.agent.config import RunFile, checked, load_run_file
 from lm_searcher.agent.setup import from_run_file
 from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.lora_bases import language
@@ -19,6 +21,8 @@ from lm_searcher.tools.evaluators.lora.making import write
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.executor import LocalExecutor
 from lm_searcher.tools.protocols import Evaluation
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TaskSettings:
     return given
 
 
-def run_file(settings: TaskSettings, evaluator: dict[str, Any] = {}, **space: Any) -> RunFile:
+def run_file(
+    settings: TaskSettings, evaluator: Mapping[str, Any] = NOTHING, **space: Any
+) -> RunFile:
     own = {k: str(getattr(settings, k)) for k in ("folder", "cache")}
     numbers = {k: getattr(settings, k) for k in ("epochs", "batch_size", "learning_rate")}
     section = {"kind": "lora", "context": 32, **own, **numbers, **evaluator}
@@ -53,7 +59,9 @@ def evaluation(evaluator: LoraEvaluator, ncode: str, key: int = 0, seed: int = 5
     return Evaluation(key, ncode, evaluator.space.decode(ncode), seed)
 
 
-def made(settings: TaskSettings, evaluator: dict[str, Any] = {}, **space: Any) -> LoraEvaluator:
+def made(
+    settings: TaskSettings, evaluator: Mapping[str, Any] = NOTHING, **space: Any
+) -> LoraEvaluator:
     _, found = from_run_file(run_file(settings, evaluator, **space))
     assert isinstance(found, LoraEvaluator)
     found.prepare()
@@ -111,12 +119,15 @@ def test_ranks_and_alphas_of_groups(settings: TaskSettings) -> None:
 
 
 @pytest.mark.slow
-def test_trials_in_worker_processes(settings: TaskSettings) -> None:
-    _, evaluator = from_run_file(run_file(settings, {"epochs": 1}))
-    assert isinstance(evaluator, LoraEvaluator)
+def test_the_example_in_a_worker_process(settings: TaskSettings) -> None:
+    changed = {"cache": str(settings.cache), "folder": str(settings.folder), "context": 32}
+    example = Path(__file__).parents[4] / "examples" / "lora-language.toml"
+    space, evaluator = from_run_file(load_run_file(example, {"evaluator": changed | {"epochs": 1}}))
     executor = LocalExecutor(evaluator, workers=1)
     try:
-        wanted = [evaluation(evaluator, ncode, i) for i, ncode in enumerate(("1" * 12, "0" * 12))]
+        wanted = [
+            Evaluation(i, code * 12, space.decode(code * 12), 0) for i, code in enumerate("10")
+        ]
         found = {e.ncode: o for e, o in executor.run(wanted, lambda *_: False)}
     finally:
         executor.close()
