@@ -11,6 +11,7 @@ from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.config import (
     CommandSection,
     EvaluatorSection,
+    LoraSection,
     PythonSection,
     RunFile,
     Settings,
@@ -27,6 +28,9 @@ from lm_searcher.spaces.table import load_table
 from lm_searcher.spaces.toml import load_space
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
+from lm_searcher.tools.evaluators.lora.task import TaskSettings
+from lm_searcher.tools.evaluators.lora.tasks import make_task, own_base
 from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS, REPORTED
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
@@ -94,10 +98,25 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
         case CommandSection():
             assert space is not None
             return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
+        case LoraSection():
+            assert space is not None
+            return space, _lora(space, section)
+
+
+def _lora(space: SearchSpace, section: LoraSection) -> LoraEvaluator:
+    if "base" not in space.settings:
+        raise ConfigError(
+            f"[evaluator] kind = 'lora' with space '{space.name}'; accepted: [space] name = 'lora'"
+        )
+    options = section.model_dump(exclude={"kind", "task"})
+    settings = TaskSettings(base=space.settings["base"], **options)
+    return LoraEvaluator(space, make_task(section.task, settings))
 
 
 def _fitting(space: str | None, evaluator: EvaluatorSection) -> dict[str, Any]:
     """The settings of a built-in space that go with what is learned."""
+    if space == "lora" and isinstance(evaluator, LoraSection):
+        return {"base": own_base(evaluator.task)}
     if not isinstance(evaluator, TrainSection):
         return {}
     if space == "nb201" and evaluator.dataset == "digits":
