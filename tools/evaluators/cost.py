@@ -29,13 +29,21 @@ def costs_of(
     `call` are the keywords of the space's builder, `size` its image_size
     (the side in pixels) where it reads images.
     """
-    configs = map(space.decode, to_ncodes(codes))
     if space.cost is not None:
-        told = [space.cost(config, **size, **call) for config in configs]
-    elif COUNTED in metrics:
-        told = [{COUNTED: _counted(space, builder, call, config)} for config in configs]
-    else:
+        return told_costs(space, {**size, **call}, codes, metrics)
+    if COUNTED not in metrics:
         return {}
+    configs = map(space.decode, to_ncodes(codes))
+    return {COUNTED: np.array([_counted(space, builder, call, config) for config in configs])}
+
+
+def told_costs(
+    space: SearchSpace, call: Mapping[str, Any], codes: Codes, metrics: Collection[str]
+) -> Mapping[str, NDArray[np.float64]]:
+    """As `costs_of`, by the space's formula, which gets `call`; nothing where there is none."""
+    if space.cost is None:
+        return {}
+    told = [space.cost(space.decode(ncode), **call) for ncode in to_ncodes(codes)]
     names = {name for costs in told for name in costs} & set(metrics)
     return {
         name: np.array([costs.get(name, np.nan) for costs in told], np.float64) for name in names

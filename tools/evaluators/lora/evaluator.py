@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import EvaluatorError, SpaceError, TrialFailure
+from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.evaluators.cost import told_costs
 from lm_searcher.tools.evaluators.lora.task import Task
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
@@ -63,6 +67,10 @@ class LoraEvaluator:
         import lm_searcher.spaces.lora_network  # noqa: F401  so that forked trials find it loaded
 
         self.task.prepare()
+
+    def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
+        """See CostedEvaluator."""
+        return told_costs(self.space, {}, codes, metrics)
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Adapt, train, score. Raises TrialFailure for a training that diverged."""
