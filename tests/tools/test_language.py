@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.transformer import transformer
 from lm_searcher.tools.evaluators.language import RiseAndFall, measure, windows
 from lm_searcher.tools.evaluators.optimizers import optimizer_for
-from lm_searcher.tools.evaluators.recipe import TEXT, Recipe, recipe_for
+from lm_searcher.tools.evaluators.recipe import TEXT, TRANSFORMER_ON_DIGITS, Recipe, recipe_for
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics
 from lm_searcher.tools.texts import load_text
@@ -133,8 +134,10 @@ def test_adamw_lets_no_vector_decay() -> None:
 def test_recipes_know_their_optimizer() -> None:
     assert recipe_for("digits").optimizer == "sgd"
     adam = recipe_for("digits", optimizer="adamw", epochs=3, weight_decay=None)
-    assert (adam.epochs, adam.learning_rate, adam.weight_decay) == (3, 2e-3, 0.05)
-    assert recipe_for("digits", optimizer="adamw", learning_rate=1.0).learning_rate == 1.0
+    assert adam == replace(TRANSFORMER_ON_DIGITS, epochs=3)
+    photographs = recipe_for("cifar10", optimizer="adamw", learning_rate=1.0)
+    assert photographs.augment and photographs.optimizer == "adamw"
+    assert (photographs.learning_rate, photographs.weight_decay) == (1.0, 0.05)
     assert recipe_for("text") == TEXT
     with pytest.raises(ConfigError, match="optimizer = 'adam'; accepted: sgd, adamw"):
         Recipe(1, 2, 0.1, 0.0, optimizer="adam")
