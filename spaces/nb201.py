@@ -2,17 +2,18 @@
 
 A cell is a graph of four nodes. Node 0 is its input, node 3 its output, and each pair of nodes
 is joined by an edge with one of five operations; a node is the sum of its incoming edges. Cost
-is known without building anything: `parameters` and `flops` are exact.
+is known without building anything: `parameters` and `flops` are exact, `cost` has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from lm_searcher.spaces.errors import SpaceError
 from lm_searcher.spaces.ncode import DIGITS, NCode, to_ncodes
-from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.space import Choice, SearchSpace
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
@@ -37,6 +38,7 @@ def nb201(channels: int = 16, cells: int = 5) -> SearchSpace:
         settings={"channels": channels, "cells": cells},
         canonical_form=canonical,
         describe=describe,
+        cost=cost,
     )
 
 
@@ -91,6 +93,15 @@ def _expression(ncode: NCode) -> str:
             name = OPERATIONS[int(digit)]
             terms[target].append(sums[source] if digit == _SKIP else f"({sums[source]}){name}")
     return "+".join(sorted(terms[3]))
+
+
+def cost(config: Mapping[str, Choice], *, image_size: int = 32, **call: Any) -> dict[str, float]:
+    """``params_m`` and ``flops_m`` of what `nb201_network.build(config, **call)` makes."""
+    ncode = "".join(DIGITS[OPERATIONS.index(str(config[edge_name(edge)]))] for edge in EDGES)
+    return {
+        "params_m": parameters(ncode, **call) / 1e6,
+        "flops_m": flops(ncode, **call, image_size=image_size) / 1e6,
+    }
 
 
 def parameters(

@@ -7,7 +7,7 @@ accelerator.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ Split = tuple[NDArray[Any], NDArray[np.int64]]
 """Images [n, channels, height, width], uint8 or float32, and their labels [n]."""
 
 NAMES = ("digits", "cifar10", "cifar100")
+"""What has a name; "folder" is the user's own photographs."""
+
+_MEASURED = 2**28  # numbers
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Dataset:
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """Of each channel over the training images only, in the images' own unit."""
+        """Of each channel over the training images only, in the images' own unit; over some of
+        them, evenly spaced, where they are more than a quarter of a billion numbers."""
         return self._mean_and_std[0]
 
     @property
@@ -72,8 +76,10 @@ class Dataset:
     def _mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         images = self.train[0]
         total, squares = np.zeros(images.shape[1]), np.zeros(images.shape[1])
+        if images.size > _MEASURED:  # evenly spread over the classes, which may come in order
+            images = images[:: -(-images.size // _MEASURED)]
         # In pieces: all of CIFAR in float64 would be more than a gigabyte.
-        for piece in np.array_split(images, 1 + len(images) // 1000):
+        for piece in np.array_split(images, 1 + images.size // 3_000_000):
             exact = piece.astype(np.float64)
             total += exact.sum(axis=(0, 2, 3))
             squares += np.square(exact).sum(axis=(0, 2, 3))
@@ -83,19 +89,27 @@ class Dataset:
         return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
-def load_dataset(name: str, folder: str | Path | None = None) -> Dataset:
+def load_dataset(
+    name: str,
+    folder: str | Path | None = None,
+    image_size: int | None = None,
+    cache: str | Path | None = None,
+) -> Dataset:
     """A data set by name, or from the user's own "module:function".
 
-    `folder` holds the unpacked python version of CIFAR; the others need none. The user's
+    `folder` holds the unpacked python version of CIFAR, or for the name "folder" the images that
+    `image_folder.load` describes, with `image_size` and `cache`; the others need none. The user's
     function takes no argument and returns a Dataset, or (train, valid, test) as a tuple or a
     dict, each (images, labels). Raises DatasetError.
     """
     if ":" in name:
         return _from_function(name)
+    if name == "folder":
+        return _from_images(folder, image_size, cache)
     if name == "digits":
         return _digits()
     if name not in NAMES:
-        raise DatasetError(unknown("dataset", name, [*NAMES, *TEXTS, "module:function"]))
+        raise DatasetError(unknown("dataset", name, [*NAMES, "folder", *TEXTS, "module:function"]))
     if folder is None:
         raise DatasetError(f"dataset '{name}': folder is not set; accepted: {cifar.ACCEPTED}")
     train, test = cifar.load(name, Path(folder))
@@ -119,6 +133,20 @@ def hold_out(split: Split, count: int) -> tuple[Split, Split]:
     return (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
 
 
+def share(data: Dataset, fraction: float) -> Dataset:
+    """The data set with only this share of its training images; always the same ones.
+
+    Stratified as in `hold_out`. Raises DatasetError if a class, or all but one image, falls out.
+    """
+    few = hold_out(data.train, round(fraction * len(data.train[1])))[1]
+    if len(few[1]) < 2 or len(np.unique(few[1])) < len(np.unique(data.train[1])):
+        raise DatasetError(
+            f"dataset '{data.name}': data_fraction = {fraction:g} leaves {len(few[1])} of "
+            f"{len(data.train[1])} training images, which are not of all classes; take more"
+        )
+    return replace(data, train=few)
+
+
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits  # half a second, and only this data set needs it
 
@@ -127,6 +155,19 @@ def _digits() -> Dataset:
     rest, test = hold_out((images, bunch.target.astype(np.int64)), 397)
     train, valid = hold_out(rest, 400)
     return Dataset("digits", train, valid, test, classes=10)
+
+
+def _from_images(folder: str | Path | None, size: int | None, cache: str | Path | None) -> Dataset:
+    from lm_searcher.tools import image_folder  # with Pillow, which only this data set needs
+
+    if folder is None:
+        raise DatasetError(
+            f"dataset 'folder': folder is not set; accepted: {image_folder.ACCEPTED}"
+        )
+    if size is None:
+        raise DatasetError("dataset 'folder': image_size is not set; accepted: pixels, as 224")
+    splits, classes = image_folder.load(Path(folder), size, Path(cache) if cache else None)
+    return Dataset("folder", **splits, classes=classes)
 
 
 def _from_function(reference: str) -> Dataset:

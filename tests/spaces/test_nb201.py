@@ -123,6 +123,13 @@ def test_cost_is_exact_for_other_sizes(
     assert measured == flops(ncode, channels, cells, 7, colours, side)
 
 
+@pytest.mark.slow
+def test_a_thousand_codes_build_train_and_cost_what_is_said(
+    builds_and_trains: Callable[..., None],
+) -> None:
+    builds_and_trains(nb201(channels=1, cells=1), 1000)
+
+
 def test_flops_of_the_benchmarks_network() -> None:
     for ncode in ("000000", "423120", "303333"):
         model = build(SPACE.decode(ncode), in_channels=3, classes=10)

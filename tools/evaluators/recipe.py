@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
@@ -25,6 +26,19 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: bool = False
     """Random crops and mirror images, for photographs."""
+    cutout: int = 0
+    """Side in pixels of a square that each training image loses (arXiv 1708.04552); 0: none."""
+    gradient_clip: float = 0.0
+    """The largest norm of all gradients together; 0: any."""
+    auxiliary_weight: float = 0.0
+    """Of the loss of a network's `auxiliary_logits`, which it leaves after a forward pass in
+    training mode; 0: they are not looked at."""
+    warmup: int = 0
+    """Epochs over which the learning rate first rises in equal steps."""
+    data_fraction: float = 1.0
+    """The share of the training data, in (0, 1]: a budget."""
+    width: float = 1.0
+    """A factor on the space's setting `channels`: a budget."""
     optimizer: str = "sgd"
     """sgd, with Nesterov momentum, or adamw."""
 
@@ -35,11 +49,45 @@ class Recipe:
         self._require("learning_rate", 0 < self.learning_rate < float("inf"), "numbers > 0")
         self._require("weight_decay", 0 <= self.weight_decay < float("inf"), "numbers >= 0")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "0 <= number < 1")
+        self._require("cutout", isinstance(self.cutout, int) and self.cutout >= 0, "integers >= 0")
+        self._require("gradient_clip", 0 <= self.gradient_clip < float("inf"), "numbers >= 0")
+        self._require("auxiliary_weight", 0 <= self.auxiliary_weight < float("inf"), "numbers >= 0")
+        rises = isinstance(self.warmup, int) and 0 <= self.warmup < self.epochs
+        self._require("warmup", rises, f"integers from 0, below epochs = {self.epochs}")
+        self._require("data_fraction", 0 < self.data_fraction <= 1, "0 < number <= 1")
+        self._require("width", 0 < self.width < float("inf"), "numbers > 0")
         self._require("optimizer", self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS))
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
             raise ConfigError(f"{name} = {getattr(self, name)!r}; accepted: {accepted}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings as plain data; those that came later only where they are not the default,
+        so that a run from before them goes on."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in asdict(self).items() if k in _ALWAYS or v != defaults[k]}
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` (from 0) of `steps` an epoch, as a share of the full."""
+        rising, whole = self.warmup * steps, self.epochs * steps
+        if step < rising:
+            return (step + 1) / rising
+        return (1 + math.cos(math.pi * (step - rising) / (whole - rising))) / 2
+
+
+_ALWAYS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "augment",
+    "steps",
+)
+
+REPORTED = ("val_accuracy", "val_loss", "train_loss")
+"""The metrics that are known after each epoch."""
 
 
 @dataclass(frozen=True)

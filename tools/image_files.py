@@ -1,0 +1,125 @@
+"""Image files as one array: decoded in parallel, once, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from lm_searcher.spaces.errors import DatasetError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# Pillow knows more, and some of those start other programs.
+
+_AT_ONCE = 1024
+
+# What a damaged file makes Pillow's readers raise.
+_DAMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, AttributeError,
+    OverflowError, ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def decoded(files: Sequence[Path], size: int, cache: Path | None) -> NDArray[np.uint8]:
+    """The files' images in red, green and blue, uint8 [n, 3, size, size].
+
+    The shorter side is resized to `size` and the middle cut out; turned as the camera noted.
+    With a `cache`, a folder that is made if need be, the array is a file in it, mapped, not read;
+    a later call finds it while names, sizes and times of change of all files are the same. It may
+    be deleted at any time between runs. Raises DatasetError that names the first bad file.
+    """
+    shape = (len(files), 3, size, size)
+    if cache is None:
+        images = np.empty(shape, dtype=np.uint8)
+        for row, image in enumerate(_decode_all(files, size)):
+            images[row] = image
+        return images
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"{_key(files, size)}.npy"
+        with FileLock(f"{path}.lock"):  # two workers decode once
+            kept = _kept(path, shape)
+            if kept is None:
+                _keep(path, shape, _decode_all(files, size))
+                kept = _kept(path, shape)
+    except OSError as error:
+        raise DatasetError(f"cache '{cache}': cannot be written ({error.strerror})") from error
+    assert kept is not None
+    return kept
+
+
+def _decode_all(files: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8]]:
+    """In order. No thread is left when it ends: trials are forked afterwards."""
+    with warnings.catch_warnings():
+        # From a size on Pillow only warns. Decoders release the lock, so threads are enough.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(files), _AT_ONCE):
+                yield from pool.map(partial(_decode, size=size), files[start : start + _AT_ONCE])
+
+
+def _decode(file: Path, size: int) -> NDArray[np.uint8]:
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            image.draft("RGB", (2 * size, 2 * size))  # a JPEG need not be decoded in full
+            turned = ImageOps.exif_transpose(image).convert("RGB")
+            fitted = ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DatasetError(
+            f"'{file}': more pixels than are safe to decode; "
+            f"accepted: up to {Image.MAX_IMAGE_PIXELS:,} a file"
+        ) from error
+    except _DAMAGE as error:
+        reason = " ".join(str(error).replace(f"'{file}'", "the file").split())
+        raise DatasetError(
+            f"'{file}': corrupt, or no image ({reason or type(error).__name__})"
+        ) from error
+    return np.asarray(fitted).transpose(2, 0, 1)
+
+
+def _key(files: Sequence[Path], size: int) -> str:
+    digest = hashlib.sha256(f"1 {size}".encode())  # 1: how they are decoded
+    for file in files:
+        known = file.stat()
+        digest.update(f"\0{file.resolve()}\0{known.st_size}\0{known.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The array in the file; None where there is none, or it is of something else."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    sound = isinstance(found, np.memmap) and found.shape == shape and found.dtype == np.uint8
+    return np.asarray(found) if sound else None
+
+
+def _keep(path: Path, shape: tuple[int, ...], images: Iterator[NDArray[np.uint8]]) -> None:
+    """Write the file whole or not at all. Raises OSError."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        # Written, not mapped: where the disk is full, a write fails and a map kills the process.
+        with os.fdopen(handle, "wb") as file:
+            np.lib.format.write_array_header_1_0(cast(BinaryIO, file), header)
+            for image in images:
+                file.write(image.tobytes())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
