@@ -90,6 +90,14 @@ def test_the_same_seed_gives_the_same_values_and_another_seed_others() -> None:
     assert evaluate(evaluator, seed=1)["val_loss"] != first["val_loss"]
 
 
+def test_it_reports_the_objective() -> None:
+    evaluator = TrainEvaluator(SPACE, **SHORT, metric="val_bpb")
+    told: list[float] = []
+    evaluation = Evaluation(0, NCODE, SPACE.decode(NCODE), 0)
+    metrics = evaluator.evaluate(evaluation, lambda step, value: told.append(value) is not None)
+    assert told == [metrics["val_bpb"]]
+
+
 def test_it_stops_when_told_and_fails_when_it_diverges() -> None:
     evaluator = TrainEvaluator(SPACE, **SHORT | {"epochs": 5})
     evaluation = Evaluation(0, NCODE, SPACE.decode(NCODE), 0)
