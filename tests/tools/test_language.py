@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.transformer import transformer
 from lm_searcher.tools.evaluators.language import RiseAndFall, measure, windows
 from lm_searcher.tools.evaluators.optimizers import optimizer_for
-from lm_searcher.tools.evaluators.recipe import TEXT, Recipe, recipe_for
+from lm_searcher.tools.evaluators.recipe import TEXT, TRANSFORMER_ON_DIGITS, Recipe, recipe_for
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics
 from lm_searcher.tools.texts import load_text
@@ -89,6 +90,14 @@ def test_the_same_seed_gives_the_same_values_and_another_seed_others() -> None:
     assert evaluate(evaluator, seed=1)["val_loss"] != first["val_loss"]
 
 
+def test_it_reports_the_objective() -> None:
+    evaluator = TrainEvaluator(SPACE, **SHORT, metric="val_bpb")
+    told: list[float] = []
+    evaluation = Evaluation(0, NCODE, SPACE.decode(NCODE), 0)
+    metrics = evaluator.evaluate(evaluation, lambda step, value: told.append(value) is not None)
+    assert told == [metrics["val_bpb"]]
+
+
 def test_it_stops_when_told_and_fails_when_it_diverges() -> None:
     evaluator = TrainEvaluator(SPACE, **SHORT | {"epochs": 5})
     evaluation = Evaluation(0, NCODE, SPACE.decode(NCODE), 0)
@@ -133,8 +142,10 @@ def test_adamw_lets_no_vector_decay() -> None:
 def test_recipes_know_their_optimizer() -> None:
     assert recipe_for("digits").optimizer == "sgd"
     adam = recipe_for("digits", optimizer="adamw", epochs=3, weight_decay=None)
-    assert (adam.epochs, adam.learning_rate, adam.weight_decay) == (3, 2e-3, 0.05)
-    assert recipe_for("digits", optimizer="adamw", learning_rate=1.0).learning_rate == 1.0
+    assert adam == replace(TRANSFORMER_ON_DIGITS, epochs=3)
+    photographs = recipe_for("cifar10", optimizer="adamw", learning_rate=1.0)
+    assert photographs.augment and photographs.optimizer == "adamw"
+    assert (photographs.learning_rate, photographs.weight_decay) == (1.0, 0.05)
     assert recipe_for("text") == TEXT
     with pytest.raises(ConfigError, match="optimizer = 'adam'; accepted: sgd, adamw"):
         Recipe(1, 2, 0.1, 0.0, optimizer="adam")

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lm_searcher.spaces.errors import TrialFailure
 from lm_searcher.tools.evaluators.counting import count_flops, count_parameters
+from lm_searcher.tools.evaluators.device import trial_device
 from lm_searcher.tools.evaluators.optimizers import optimizer_for
 from lm_searcher.tools.evaluators.recipe import TextRecipe
 from lm_searcher.tools.protocols import Metrics, Report
@@ -25,14 +26,21 @@ _EVALUATION_WINDOWS = 4_096
 
 
 def train(
-    model: nn.Module, text: Text, recipe: TextRecipe, *, seed: int, report: Report
+    model: nn.Module,
+    text: Text,
+    recipe: TextRecipe,
+    *,
+    seed: int,
+    report: Report,
+    metric: str = "val_loss",
 ) -> Metrics:
     """Train `model` in place: symbols [n, t] -> logits [n, t, 256]; losses are nats a byte.
 
-    An epoch is `recipe.steps` batches. `report` gets the validation loss after each; when it
-    says so, the training ends there. Raises TrialFailure when the loss is no longer a number.
+    An epoch is `recipe.steps` batches. `report` gets `metric` after each (the validation loss if
+    it is none of those that are known then); when it says so, the training ends there. Raises
+    TrialFailure when the loss is no longer a number.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = trial_device()
     model = model.to(device)
     learn, valid, test = (
         torch.tensor(part, device=device) for part in (text.train, text.valid, text.test)
@@ -49,15 +57,12 @@ def train(
         if not math.isfinite(loss):
             raise TrialFailure(f"diverged: loss is {loss} at epoch {epoch}")
         valid_loss = measure(model, valid, text.context)
-        if report(epoch, valid_loss):
+        bits = valid_loss / math.log(2)
+        now = {"val_loss": valid_loss, "val_bpb": bits, "train_loss": loss}
+        if report(epoch, now.get(metric, valid_loss)):
             break
-    return metrics | {
-        "val_loss": valid_loss,
-        "val_bpb": valid_loss / math.log(2),
-        "test_loss": measure(model, test, text.context),
-        "train_loss": loss,
-        "epochs": float(epoch),
-    }
+    test_loss = measure(model, test, text.context)
+    return metrics | now | {"test_loss": test_loss, "epochs": float(epoch)}
 
 
 class RiseAndFall:

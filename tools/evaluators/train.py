@@ -41,11 +41,11 @@ class TrainEvaluator:
     measured then). Metrics: val_accuracy and test_accuracy (fractions), val_loss, train_loss,
     params_m (millions), flops_m (millions for one image, a multiply-add counted as two), epochs;
     with `latency` latency_ms, one image through the trained model. Of text it reports the
-    validation loss. Metrics: val_loss, test_loss, train_loss (nats a byte), val_bpb (bits a
-    byte), params_m, flops_m (for one window of `context` bytes), epochs. On a CUDA device also
-    memory_mb, the most that it held. On a CPU the same seed gives the same values (but for
-    latency), on the same machine and with as many threads; the number of threads is left to
-    OMP_NUM_THREADS.
+    objective too (or else the validation loss). Metrics: val_loss, test_loss, train_loss (nats a
+    byte), val_bpb (bits a byte), params_m, flops_m (for one window of `context` bytes), epochs.
+    On a CUDA device also memory_mb, the most that it held. On a CPU the same seed gives the same
+    values (but for latency), on the same machine and with as many threads; the number of threads
+    is left to OMP_NUM_THREADS.
 
     What is None takes the data set's default of `recipe`, and so do `metric` and `direction`
     where they are empty. `compile` and `cuda_graph` are how the training step is run on the device
@@ -220,7 +220,9 @@ class TrainEvaluator:
         recipe = self.recipe
         if isinstance(data, Text):
             assert isinstance(recipe, TextRecipe)
-            metrics = language.train(model, data, recipe, seed=seed, report=report)
+            metrics = language.train(
+                model, data, recipe, seed=seed, report=report, metric=self.metric
+            )
             return {**metrics, **peak_memory()}
         metrics = sgd.train(
             model,
