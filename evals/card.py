@@ -41,7 +41,7 @@ class BytesMoved(TorchDispatchMode):
     """Counts what each operation reads and writes, views left out: `total`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(
@@ -63,5 +63,6 @@ def step_bytes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
     with BytesMoved() as moved:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=on_cuda):
             logits = model(images)
-        functional.cross_entropy(logits.float(), labels).backward()
-    return moved.total
+        loss = functional.cross_entropy(logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+    return int(moved.total)

@@ -85,9 +85,9 @@ class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = torch.from_numpy((self.images[index].astype(np.float32) - self.mean) / self.std)
         if self.augment:
-            top, left, mirrored = torch.randint(9, (2,)).tolist() + [bool(torch.rand(1) < 0.5)]
+            top, left = torch.randint(9, (2,)).tolist()
             image = functional.pad(image, [4] * 4)[:, top : top + 32, left : left + 32]
-            image = image.flip(2) if mirrored else image
+            image = image.flip(2) if torch.rand(1) < 0.5 else image
         return image, int(self.labels[index])
 
 

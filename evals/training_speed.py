@@ -91,7 +91,7 @@ def compare(size: argparse.Namespace) -> list[Row]:
     call = {"in_channels": 3, "classes": 10, **space.settings}
     model = resolved._builder(space.decode(CELL), **call)
     plain = plain_training(model, data, size.epochs, size.batch, size.loaders)
-    rows = [
+    rows: list[Row] = [
         {
             "what": f"(a) plain, float32, {size.loaders} loaders",
             "seconds": plain["seconds"],
@@ -137,13 +137,13 @@ def card(rows: list[Row], size: argparse.Namespace) -> Row:
     }
 
 
-def digits(count: int) -> list[Row]:
-    """Cells on digits, as the default search trains them, with 1 and 2 workers."""
+def digits(count: int, workers: list[int]) -> list[Row]:
+    """Cells on digits, as the default search trains them, by so many workers."""
     space = builtin("nb201", **NB201_ON_DIGITS)
     ncodes = to_ncodes(space.sample(count, np.random.default_rng(0)))
     return [
-        {"what": f"digits, {workers} worker(s)", **trials(TimedTraining(space), ncodes, workers)}
-        for workers in (1, 2)
+        {"what": f"digits, {n} worker(s)", **trials(TimedTraining(space), ncodes, n)}
+        for n in workers
     ]
 
 
@@ -159,10 +159,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cells", type=int, default=5 if on_gpu else 1)
     parser.add_argument("--loaders", type=int, default=4 if on_gpu else 0)
     parser.add_argument("--digits", type=int, default=0 if on_gpu else 20, help="trials")
+    parser.add_argument("--workers", default="1,2", help="of the trials on digits")
     given = parser.parse_args(argv)
     rows = compare(given)
     rows += [card(rows, given)] if on_gpu else []
-    rows += digits(given.digits) if given.digits else []
+    if given.digits:
+        rows += digits(given.digits, [int(n) for n in given.workers.split(",")])
     if given.json:
         print(json.dumps({"torch": torch.__version__, "size": vars(given), "rows": rows}))
         return
