@@ -26,6 +26,7 @@ from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import History
+from lm_searcher.tools.known import Known
 
 if TYPE_CHECKING:
     from lm_searcher.agent.runs import RunFiles
@@ -76,12 +77,20 @@ class ByHand:
     """None for a run that keeps nothing: it takes no requests."""
     noted: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Notes by their key in the store, in order."""
+    known: Known | None = None
+    """Constraints that a pick must keep, as far as is known of it."""
 
     @classmethod
-    def of(cls, files: RunFiles, space: SearchSpace, attributes: Mapping[str, Any]) -> ByHand:
+    def of(
+        cls,
+        files: RunFiles,
+        space: SearchSpace,
+        attributes: Mapping[str, Any],
+        known: Known | None = None,
+    ) -> ByHand:
         """The requests of a run with those attributes."""
         noted = {k: v for k, v in sorted(attributes.items()) if is_note(k, v)}
-        return cls(space, files.requests if files.kept else None, noted)
+        return cls(space, files.requests if files.kept else None, noted, known)
 
     @property
     def extra(self) -> bool:
@@ -169,6 +178,8 @@ class ByHand:
         number = len(history)
         if request.action == "pick":
             same = self.space.canonical(self.space.check(request.ncode))
+            if self.known is not None:
+                self.known.check(request.ncode)
             tried = [
                 *map(self.space.canonical, to_ncodes(history.codes)),
                 *map(self.space.canonical, self.picks(number)),

@@ -47,6 +47,12 @@ def run(
     ranker: Annotated[str | None, typer.Option(help="Who picks the architectures.")] = None,
     workers: Annotated[int | None, typer.Option(help="Trials at once.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's name; default: the file's.")] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(help="METRIC:max or METRIC:min; several: their front.")
+    ] = None,
+    constraint: Annotated[
+        list[str] | None, typer.Option(help='A bound on a metric: "params_m <= 1.0".')
+    ] = None,
     store: Store = None,
     folder: Annotated[Path | None, typer.Option(help="Where runs are kept.")] = None,
     as_json: Json = False,
@@ -57,7 +63,7 @@ def run(
     from lm_searcher.agent.stop import FAILURES, Interrupted
     from lm_searcher.agent.summary import print_summary
 
-    given: dict[str, dict[str, Any]] = {}
+    given: dict[str, Any] = {}
     for section, key, value in (
         ("budget", "trials", trials),
         ("run", "seed", seed),
@@ -69,12 +75,16 @@ def run(
     ):
         if value is not None:
             given.setdefault(section, {})[key] = value
+    if objective:
+        given |= {"objective": None, "objectives": list(map(_objective, objective))}
+    if constraint:
+        given["constraints"] = constraint
     search = Search.from_file(config, overrides=given)
     resume = resume_command(config, search.files, given)
     console = _console(stderr=as_json, quiet=as_json)
     budget = search.settings.budget.trials
     title = f"{search.files.name}: {search.space.name}, {search.settings.ranker.name}"
-    view = LiveView(console, title, search.metric, search.direction, budget)
+    view = LiveView(console, title, search.aims, budget)
     search.observe = view
     try:
         with view:
@@ -92,7 +102,14 @@ def run(
         raise typer.Exit(1)
 
 
-def resume_command(config: Path, files: RunFiles, given: dict[str, dict[str, Any]]) -> str:
+def _objective(text: str) -> dict[str, str]:
+    metric, colon, direction = text.rpartition(":")
+    if not colon or not metric or direction not in ("max", "min"):
+        raise UserError(f"--objective '{text}'; accepted: METRIC:max or METRIC:min")
+    return {"metric": metric, "direction": direction}
+
+
+def resume_command(config: Path, files: RunFiles, given: dict[str, Any]) -> str:
     """The command line that goes on with this run, a store's password left out."""
     from lm_searcher.agent.store import shown
 
@@ -109,6 +126,10 @@ def resume_command(config: Path, files: RunFiles, given: dict[str, dict[str, Any
         if key in given.get(section, {}):
             value = str(given[section][key])
             words += [flag, shown(value) if key == "url" else value]
+    for goal in given.get("objectives", []):
+        words += ["--objective", f"{goal['metric']}:{goal['direction']}"]
+    for bound in given.get("constraints", []):
+        words += ["--constraint", bound]
     return shlex.join(words)
 
 
@@ -144,6 +165,8 @@ def runs(store: Store = None, folder: Folder = RUNS, as_json: Json = False) -> N
     table = Table("run", "state", "space", "trials", "best", "NCode")
     for row in found:
         best = "-" if row["best"] is None else f"{row['best']:.4f}"
+        if row.get("front"):
+            best = f"front of {row['front']}"
         table.add_row(
             row["run"], row["state"], row["space"], str(row["trials"]), best, row["ncode"] or "-"
         )

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.objectives import Constraint
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 
 
@@ -48,9 +50,10 @@ class TrainSection(Section):
 
     kind: Literal["train"]
     dataset: str = "digits"
-    """digits, cifar10, cifar100, folder, or "module:function"."""
+    """digits, cifar10, cifar100, folder, pydoc, text, or "module:function"."""
     folder: Path | None = None
-    """Where CIFAR's python folder lies, or the images of dataset "folder"."""
+    """Where CIFAR's python folder lies, or the images of dataset "folder"; for text a file, or a
+    folder of files *.txt."""
     image_size: Count | None = None
     """Dataset "folder": the side in pixels to which images are resized and cut."""
     cache: Path | None = None
@@ -59,6 +62,23 @@ class TrainSection(Section):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     weight_decay: NotNegative | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    steps: Count | None = None
+    """Text only: batches an epoch."""
+    context: Count | None = None
+    """Text only: bytes that the model sees at a time."""
+    label_smoothing: NotNegative | None = None
+    augment: bool | None = None
+    cutout: Annotated[int, Field(ge=0, strict=True)] | None = None
+    gradient_clip: NotNegative | None = None
+    auxiliary_weight: NotNegative | None = None
+    warmup: Annotated[int, Field(ge=0, strict=True)] | None = None
+    data_fraction: Share | None = None
+    width: Positive | None = None
+    compile: bool = False
+    cuda_graph: bool = False
+    latency: bool = False
+    """Measure latency_ms, one image through the trained model."""
 
     @model_validator(mode="after")
     def _images(self) -> TrainSection:
@@ -77,7 +97,10 @@ class TableSection(Section):
 
     kind: Literal["table"]
     path: Path
-    metric: str
+    metric: str | None = None
+    """Default: the first objective."""
+    known: list[str] = []
+    """Metrics that may be looked up beforehand: their constraints filter the pool."""
     positions: list[str] | None = None
     """CSV only: the columns that are decisions; default: all left of the metric."""
 
@@ -104,8 +127,28 @@ class CommandSection(Section):
     deterministic: bool = True
 
 
+class LoraSection(Section):
+    """[evaluator] kind = "lora": adapters on the base of the space "lora"."""
+
+    kind: Literal["lora"]
+    task: str = "language"
+    """language, segmentation, generation: what the adapted model does, and its score."""
+    folder: Path | None = None
+    """The user's own data; default: what comes with the package's dependencies."""
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    metric: str | None = None
+    cache: Path | None = None
+    """Where trained embedded bases are kept; default: the user's cache directory."""
+    gradient_checkpointing: bool = False
+    context: Count | None = None
+    """language only: tokens in a block of text."""
+
+
 EvaluatorSection = Annotated[
-    TrainSection | TableSection | PythonSection | CommandSection, Field(discriminator="kind")
+    TrainSection | TableSection | PythonSection | CommandSection | LoraSection,
+    Field(discriminator="kind"),
 ]
 
 
@@ -114,6 +157,13 @@ class ObjectiveSection(Section):
 
     metric: str | None = None
     direction: Literal["max", "min"] | None = None
+
+
+class ObjectiveEntry(Section):
+    """[[objectives]]: one of several; the result is their Pareto front."""
+
+    metric: str
+    direction: Literal["max", "min"]
 
 
 class RankerSection(Section):
@@ -192,6 +242,17 @@ class ConfirmSection(Section):
     """Default 3, or 0 where the evaluator is deterministic."""
     seeds: Count = 2
 
+    # Full fidelity, where the search trains with less.
+    epochs: Count | None = None
+    data_fraction: Share | None = None
+    width: Positive | None = None
+    budget: Positive | None = None
+
+    @property
+    def full(self) -> dict[str, Any]:
+        """What the evaluator's own budget is replaced by."""
+        return self.model_dump(exclude={"top", "seeds"}, exclude_none=True)
+
 
 class ExecutorSection(Section):
     """[executor]: where and how evaluations run."""
@@ -246,6 +307,10 @@ class Settings(Section):
     """Everything about a run but its space and evaluator."""
 
     objective: ObjectiveSection = ObjectiveSection()
+    objectives: list[ObjectiveEntry] = []
+    """Several in place of [objective]."""
+    constraints: list[str] = []
+    """Bounds on metrics, such as "params_m <= 1.0"."""
     ranker: RankerSection = RankerSection()
     budget: BudgetSection = BudgetSection(trials=100)
     memory: MemorySection = MemorySection()
@@ -254,6 +319,28 @@ class Settings(Section):
     pruner: PrunerSection = PrunerSection()
     store: StoreSection = StoreSection()
     run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Settings:
+        metrics = [entry.metric for entry in self.objectives]
+        if metrics and self.objective != ObjectiveSection():
+            raise ValueError("[objective] and objectives are both given; give one of them")
+        if twice := [name for name in metrics if metrics.count(name) > 1]:
+            raise ValueError(f"objectives: '{twice[0]}' is given twice; each metric once")
+        if len(metrics) > 1 and self.budget.target is not None:
+            raise ValueError("[budget] target: there is none for several objectives; take patience")
+        if len(metrics) > 1 and self.pruner.name != "none":
+            raise ValueError("[pruner] name: several objectives tell no trial to stop early by")
+        bounds: list[Constraint] = []
+        for text in self.constraints:
+            try:
+                bound = Constraint.parse(text)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+            if bound in bounds:
+                raise ValueError(f"constraints: '{text}' is given twice")
+            bounds.append(bound)
+        return self
 
 
 class RunFile(Settings):
@@ -273,11 +360,20 @@ class RunFile(Settings):
             )
         if not space.name and not space.path and self.evaluator.kind != "table":
             raise ValueError('[space] is missing; give name = "nb201" or path = "my-space.toml"')
+        if self.evaluator.kind == "table" and self.metric is None:
+            raise ValueError("[evaluator] metric is missing")
         return self
 
+    @property
+    def metric(self) -> str | None:
+        """The metric that the search names first; None leaves it to the evaluator."""
+        first = self.objectives[0].metric if self.objectives else self.objective.metric
+        return first or getattr(self.evaluator, "metric", None)
 
-def load_run_file(path: str | Path, overrides: Mapping[str, Mapping[str, Any]] = {}) -> RunFile:
-    """The run file at `path`, with `overrides` ({section: {key: value}}) on top.
+
+def load_run_file(path: str | Path, overrides: Mapping[str, Any] = {}) -> RunFile:
+    """The run file at `path`, with `overrides` on top: {section: {key: value}}, and the values of
+    keys that are in no section; None takes a section away.
 
     Paths inside the file are taken from the working directory. Raises ConfigError.
     """
@@ -288,7 +384,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_toml(
-    model: type[Model], what: str, path: str | Path, overrides: Mapping[str, Mapping[str, Any]]
+    model: type[Model], what: str, path: str | Path, overrides: Mapping[str, Any]
 ) -> Model:
     """The TOML file at `path` as a `model`, with `overrides` on top. Raises ConfigError; `what`
     is the kind of file that it names.
@@ -301,8 +397,11 @@ def load_toml(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what} '{path}' is no valid TOML: {error}") from None
     for section, values in overrides.items():
-        table = document.setdefault(section, {})
-        if isinstance(table, dict):
+        if not isinstance(values, Mapping):
+            document[section] = values
+            if values is None:
+                del document[section]
+        elif isinstance(table := document.setdefault(section, {}), dict):
             table.update(values)
     return checked(model, document, f"{what} '{path}'")
 
@@ -341,6 +440,8 @@ def _place(loc: tuple[int | str, ...]) -> list[str]:
     parts = [str(part) for part in loc]
     if parts[:1] == ["evaluator"] and parts[1:2] and parts[1] in _KINDS:
         del parts[1]
+    if parts[:1] == ["objectives"]:
+        return [".".join(parts[:2]), *parts[2:]]
     return parts[:2] + [part for part in parts[2:] if part.isdigit()]
 
 
@@ -349,6 +450,7 @@ _KINDS: dict[str, type[Section]] = {
     "table": TableSection,
     "python": PythonSection,
     "command": CommandSection,
+    "lora": LoraSection,
 }
 
 
@@ -358,7 +460,11 @@ def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         if part in _KINDS:
             model = _KINDS[str(part)]
             continue
+        if isinstance(part, int):
+            continue
         annotation = model.model_fields[str(part)].annotation
+        if typing.get_origin(annotation) is list:
+            annotation = typing.get_args(annotation)[0]
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
         elif not typing.get_args(annotation):

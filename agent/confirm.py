@@ -2,17 +2,20 @@
 
 The best of many noisy measurements is too good to be true. The incumbent is chosen by the mean
 over all seeds of each finalist, the search's own included; what is reported of it is the mean
-and spread of the fresh seeds alone, which the choice has not flattered as much.
+and spread of the fresh seeds alone, which the choice has not flattered as much. Where they are
+trained at a higher fidelity than the search's trials, they alone choose. With several
+objectives the finalists are those that hold most of the front's hypervolume (front.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from lm_searcher.agent.front import finalists, fresh_means
 from lm_searcher.agent.state import Context
 from lm_searcher.agent.stop import Interrupted
 from lm_searcher.spaces.ncode import NCode
@@ -20,6 +23,9 @@ from lm_searcher.spaces.trial import Trial, TrialState
 from lm_searcher.tools.protocols import Evaluation
 
 KEY = "confirm:{number:06d}:{repeat:03d}"
+FULL = "confirmed at"
+"""The attribute that holds the full fidelity of the confirmations, where it is another than the
+search's; confirmations at another one are of no account."""
 
 
 def confirm_top(context: Context) -> None:
@@ -30,14 +36,18 @@ def confirm_top(context: Context) -> None:
     top, seeds = context.confirm.top, context.confirm.seeds
     if not top:
         return
-    done = context.store.attributes
-    finalists = best_trials(context.store.trials, context.store.sign, top)
+    done, aims, trials = context.store.attributes, context.store.aims, context.store.trials
+    chosen = finalists(trials, aims, top) if aims.several else best_trials(trials, aims.sign, top)
+    full = dict(context.confirm.full)
+    if done.get(FULL, {}) != full:
+        context.store.set_attribute(FULL, full)
     tasks: dict[int, tuple[int, int]] = {}
 
     def evaluations() -> Iterator[Evaluation]:
-        for trial in finalists:
+        for trial in chosen:
             for repeat in range(seeds):
-                if KEY.format(number=trial.number, repeat=repeat) in done:
+                entry = done.get(KEY.format(number=trial.number, repeat=repeat))
+                if entry is not None and entry.get("budget", {}) == full:
                     continue
                 if context.interrupted:
                     return
@@ -45,15 +55,18 @@ def confirm_top(context: Context) -> None:
                 context.observe(f"confirming {trial.ncode} with fresh seed {repeat + 1} of {seeds}")
                 tasks[key] = (trial.number, repeat)
                 seed = context.trial_seed(trial.number, repeat)
-                yield context.evaluation(key, trial.ncode, seed)
+                yield replace(context.evaluation(key, trial.ncode, seed), budget=full)
 
     assert context.executor is not None
     for evaluation, outcome in context.executor.run(evaluations(), lambda *_: False):
         number, repeat = tasks[evaluation.key]
+        outcome = aims.checked(outcome)
         result: dict[str, Any] = {"seed": evaluation.seed, "seconds": round(outcome.seconds, 4)}
+        if full:
+            result["budget"] = full
         if outcome.reason is None:
             result["metrics"] = dict(outcome.metrics)
-            result["value"] = outcome.metrics[context.metric]
+            result["value"] = outcome.metrics[aims.metric]
         else:
             result["reason"] = outcome.reason
         context.store.set_attribute(KEY.format(number=number, repeat=repeat), result)
@@ -61,9 +74,17 @@ def confirm_top(context: Context) -> None:
         raise Interrupted
 
 
+def at_full(attributes: Mapping[str, Any]) -> str:
+    """The fidelity of the confirmations in words, where it is another than the trials'."""
+    settings = ", ".join(f"{k} = {v:g}" for k, v in attributes.get(FULL, {}).items())
+    return f" at {settings}" if settings else ""
+
+
 def best_trials(trials: Sequence[Trial], sign: float, top: int) -> list[Trial]:
-    """The `top` best trials measured at full fidelity, best first, earliest among equals."""
+    """The `top` best trials measured at full fidelity that keep the constraints, best first,
+    earliest among equals."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
+    complete = [t for t in complete if t.violation <= 0]
     return sorted(complete, key=lambda t: (-sign * (t.value or 0.0), t.number))[:top]
 
 
@@ -87,8 +108,9 @@ class Incumbent:
 def confirmations(attributes: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
     """The results of the confirmations by trial number, those that failed included."""
     found: dict[int, list[dict[str, Any]]] = {}
+    full = attributes.get(FULL, {})
     for key in sorted(attributes):
-        if key.startswith("confirm:"):
+        if key.startswith("confirm:") and attributes[key].get("budget", {}) == full:
             found.setdefault(int(key.split(":")[1]), []).append(attributes[key])
     return found
 
@@ -96,7 +118,7 @@ def confirmations(attributes: Mapping[str, Any]) -> dict[int, list[dict[str, Any
 def find_incumbent(
     trials: Sequence[Trial], attributes: Mapping[str, Any], sign: float
 ) -> Incumbent | None:
-    """The incumbent of a run; None while no trial has completed.
+    """The incumbent of a run; None while no trial has completed and kept the constraints.
 
     Where some were confirmed it is one of those: a mean of several stands above a single value.
     """
@@ -110,15 +132,14 @@ def find_incumbent(
         return _unconfirmed(best[0]) if best else None
 
     def mean(number: int) -> tuple[float, int]:
-        values = [trials[number].value, *(entry["value"] for entry in fresh[number])]
+        values = [entry["value"] for entry in fresh[number]]
+        if not attributes.get(FULL):  # else the search's own is of a lower fidelity
+            values.append(trials[number].value)
         return sign * float(np.mean([v for v in values if v is not None])), -number
 
     number = max(fresh, key=mean)
     entries = fresh[number]
-    values = {
-        name: [entry["metrics"][name] for entry in entries if name in entry["metrics"]]
-        for name in entries[0]["metrics"]
-    }
+    metrics, spreads = fresh_means(entries)
     measured = [entry["value"] for entry in entries]
     return Incumbent(
         number=number,
@@ -126,8 +147,8 @@ def find_incumbent(
         value=float(np.mean(measured)),
         spread=float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
         seeds=len(measured),
-        metrics={name: float(np.mean(v)) for name, v in values.items()},
-        spreads={name: float(np.std(v, ddof=1)) for name, v in values.items() if len(v) > 1},
+        metrics=metrics,
+        spreads=spreads,
     )
 
 

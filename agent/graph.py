@@ -28,14 +28,14 @@ def propose(state: State, runtime: Runtime[Context]) -> Update:
     """Draw the candidate pool, after what a person asked for; no candidate: exhausted."""
     context, number = runtime.context, state["number"]
     before = Findings(context.subspace(state), state["pruned"], state["weighed"])
-    findings, asked, history = take_up(context, context.store.history(number), before)
+    findings, asked, history = take_up(context, context.history(number), before)
     pool = draw(context, history, findings.subspace, number)
     return {
         "pool": pool.tobytes(),
         "picks": asked,
         "allowed": list(findings.subspace.allowed),
         "pruned": findings.pruned,
-        "stop": "" if asked or len(pool) else "the space is exhausted",
+        "stop": "" if asked or len(pool) else context.proposer.exhausted,
     }
 
 
@@ -46,7 +46,7 @@ def rank(state: State, runtime: Runtime[Context]) -> Update:
         return {"pool": b"", "picks": [trial.ncode for trial in begun], "account": {}}
     left = (context.budget.trials or number + context.batch) - number
     asked = state["picks"]
-    history = context.store.history(number).with_pending(context.space.codes(asked))
+    history = context.history(number).with_pending(context.space.codes(asked))
     # A run that goes on with a smaller budget may be beyond it already.
     most = max(0, min(context.batch, left) - len(asked))
     picks, account = pick(context, context.pool(state), history, most)
@@ -60,7 +60,8 @@ def evaluate(state: State, runtime: Runtime[Context]) -> Update:
 
     def report(evaluation: Evaluation, step: int, value: float) -> bool:
         steps[evaluation.key] = step
-        return context.store.report(evaluation.key, step, value)
+        stop = context.store.report(evaluation.key, step, value)
+        return stop and step != context.epochs  # at the last epoch nothing is left to stop
 
     def evaluations() -> Iterator[Evaluation]:
         for number, ncode in enumerate(state["picks"], start=first):
@@ -76,7 +77,7 @@ def evaluate(state: State, runtime: Runtime[Context]) -> Update:
     assert context.executor is not None
     for evaluation, outcome in context.executor.run(evaluations(), report):
         fidelity = context.fidelity(outcome, steps.get(evaluation.key, 0))
-        trial = context.store.finish(evaluation.key, outcome, context.metric, fidelity)
+        trial = context.store.finish(evaluation.key, outcome, fidelity)
         context.observe(trial)
     after = first + len(state["picks"])
     trials = context.store.trials[first:after]

@@ -14,21 +14,21 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lm_searcher.agent.aims import Aims
+from lm_searcher.agent.front import front_trials
 from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.trial import Trial, TrialState
 
 
 class LiveView:
-    """Follows a search: trials done, the incumbent, time left, failures.
+    """Follows a search: trials done, the incumbent or the front, time left, failures.
 
     On a terminal it redraws one panel; elsewhere it writes a line a finished trial.
     """
 
-    def __init__(
-        self, console: Console, title: str, metric: str, direction: str, budget: int | None
-    ) -> None:
-        self.console, self.title, self.metric = console, title, metric
-        self.sign = 1.0 if direction == "max" else -1.0
+    def __init__(self, console: Console, title: str, aims: Aims, budget: int | None) -> None:
+        self.console, self.title, self.aims = console, title, aims
+        self.front: list[Trial] = []
         self.budget = budget
         self.done = self.failed = 0
         self.account = Account()
@@ -71,21 +71,33 @@ class LiveView:
     def _count(self, trial: Trial) -> None:
         self.done += 1
         self.failed += trial.state is TrialState.FAIL
-        if trial.state is TrialState.COMPLETE and trial.value is not None:
-            best = self.best.value if self.best else None
-            if best is None or self.sign * trial.value > self.sign * best:
-                self.best = trial
+        if trial.state is not TrialState.COMPLETE or trial.value is None or trial.violation > 0:
+            return
+        if self.best is None or self.aims.row(trial)[0] > self.aims.row(self.best)[0]:
+            self.best = trial
+        if self.aims.several:
+            self.front = front_trials([*self.front, trial], self.aims)
 
     def _line(self, trial: Trial) -> str:
         total = f"/{self.budget}" if self.budget else ""
         head = f"[{self.done}{total}] trial {trial.number}  {trial.ncode}"
-        what = f"failed: {trial.reason}" if trial.reason else f"{self.metric} {trial.value:.4f}"
+        what = f"failed: {trial.reason}" if trial.reason else self._measured(trial)
         if trial.state is TrialState.PRUNED:
-            what += " (stopped early)"
+            what += f" (stopped early, after report {len(trial.curve)})"
+        if trial.violation > 0:
+            what += " (breaks a constraint)"
         best = f", best {self.best.value:.4f}" if self.best else ""
+        if self.aims.several:
+            best = f", front of {len(self.front)}"
         account = trial.account
         by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""
         return f"{head}  {what}{best}{by}"
+
+    def _measured(self, trial: Trial) -> str:
+        if not self.aims.several:
+            return f"{self.aims.metric} {trial.value:.4f}"
+        goals = zip(self.aims.goals, trial.values, strict=True)
+        return ", ".join(f"{goal.metric} {value:.4f}" for goal, value in goals)
 
     def left(self) -> str:
         """The time left by the pace so far; a dash while it is not known."""
@@ -103,12 +115,14 @@ class LiveView:
         table.add_row("trials", f"{self.done}{total}")
         if self.budget:
             table.add_row("", ProgressBar(total=self.budget, completed=self.done, width=50))
+        name = "incumbent"
+        if self.aims.several:
+            table.add_row("front", f"{len(self.front)} architectures")
+            name = f"best {self.aims.metric}"
+        where = "-"
         if self.best is not None:
-            value = f"{self.metric} {self.best.value:.4f}"
-            where = f"trial {self.best.number}"
-            table.add_row("incumbent", f"{self.best.ncode}  {value}  ({where})")
-        else:
-            table.add_row("incumbent", "-")
+            where = f"{self.best.ncode}  {self._measured(self.best)}  (trial {self.best.number})"
+        table.add_row(name, where)
         running = ", ".join(t.ncode for t in self.running.values()) or "-"
         table.add_row("running", running)
         failures = Text(str(self.failed), style="red" if self.failed else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,20 @@ from plotly.offline import get_plotlyjs
 from lm_searcher.agent.by_hand import HAND
 from lm_searcher.agent.files import write_whole
 from lm_searcher.agent.memory import Evidence
+from lm_searcher.agent.report_front import front_figure, hypervolume_figure, parallel_figure
 from lm_searcher.agent.show import Result
-from lm_searcher.agent.summary import failure_lines, measured
+from lm_searcher.agent.summary import (
+    bounds,
+    failure_lines,
+    front_line,
+    front_table,
+    measured,
+    nothing,
+    origin,
+)
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import DIGITS
-from lm_searcher.spaces.trial import History, TrialState
+from lm_searcher.spaces.trial import TrialState
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em;
@@ -39,9 +49,14 @@ def write_report(result: Result, output: Path) -> None:
 
 def render(result: Result) -> str:
     """The page's HTML."""
-    sections = [
+    found = [
         ("Best so far", _best_so_far(result)),
         (f"{result.metric} against parameters", _against_cost(result)),
+    ]
+    if result.aims.several:
+        found = [("Pareto front", _front(result)), ("Hypervolume", _hypervolume(result))]
+    sections = [
+        *found,
         ("What the options did", _effects(result)),
         ("What was pruned, and when", _decisions(result)),
         ("Confirmation", _confirmation(result)),
@@ -81,20 +96,23 @@ def _quiet(text: str) -> str:
 
 def _overview(result: Result) -> str:
     rows: list[list[object]] = [["state", result.state + (f": {result.stop}" * bool(result.stop))]]
-    if best := result.incumbent:
+    if (best := result.incumbent) is None:
+        name = "front" if result.aims.several else "incumbent"
+        rows.append([name, front_line(result) or nothing(result)])
+    else:
         rows += [
             ["incumbent", f"{best.ncode} (trial {best.number})"],
             ["architecture", result.space.description(best.ncode)],
         ]
-        seeds = (
-            f"mean of {best.seeds} fresh seeds" if best.seeds else "the trial's own, not confirmed"
+        rows.append(
+            [result.metric, f"{measured(best.value, best.spread)} ({origin(result, best)})"]
         )
-        rows.append([result.metric, f"{measured(best.value, best.spread)} ({seeds})"])
         rows += [
             [name, measured(value, best.spreads.get(name))]
             for name, value in best.metrics.items()
             if name != result.metric
         ]
+        rows += [[bound, line] for bound, line in bounds(result, best.metrics).items()]
     seconds = sum(t.seconds or 0.0 for t in result.trials)
     rows.append(["trials", f"{len(result.trials)}, {seconds:,.0f} s of evaluation"])
     size = f"{result.space.size:,} architectures, {result.subspace.size:,} after pruning"
@@ -102,21 +120,45 @@ def _overview(result: Result) -> str:
     return _table(["", ""], rows)
 
 
+def _front(result: Result) -> str:
+    figure = front_figure(result)
+    if figure is None:
+        return _quiet("No trial has values yet.")
+    drawn = _figure(figure, 460)
+    if len(result.aims.goals) > 2 and (parallel := parallel_figure(result)) is not None:
+        drawn += _figure(parallel)
+    if not result.front:
+        return drawn + _quiet(nothing(result))
+    header, rows = front_table(result)
+    return drawn + _table(header, [list[object](row) for row in rows])
+
+
+def _hypervolume(result: Result) -> str:
+    legend = (
+        "What the front dominates, in the product of the objectives' units, above a point that is "
+        "a tenth of the range worse than the worst that was measured of each objective."
+    )
+    return _figure(hypervolume_figure(result)) + _quiet(legend)
+
+
 def _best_so_far(result: Result) -> str:
     valued = [t for t in result.trials if t.value is not None]
     if not valued:
         return _quiet("No trial has a value yet.")
     figure = go.Figure()
+    broken = {t.number for t in valued if t.violation > 0}
     for state, name, symbol in (
         (TrialState.COMPLETE, "trial", "circle"),
         (TrialState.PRUNED, "stopped early", "x"),
+        (None, "breaks a constraint", "x-open"),
     ):
-        some = [t for t in valued if t.state is state]
+        some = [t for t in valued if (t.number in broken) == (state is None)]
+        some = [t for t in some if state in (t.state, None)]
         if some:
             figure.add_scatter(
                 x=[t.number for t in some],
                 y=[t.value for t in some],
-                text=[t.ncode for t in some],
+                text=[f"{t.ncode}, {len(t.curve)} reports" if t.curve else t.ncode for t in some],
                 mode="markers",
                 name=name,
                 marker={"symbol": symbol, "opacity": 0.6},
@@ -150,7 +192,7 @@ def _against_cost(result: Result) -> str:
 
 
 def _effects(result: Result) -> str:
-    history = History.of(result.space, result.trials, result.sign)
+    history = result.aims.history(result.space, result.trials)
     if not (~history.pending).any():
         return _quiet("No trial has finished yet.")
     options = int(result.space.cardinalities.max())
@@ -179,6 +221,8 @@ def _effects(result: Result) -> str:
     )
     figure.update_yaxes(autorange="reversed", type="category")
     legend = "Mean rank of the trials with each option, 1 is best; in brackets, their number."
+    if result.aims.several:
+        legend += " Trials rank by how many fronts lie above their own."
     return _figure(figure, 120 + 42 * len(result.space.positions)) + _quiet(legend)
 
 
@@ -207,11 +251,19 @@ def _confirmation(result: Result) -> str:
     rows: list[list[object]] = []
     for number, entries in confirmed.items():
         trial = result.trials[number]
+        goals = result.aims.goals
         values = [
-            f"{e['value']:.4f}" if "value" in e else f"failed: {e['reason']}" for e in entries
+            _values([e["metrics"][goal.metric] for goal in goals])
+            if "value" in e
+            else f"failed: {e['reason']}"
+            for e in entries
         ]
-        rows.append([number, trial.ncode, f"{trial.value:.4f}", ", ".join(values)])
+        rows.append([number, trial.ncode, _values(trial.values), ", ".join(values)])
     return _table(["trial", "NCode", "in the search", "with fresh seeds"], rows)
+
+
+def _values(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:.4f}" for value in values)
 
 
 def _failures(result: Result) -> str:

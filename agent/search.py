@@ -24,7 +24,15 @@ from lm_searcher.agent.interrupts import interrupts
 from lm_searcher.agent.memory import Findings, Memory
 from lm_searcher.agent.pruners import make_pruner
 from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
-from lm_searcher.agent.setup import as_evaluator, as_space, from_run_file, settings_of
+from lm_searcher.agent.setup import (
+    aims_of,
+    as_evaluator,
+    as_space,
+    check_fidelity,
+    from_run_file,
+    make_proposer,
+    settings_of,
+)
 from lm_searcher.agent.show import Result, describe_space, read_run, remembered
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
 from lm_searcher.agent.steps import draw, pick, weigh
@@ -35,7 +43,6 @@ from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, Use
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.trial import Trial
-from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.executor import make_executor
 from lm_searcher.tools.pool import Proposer
@@ -46,7 +53,6 @@ from lm_searcher.tools.protocols import (
     Evaluator,
     Executor,
     Metrics,
-    Objective,
     Outcome,
 )
 from lm_searcher.tools.rankers import make_ranker
@@ -62,7 +68,9 @@ class Search:
     `evaluator` is an Evaluator, or a function of a configuration (and a budget) that returns
     the objective or a dict of metrics; None if only `ask` and `tell` are used. Keywords are the
     keys of a run file: ``ranker="tpe"``, ``trials=50``, ``workers=2``, ``name="mine"``, or
-    sections: ``memory={"enabled": False}``. Raises UserError for what cannot work.
+    sections: ``memory={"enabled": False}``. Several objectives are a list of dicts
+    (``objectives=[{"metric": "acc", "direction": "max"}, ...]``), constraints a list of text
+    (``constraints=["params_m <= 1.0"]``). Raises UserError for what cannot work.
 
     Every trial is in the store the moment it has finished, and a Search of the same name goes
     on where the last one ended; ``store="memory"`` keeps nothing.
@@ -89,7 +97,7 @@ class Search:
         cls,
         path: str | Path,
         *,
-        overrides: Mapping[str, Mapping[str, Any]] = {},
+        overrides: Mapping[str, Any] = {},
         observe: Observer = lambda event: None,
     ) -> Self:
         """The search of a run file; its name is the file's unless the file gives one."""
@@ -108,12 +116,12 @@ class Search:
     ) -> None:
         self.space, self.evaluator, self.settings = space, evaluator, settings
         self.observe = observe
-        self.metric = settings.objective.metric or evaluator.metric
-        self.direction = settings.objective.direction or evaluator.direction
-        evaluator.metric = self.metric
+        self.aims = aims_of(settings, evaluator)
+        self.metric, self.direction = self.aims.metric, self.aims.direction
+        check_fidelity(evaluator, settings)
         section, executor = settings.ranker, settings.executor
         self.batch = executor.batch or executor.workers
-        objective = Objective(self.metric, self.direction, self.batch)
+        objective = self.aims.objective(self.batch)
         self.ranker = make_ranker(section.name, space, section.settings, objective)
         name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
         self.files = RunFiles.of(name, settings.run.folder, settings.store.url)
@@ -122,6 +130,7 @@ class Search:
         self._resources = contextlib.ExitStack()
         self._context: Context | None = None
         self._prepared = False
+        self._proposer: Proposer | None = None
 
     # -- by itself -----------------------------------------------------------------------------
 
@@ -134,7 +143,7 @@ class Search:
         if not self._has_evaluator:
             raise ConfigError("this Search has no evaluator: give one to run(), or ask and tell")
         mine = self._context is None
-        self._prepare_ranker()
+        self._prepare()
         try:
             executor = self._executor()
             with contextlib.closing(executor):
@@ -148,11 +157,22 @@ class Search:
             if mine:
                 self.close()
 
-    def _prepare_ranker(self) -> None:
-        """Find out that a model can be asked before anything is written or trained."""
+    def _prepare(self) -> None:
+        """Find out that there is something to search, and that a model can be asked, before
+        anything is written or trained."""
+        _ = self.proposer
         if isinstance(self.ranker, AskingRanker) and (self._context is None or not self._prepared):
             self.ranker.prepare()
             self._prepared = True
+
+    @property
+    def proposer(self) -> Proposer:
+        """What draws the pools. Raises ConfigError if constraints leave nothing to draw."""
+        if self._proposer is None:
+            self._proposer = make_proposer(
+                self.space, self.evaluator, self.aims, self.settings.ranker.pool
+            )
+        return self._proposer
 
     def _executor(self) -> Executor:
         if self._context is None and self.files.kept and has_run(self.files.url, self.files.name):
@@ -224,9 +244,10 @@ class Search:
         """
         if n < 1:
             raise ConfigError(f"ask({n}): accepted: integers from 1")
-        self._prepare_ranker()
+        self._prepare()
         context = self._open()
-        history, number = context.store.history(), len(context.store)
+        number = len(context.store)
+        history = context.history(number)
         pool = draw(context, history, self._findings.subspace, number)
         if not len(pool):
             return []
@@ -263,7 +284,7 @@ class Search:
                 outcome = Outcome({}, seconds, str(failure))
         else:
             outcome = Outcome({}, seconds, failed)
-        told = context.store.finish(number, outcome, self.metric)
+        told = context.store.finish(number, outcome)
         context.observe(told)
         self._findings = weigh(context, context.store.history(), self._findings)
         return told
@@ -278,8 +299,7 @@ class Search:
             self.space,
             "finished" if stop else "running",
             stop,
-            self.metric,
-            self.direction,
+            self.aims,
             list(store.trials),
             store.attributes,
         )
@@ -302,7 +322,7 @@ class Search:
             self.files.url,
             self.files.name,
             self.space,
-            self.direction,
+            self.aims,
             make_pruner(settings.pruner),
         )
         self._resources.callback(store.close)
@@ -330,35 +350,32 @@ class Search:
         settings, evaluator = self.settings, self.evaluator
         if isinstance(self.ranker, AskingRanker):
             self.ranker.spent = Account.total(trial.account for trial in store.trials)
-        rows = None
-        if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
-            rows = evaluator.table.codes
+        proposer = self.proposer
         top = settings.confirm.top
         if top is None:
-            top = 0 if evaluator.deterministic else 3
+            top = 0 if evaluator.deterministic and not settings.confirm.full else 3
         return Context(
             space=self.space,
             store=store,
             ranker=self.ranker,
             ranker_name=settings.ranker.name,
-            proposer=Proposer(self.space, rows, settings.ranker.pool),
-            metric=self.metric,
+            proposer=proposer,
             seed=settings.run.seed,
             initial=settings.ranker.initial,
             batch=self.batch,
             budget=Budget(**settings.budget.model_dump()),
             memory=Memory(**settings.memory.model_dump()),
-            confirm=Confirm(top, settings.confirm.seeds),
+            confirm=Confirm(top, settings.confirm.seeds, settings.confirm.full),
             epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
             observe=self.observe,
-            by_hand=ByHand.of(self.files, self.space, store.attributes),
+            by_hand=ByHand.of(self.files, self.space, store.attributes, proposer.known),
         )
 
     def _identity(self) -> dict[str, Any]:
         """What makes two processes' trials comparable."""
         return {
             "space": describe_space(self.space),
-            "objective": {"metric": self.metric, "direction": self.direction},
+            "objective": self.aims.to_json(),
             "evaluator": self.evaluator.identity(),
             "seed": self.settings.run.seed,
         }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.config import (
     CommandSection,
+    EvaluatorSection,
+    LoraSection,
     PythonSection,
     RunFile,
     Settings,
@@ -18,15 +22,22 @@ from lm_searcher.agent.config import (
 )
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
+from lm_searcher.spaces.objectives import Constraint, Goal
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.table import load_table
 from lm_searcher.spaces.toml import load_space
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
-from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
+from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
+from lm_searcher.tools.evaluators.lora.task import TaskSettings
+from lm_searcher.tools.evaluators.lora.tasks import make_task, own_base
+from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS, REPORTED
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.known import Known
+from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Evaluator
+from lm_searcher.tools.texts import NAMES as TEXTS
 
 
 def find_space(name: str | Path, **settings: Any) -> SearchSpace:
@@ -64,19 +75,22 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
     section = run_file.evaluator
-    sized = isinstance(section, TrainSection) and section.dataset == "digits"
-    space = _space(run_file.space, NB201_ON_DIGITS if sized else {})
+    space = _space(run_file.space, _fitting(run_file.space.name, section))
     match section:
         case TableSection():
+            metric = section.metric or run_file.metric
+            assert metric is not None  # the run file was checked
             table = load_table(
-                section.path, metric=section.metric, space=space, positions=section.positions
+                section.path, metric=metric, space=space, positions=section.positions
             )
-            return space or table.space, TableEvaluator(table, section.metric)
+            return space or table.space, TableEvaluator(table, metric, known=section.known)
         case TrainSection():
             assert space is not None  # the run file was checked
             options = section.model_dump(exclude={"kind"}, exclude_none=True)
             if section.dataset == "folder":
                 options.setdefault("cache", run_file.run.folder / ".images")
+            if space.name == "transformer":  # they train badly with SGD
+                options.setdefault("optimizer", "adamw")
             return space, TrainEvaluator(space, **options)
         case PythonSection():
             assert space is not None
@@ -84,15 +98,66 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
         case CommandSection():
             assert space is not None
             return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
+        case LoraSection():
+            assert space is not None
+            return space, _lora(space, section)
 
 
-def _space(section: SpaceSection, nb201: Mapping[str, Any]) -> SearchSpace | None:
+def _lora(space: SearchSpace, section: LoraSection) -> LoraEvaluator:
+    if "base" not in space.settings:
+        raise ConfigError(
+            f"[evaluator] kind = 'lora' with space '{space.name}'; accepted: [space] name = 'lora'"
+        )
+    options = section.model_dump(exclude={"kind", "task"})
+    settings = TaskSettings(base=space.settings["base"], **options)
+    return LoraEvaluator(space, make_task(section.task, settings))
+
+
+def _fitting(space: str | None, evaluator: EvaluatorSection) -> dict[str, Any]:
+    """The settings of a built-in space that go with what is learned."""
+    if space == "lora" and isinstance(evaluator, LoraSection):
+        return {"base": own_base(evaluator.task)}
+    if not isinstance(evaluator, TrainSection):
+        return {}
+    if space == "nb201" and evaluator.dataset == "digits":
+        return dict(NB201_ON_DIGITS)
+    if space == "transformer" and evaluator.dataset in TEXTS:
+        return {"kind": "decoder"}
+    return {}
+
+
+def _space(section: SpaceSection, defaults: Mapping[str, Any]) -> SearchSpace | None:
     if section.path is not None:
         return load_space(section.path)
     if section.name is None:
         return None
-    defaults = nb201 if section.name == "nb201" else {}
     return builtin(section.name, **{**defaults, **section.settings})
+
+
+def aims_of(settings: Settings, evaluator: Evaluator) -> Aims:
+    """What is searched for: what the settings say, else the evaluator's own metric.
+
+    The evaluator is told which metrics those are.
+    """
+    goals = [Goal(entry.metric, entry.direction) for entry in settings.objectives]
+    if not goals:
+        one = settings.objective
+        direction = one.direction or evaluator.direction
+        goals = [Goal(one.metric or evaluator.metric, direction)]
+    aims = Aims(tuple(goals), tuple(map(Constraint.parse, settings.constraints)))
+    evaluator.metric = aims.metric
+    if isinstance(evaluator, TableEvaluator):
+        evaluator.also = aims.metrics[1:]
+    return aims
+
+
+def make_proposer(space: SearchSpace, evaluator: Evaluator, aims: Aims, size: int) -> Proposer:
+    """What draws pools of `size`: of the rows where a table has not all architectures, and
+    nothing that is known to break a constraint. Raises ConfigError if that leaves nothing."""
+    rows = None
+    if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
+        rows = evaluator.table.codes
+    return Proposer(space, rows, size, Known.of(space, evaluator, aims.constraints))
 
 
 PLACES = {
@@ -121,8 +186,28 @@ PLACES = {
 """The section of each keyword of the Python API."""
 
 RENAMED = {"ranker": "name", "store": "url"}
-SECTIONS = ("memory", "confirm", "pruner")
-"""Keywords that are sections themselves, as a dict."""
+SECTIONS = ("memory", "confirm", "pruner", "objectives", "constraints")
+"""Keywords that are whole sections: a dict, or for the last two a list."""
+
+
+def check_fidelity(evaluator: Evaluator, settings: Settings) -> None:
+    """Raises ConfigError for a full fidelity that the evaluator does not know, and for a pruner
+    whose reports would be of another metric than the objective."""
+    known: Sequence[str] = getattr(evaluator, "budgets", ())
+    for name, value in settings.confirm.full.items():
+        if name not in known:
+            accepted = ", ".join(known) or "none, its fidelity is fixed"
+            raise ConfigError(
+                f"[confirm] {name} = {value:g} is no budget of this evaluator; accepted: {accepted}"
+            )
+    if isinstance(evaluator, TrainEvaluator):
+        full = replace(evaluator, **settings.confirm.full)
+        _ = full.recipe, full.settings
+        if settings.pruner.name != "none" and evaluator.metric not in REPORTED:
+            raise ConfigError(
+                f"[pruner] name = '{settings.pruner.name}' stops trials by the objective, which is "
+                f"'{evaluator.metric}'; known after each epoch: {', '.join(REPORTED)}"
+            )
 
 
 def settings_of(keywords: Mapping[str, Any]) -> Settings:

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.by_hand import revised
 from lm_searcher.agent.confirm import Incumbent, confirmations, find_incumbent
+from lm_searcher.agent.front import Member, front_trials, hypervolumes, member_of
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.store import as_trial, open_storage, shown, store_errors, studies
 from lm_searcher.spaces.account import Account
@@ -32,20 +34,52 @@ class Result:
     """`finished`, `running` (a process drives it now), or `interrupted`."""
     stop: str
     """Why it ended; empty unless it is finished."""
-    metric: str
-    direction: str
+    aims: Aims
     trials: Sequence[Trial]
     attributes: Mapping[str, Any]
 
     @property
+    def metric(self) -> str:
+        """The objective, or the first of several."""
+        return self.aims.metric
+
+    @property
+    def direction(self) -> str:
+        """Its direction."""
+        return self.aims.direction
+
+    @property
     def sign(self) -> float:
-        """1 where more is better, -1 where less is."""
-        return 1.0 if self.direction == "max" else -1.0
+        """1 where more of it is better, -1 where less is."""
+        return self.aims.sign
 
     @property
     def incumbent(self) -> Incumbent | None:
-        """The architecture that the search stands by; None while no trial has completed."""
+        """The architecture that the search stands by; None while no trial has completed and kept
+        the constraints, and where several objectives have a front instead."""
+        if self.aims.several:
+            return None
         return find_incumbent(self.trials, self.attributes, self.sign)
+
+    @property
+    def front(self) -> list[Member]:
+        """What the search has found: the feasible architectures that no other dominates, the best
+        of the first objective first. With one objective those that are best alike."""
+        fresh = confirmations(self.attributes)
+        found = front_trials(self.trials, self.aims)
+        return [member_of(t, self.aims, fresh.get(t.number, [])) for t in found]
+
+    @property
+    def nearest(self) -> Trial | None:
+        """Where no trial keeps the constraints, the one that oversteps them least."""
+        valued = [t for t in self.trials if t.state is TrialState.COMPLETE]
+        if not valued or any(t.violation <= 0 for t in valued):
+            return None
+        return min(valued, key=lambda t: t.violation)
+
+    def hypervolumes(self) -> list[float]:
+        """What the front dominates after each trial; see front.py."""
+        return hypervolumes(self.trials, self.aims)
 
     @property
     def best_config(self) -> Config | None:
@@ -74,11 +108,13 @@ class Result:
         return Account.total(t.account for t in self.trials)
 
     def best_so_far(self) -> list[float | None]:
-        """The best objective after each trial; None before the first."""
+        """The best objective after each trial among those that keep the constraints; None before
+        the first. With several objectives the best of the first alone."""
         best: list[float | None] = []
         so_far = -math.inf
         for trial in self.trials:
-            if trial.value is not None and trial.state is TrialState.COMPLETE:
+            good = trial.state is TrialState.COMPLETE and trial.violation <= 0
+            if trial.value is not None and good:
                 so_far = max(so_far, self.sign * trial.value)
             best.append(None if so_far == -math.inf else self.sign * so_far)
         return best
@@ -92,9 +128,10 @@ class Result:
             "space": self.space.name,
             "state": self.state,
             "stop": self.stop,
-            "objective": {"metric": self.metric, "direction": self.direction},
-            "trials": [_trial_json(t) for t in self.trials],
+            "objective": self.aims.to_json(),
+            "trials": [_trial_json(t, self.aims) for t in self.trials],
             "incumbent": asdict(best) | {"config": self.best_config} if best else None,
+            **self._front_json(),
             "confirmations": confirmations(self.attributes),
             "subspace": {
                 "size": subspace.size,
@@ -108,9 +145,17 @@ class Result:
             "config": self.attributes.get("config"),
         }
 
+    def _front_json(self) -> dict[str, Any]:
+        """Of several objectives the front; empty for one."""
+        if not self.aims.several:
+            return {}
+        front = [m.to_json() | {"config": self.space.decode(m.ncode)} for m in self.front]
+        return {"front": front, "hypervolumes": self.hypervolumes()}
 
-def _trial_json(trial: Trial) -> dict[str, Any]:
-    return {
+
+def _trial_json(trial: Trial, aims: Aims) -> dict[str, Any]:
+    beside = {} if aims.plain else {"values": list(trial.values), "violation": trial.violation}
+    return beside | {
         "number": trial.number,
         "ncode": trial.ncode,
         "state": str(trial.state),
@@ -161,28 +206,27 @@ def read_run(files: RunFiles) -> Result:
             raise StoreError(f"store '{shown(files.url)}': {unknown('run', files.name, names)}")
         study_id = storage.get_study_id_from_name(files.name)
         attributes = storage.get_study_user_attrs(study_id)
-        trials = [as_trial(t) for t in storage.get_all_trials(study_id, deepcopy=False)]
+        frozen = storage.get_all_trials(study_id, deepcopy=False)
     if "id" not in attributes:  # which is stored last
         raise StoreError(
             f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
         )
-    stop = attributes.get("stop", "")
+    stop, aims = attributes.get("stop", ""), Aims.stored(attributes["objective"])
     driven = files.driven
+    trials = [as_trial(t, aims) for t in frozen]
     if not driven:  # whatever ran was cut short, and runs again when the run goes on
         trials = [
             replace(t, state=TrialState.WAITING) if t.state is TrialState.RUNNING else t
             for t in trials
         ]
     state = "finished" if stop else "running" if driven else "interrupted"
-    objective = attributes["objective"]
     return Result(
         files.name,
         shown(files.url),
         stored_space(attributes["space"]),
         state,
         stop,
-        objective["metric"],
-        objective["direction"],
+        aims,
         trials,
         attributes,
     )
@@ -206,6 +250,7 @@ def list_runs(folder: Path, url: str | None) -> list[dict[str, Any]]:
         rows.append(
             _row(name, result.state, result.space.name, len(result.trials))
             | {"best": best and best.value, "ncode": best and best.ncode}
+            | ({"front": len(result.front)} if result.aims.several else {})
         )
     return rows
 

@@ -7,7 +7,7 @@ each step writes it to the checkpoint. Trials live in the store.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -17,13 +17,14 @@ from lm_searcher.agent.by_hand import ByHand
 from lm_searcher.agent.memory import Memory
 from lm_searcher.agent.store import TrialStore
 from lm_searcher.spaces.ncode import Codes, NCode
+from lm_searcher.spaces.objectives import draw_weights
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.trial import Trial
+from lm_searcher.spaces.trial import History, Trial
 from lm_searcher.tools.pool import Proposer
 from lm_searcher.tools.protocols import Evaluation, Executor, Outcome, Ranker
 
-STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3}
+STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3, "weights": 4}
 
 
 Observer = Callable[[Trial | str], None]
@@ -62,7 +63,7 @@ class Budget:
     target: float | None = None
     """Stop once the objective is at least this good (in its own sign and direction)."""
     patience: int | None = None
-    """Stop after this many trials in a row without a new best."""
+    """Stop after this many trials in a row without a new best, or a change of the front."""
     failures: int = 10
     """Stop after this many failed trials in a row."""
 
@@ -73,6 +74,8 @@ class Confirm:
 
     top: int = 3
     seeds: int = 2
+    full: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the evaluator at full fidelity, where the search uses others."""
 
 
 @dataclass
@@ -84,7 +87,6 @@ class Context:
     ranker: Ranker
     ranker_name: str
     proposer: Proposer
-    metric: str
     executor: Executor | None = None
     """None while trials are only asked for and told."""
     seed: int = 0
@@ -112,9 +114,18 @@ class Context:
         before, self._marked = self._marked, time.monotonic()
         return self._marked - before
 
-    def rng(self, stage: Literal["propose", "rank"], number: int) -> np.random.Generator:
+    def rng(self, stage: Literal["propose", "rank", "weights"], number: int) -> np.random.Generator:
         """The generator of one step: a resumed run draws what an uninterrupted one would."""
         return np.random.default_rng([self.seed, number, STAGES[stage]])
+
+    def history(self, number: int) -> History:
+        """The trials below `number` as the ranker sees them when it picks trial `number`: of
+        several objectives one score, with weights drawn for this step."""
+        aims = self.store.aims
+        if not aims.several:
+            return self.store.history(number)
+        weights = draw_weights(len(aims.goals), self.rng("weights", number))
+        return self.store.history(number, weights)
 
     def trial_seed(self, number: int, repeat: int | None = None) -> int:
         """The seed of a trial's training, or of its `repeat`-th confirmation."""

@@ -23,17 +23,26 @@ def stop_reason(context: Context, history: History, seconds: float) -> str:
         return f"{failures} {FAILURES}, the last: {context.store[n - 1].reason}"
     if context.by_hand is not None and context.by_hand.extra:
         return ""
-    if budget.target is not None and len(history.scored):
-        best = history.scores[history.elites(1)[0]]
-        if best >= context.store.sign * budget.target:
-            return f"the target of {budget.target:g} is reached"
+    if budget.target is not None and reached(context, history, budget.target):
+        return f"the target of {budget.target:g} is reached"
     if budget.trials is not None and n >= budget.trials:
         return f"the budget of {budget.trials} trials is spent"
     if budget.hours is not None and seconds >= 3600 * budget.hours:
         return f"the budget of {budget.hours:g} hours is spent"
     if budget.patience is not None and stale(history) >= budget.patience:
-        return f"no new best in {budget.patience} trials"
+        what = "no change of the front" if context.store.aims.several else "no new best"
+        return f"{what} in {budget.patience} trials"
     return ""
+
+
+def reached(context: Context, history: History, target: float) -> bool:
+    """Whether the best trial that keeps the constraints is at least as good as the target."""
+    best = history.elites(1)
+    if not len(best):
+        return False
+    trial = context.store[int(best[0])]
+    aims = context.store.aims
+    return bool(trial.violation <= 0 and history.scores[best[0]] >= aims.sign * target)
 
 
 def trailing_failures(history: History) -> int:
@@ -43,6 +52,7 @@ def trailing_failures(history: History) -> int:
 
 
 def stale(history: History) -> int:
-    """The number of trials since the best so far; 0 before there is one."""
+    """The number of trials since the best so far, or since the front's last change; 0 before there
+    is one."""
     best = history.elites(1)
     return len(history) - 1 - int(best[0]) if len(best) else 0

@@ -1,8 +1,9 @@
 """The trial store: an Optuna study, and the only place where trials live.
 
 One categorical parameter a position; the NCode, seed, ranker, metrics, seconds and failure
-reason as attributes; the learning curve as intermediate values. So Optuna's dashboard, plots
-and storages work on a run as they are. Values carry the user's own sign; `history` turns it.
+reason as attributes; the learning curve as intermediate values; a direction an objective, and
+constraints as Optuna keeps them. So Optuna's dashboard, plots and storages work on a run as they
+are. Values carry the user's own signs; `history` turns them.
 """
 
 from __future__ import annotations
@@ -27,15 +28,22 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import StoreError
+from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.ncode import NCode, to_codes
+from lm_searcher.spaces.objectives import Values, penalised
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History, Trial, TrialState
+from lm_searcher.spaces.trial import History, Trial, TrialState, reported
 from lm_searcher.tools.protocols import Outcome
 
 MEMORY = "memory"
 """The store URL of a run that leaves nothing behind."""
+
+CONSTRAINT = "constraints:"
+"""Before the name of a constraint among a trial's system attributes: where Optuna keeps what
+``Trial.set_constraint`` is given, feasible at 0 and below."""
 
 BUSY_SECONDS = 30
 """How long a write waits for another process's write to a SQLite store."""
@@ -175,17 +183,19 @@ class TrialStore:
         url: str,
         name: str,
         space: SearchSpace,
-        direction: str,
+        aims: Aims,
         pruner: BasePruner | None = None,
     ) -> None:
-        self.url, self.name, self.space = url, name, space
-        self.sign = 1.0 if direction == "max" else -1.0
+        self.url, self.name, self.space, self.aims = url, name, space, aims
         self._closing = contextlib.ExitStack()
         self.storage = self._closing.enter_context(open_storage(url))
-        wanted = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE
+        wanted = [
+            StudyDirection.MAXIMIZE if goal.direction == "max" else StudyDirection.MINIMIZE
+            for goal in aims.goals
+        ]
         with store_errors(url):
             try:
-                self.study_id = self.storage.create_new_study([wanted], name)
+                self.study_id = self.storage.create_new_study(wanted, name)
             except optuna.exceptions.DuplicatedStudyError:
                 self.study_id = self.storage.get_study_id_from_name(name)
         self.study = optuna.load_study(
@@ -200,8 +210,10 @@ class TrialStore:
         self._trials: list[Trial] = []
         # The history's arrays, with room to grow: a step must not cost more in a longer run.
         self._codes = np.zeros((64, len(space.positions)), np.uint8)
-        self._scores = np.full(64, np.nan)
+        self._values = np.full((64, len(aims.goals)), np.nan)
+        self._violations = np.zeros(64)
         self._states = np.zeros(64, np.uint8)
+        self._reported = Curves()
 
     @property
     def begun(self) -> bool:
@@ -215,7 +227,7 @@ class TrialStore:
             frozen = self.storage.get_all_trials(self.study_id, deepcopy=False)
         for trial in frozen:
             self._ids.append(trial._trial_id)
-            self._append(as_trial(trial))
+            self._append(as_trial(trial, self.aims))
 
     # -- attributes of the run -------------------------------------------------------------
 
@@ -244,14 +256,23 @@ class TrialStore:
         """Every trial, by number; grows as the run does."""
         return self._trials
 
-    def history(self, before: int | None = None) -> History:
-        """The trials with a number below `before`, as a ranker sees them."""
+    def history(self, before: int | None = None, weights: Values | None = None) -> History:
+        """The trials with a number below `before`, as a ranker sees them.
+
+        Scores are of equal fidelity: trials that were stopped early have estimates of what they
+        would have come to (spaces/fidelity.py). With several objectives they are scalarised with
+        `weights`; without these they tell domination ranks, as memory and the stopping rules see
+        the trials.
+        """
         n = len(self._trials) if before is None else min(before, len(self._trials))
+        values, violations = self._values[:n].copy(), self._violations[:n]
+        values[:, 0] = self._reported.final(values[:, 0])
         return History(
             self._codes[:n].copy(),
-            self._scores[:n].copy(),
+            self.aims.scores(values, violations, weights),
             self._states[:n] == _ORDER.index(TrialState.FAIL),
             self._states[:n] <= _ORDER.index(TrialState.RUNNING),
+            penalised(values, violations) if self.aims.several else None,
         )
 
     def start(
@@ -319,13 +340,17 @@ class TrialStore:
             frozen.intermediate_values = dict(curve)  # an earlier process may have come further
             return bool(self.study.pruner.prune(self.study, frozen))
 
-    def finish(self, number: int, outcome: Outcome, metric: str, fidelity: float = 1.0) -> Trial:
-        """Record what became of a running trial."""
-        if outcome.reason is not None:
-            state, value = TrialState.FAIL, None
-        else:
+    def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
+        """Record what became of a running trial; one without all metrics has failed."""
+        outcome = self.aims.checked(outcome)
+        state, violation = TrialState.FAIL, 0.0
+        values: tuple[float, ...] = ()
+        margins: Mapping[str, float] = {}
+        if outcome.reason is None:
             state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
-            value = float(outcome.metrics[metric])
+            values = self.aims.values(outcome.metrics)
+            violation = self.aims.violation(outcome.metrics)
+            margins = self.aims.margins(outcome.metrics)
         attributes: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
         if outcome.metrics:
             attributes["metrics"] = dict(outcome.metrics)
@@ -337,14 +362,16 @@ class TrialStore:
         with store_errors(self.url):
             for key, content in attributes.items():
                 self.storage.set_trial_user_attr(trial_id, key, content)
-            self.storage.set_trial_state_values(
-                trial_id, _STATES[state], None if value is None else [value]
-            )
+            for constraint, margin in margins.items():
+                self.storage.set_trial_system_attr(trial_id, CONSTRAINT + constraint, margin)
+            self.storage.set_trial_state_values(trial_id, _STATES[state], values or None)
         curve = self._curves.pop(number, {})
         trial = replace(
             self._trials[number],
             state=state,
-            value=value,
+            value=values[0] if values else None,
+            values=values,
+            violation=violation,
             metrics=dict(outcome.metrics),
             fidelity=fidelity,
             reason=outcome.reason,
@@ -356,36 +383,42 @@ class TrialStore:
         return trial
 
     def _append(self, trial: Trial) -> None:
-        if trial.number == len(self._scores):
-            self._codes, self._scores, self._states = (
+        if trial.number == len(self._states):
+            self._codes, self._values, self._violations, self._states = (
                 np.concatenate([a, np.zeros_like(a)])
-                for a in (self._codes, self._scores, self._states)
+                for a in (self._codes, self._values, self._violations, self._states)
             )
         self._trials.append(trial)
         self._codes[trial.number] = to_codes([trial.ncode], self._codes.shape[1])[0]
         self._note(trial)
 
     def _note(self, trial: Trial) -> None:
-        score = np.nan if trial.value is None else self.sign * trial.value
-        self._scores[trial.number] = score
+        self._values[trial.number] = self.aims.row(trial)
+        self._violations[trial.number] = trial.violation
         self._states[trial.number] = _ORDER.index(trial.state)
+        if trial.curve:
+            self._reported.note(trial.number, *reported(trial, self.aims.sign))
 
     def close(self) -> None:
         """Let go of the database."""
         self._closing.close()
 
 
-def as_trial(frozen: FrozenTrial) -> Trial:
+def as_trial(frozen: FrozenTrial, aims: Aims) -> Trial:
     """One of ours from one of Optuna's."""
     attributes: Mapping[str, Any] = frozen.user_attrs
     state = next(ours for ours, theirs in _STATES.items() if theirs == frozen.state)
     curve = tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values))
+    values = () if state is TrialState.FAIL else tuple(frozen.values or ())
+    metrics = attributes.get("metrics", {})
     return Trial(
         number=frozen.number,
         ncode=attributes.get("ncode", ""),
         state=state,
-        value=None if state is TrialState.FAIL or not frozen.values else frozen.values[0],
-        metrics=attributes.get("metrics", {}),
+        value=values[0] if values else None,
+        values=values,
+        violation=aims.violation(metrics) if values else 0.0,
+        metrics=metrics,
         seed=attributes.get("seed", 0),
         fidelity=attributes.get("fidelity", 1.0),
         reason=attributes.get("reason"),

@@ -22,6 +22,12 @@ def evaluate(
     metric: Annotated[str, typer.Option(help="The objective.")] = "value",
     test_metric: Annotated[str | None, typer.Option(help="Reported of what was chosen.")] = None,
     direction: Annotated[str | None, typer.Option(help="max or min; default: the card's.")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Several metrics in place of one: acc:max,latency:min.")
+    ] = None,
+    join: Annotated[
+        list[str] | None, typer.Option(help="Another table, with more of the metrics; repeatable.")
+    ] = None,
     methods: Annotated[str, typer.Option(help="Rankers, with commas.")] = "local,tpe,evolution",
     evaluations: Annotated[int, typer.Option(help="Evaluations of a search.")] = 100,
     seeds: Annotated[int, typer.Option(help="Searches of each method.")] = 20,
@@ -33,7 +39,10 @@ def evaluate(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write results here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a figure of regret here.")] = None,
 ) -> None:
-    """Compare rankers on a tabular benchmark: regret after so many evaluations."""
+    """Compare rankers on a tabular benchmark: regret after so many evaluations.
+
+    With --objectives the regret is what is missing of the hypervolume of the table's front.
+    """
     from lm_searcher.evals.study import Study, run_study
     from lm_searcher.tools.rankers import check_name
 
@@ -49,6 +58,9 @@ def evaluate(
         raise ConfigError(f"--direction {direction}; accepted: max, min")
     if protocol not in ("mean", "seed") or (protocol == "seed") != (seed_metric is not None):
         raise ConfigError("--protocol: mean, or seed together with --seed-metric NAME")
+    goals = _objectives(objectives)
+    if (join and not goals) or (goals and (seed_metric or test_metric)):
+        raise ConfigError("--objectives go with --join, and without --protocol and --test-metric")
     study = Study(
         table=table,
         metric=metric,
@@ -59,6 +71,8 @@ def evaluate(
         marks=_marks(marks, evaluations),
         seed_metric=seed_metric,
         memory=memory,
+        objectives=goals,
+        join=tuple(join or ()),
     )
     if seed_metric and study.marks[0] <= study.confirm[0] * study.confirm[1]:
         raise ConfigError("--marks: the confirmation alone takes 6 evaluations; marks of 7 or more")
@@ -88,6 +102,16 @@ def _marks(text: str, evaluations: int) -> tuple[int, ...]:
     return marks
 
 
+def _objectives(text: str | None) -> tuple[tuple[str, str | None], ...]:
+    goals = []
+    for part in (text or "").split(",") if text is not None else ():
+        metric, colon, direction = part.strip().partition(":")
+        if not metric or (colon and direction not in ("max", "min")):
+            raise ConfigError(f"--objectives {text}; accepted: METRIC:max,METRIC:min,...")
+        goals.append((metric, direction or None))
+    return tuple(goals)
+
+
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{done} of {total} searches", end="" if done < total else "\n", file=sys.stderr)
@@ -99,7 +123,8 @@ def print_table(study: Study, result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{study.table} {study.metric}: regret, {study.seeds} seeds"
+    what = "missing hypervolume" if study.objectives else "regret"
+    title = f"{study.table} {study.title}: {what}, {study.seeds} seeds"
     table = Table("method", *map(str, study.marks), "found", "ms", title=title)
     for method, row in result["methods"].items():
         cells = [

@@ -27,7 +27,8 @@ def plot_regret(result: dict[str, Any], path: Path) -> None:
         steps = np.arange(1, len(mean) + 1)
         (line,) = axes.plot(steps, mean, label=method)
         axes.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.2)
-    axes.set(xlabel="evaluations", ylabel="regret (1: the median, 0: the best)", yscale="log")
+    words = "missing hypervolume" if result["objectives"] else "regret (1: the median, 0: the best)"
+    axes.set(xlabel="evaluations", ylabel=words, yscale="log")
     axes.set_title(f"{Path(result['table']).name} {result['metric']}, {result['seeds']} seeds")
     axes.legend()
     try:

@@ -136,7 +136,7 @@ def table_problem(
     """
     table = load_table(path, metric=metric)
     for name in filter(None, (metric, test_metric)):
-        _check_values(path, name, table.column(name))
+        check_values(path, name, table.column(name))
     problem = TableProblem(
         table, metric, direction or table.directions.get(metric, "max"), test_metric
     )
@@ -145,7 +145,8 @@ def table_problem(
     return replace(problem, seeds=_single_seeds(table_path(path), table, seed_metric))
 
 
-def _check_values(path: str, name: str, values: NDArray[np.float64]) -> None:
+def check_values(path: str, name: str, values: NDArray[np.float64]) -> None:
+    """Raises TableError for a metric that cannot be searched for."""
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise TableError(

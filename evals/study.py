@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from lm_searcher.agent.search import Search
+from lm_searcher.agent.show import Result
 from lm_searcher.agent.store import MEMORY
+from lm_searcher.evals.fronts import FrontProblem, front_problem
 from lm_searcher.evals.problems import Problem, chain_problem, table_problem
 from lm_searcher.spaces.ncode import NCode
 
@@ -40,9 +42,20 @@ class Study:
     memory: bool = True
     confirm: tuple[int, int] = (3, 2)
     """With `seed_metric`: finalists, and fresh seeds of each."""
+    objectives: tuple[tuple[str, str | None], ...] = ()
+    """Several (metric, direction) in place of `metric`; a direction of None is the card's."""
+    join: tuple[str, ...] = ()
+    """Tables of the same architectures that have the other objectives."""
 
-    def problem(self) -> Problem:
+    @property
+    def title(self) -> str:
+        """The metric, or all of them."""
+        return " / ".join(metric for metric, _ in self.objectives) or self.metric
+
+    def problem(self) -> Problem | FrontProblem:
         """The problem. Raises UserError."""
+        if self.objectives:
+            return front_problem(self.table, self.join, self.objectives)
         if self.table.startswith("chain:"):
             return chain_problem(self.table)
         return table_problem(
@@ -64,12 +77,17 @@ class Found:
     """A decision: all of a search's time but the look-ups, by the number of trials."""
 
 
-_problems: dict[Study, Problem] = {}
+_problems: dict[Study, Problem | FrontProblem] = {}
 
 
 def search(study: Study, method: str, seed: int) -> Found:
     """Run one search of a study, or with single-seed noise one for every mark."""
     problem = _problems.get(study) or _problems.setdefault(study, study.problem())
+    if isinstance(problem, FrontProblem):
+        result, seconds = _result(study, problem, method, seed, study.evaluations)
+        shares = problem.shares([trial.ncode for trial in result.trials])
+        shares += shares[-1:] * (study.evaluations - len(shares))
+        return Found(method, seed, shares, [None] * len(shares), seconds)
     if study.seed_metric is None:
         named, seconds = _named(study, problem, method, seed, study.evaluations, (0, 1))
     else:
@@ -94,19 +112,7 @@ def _named(
     confirm: tuple[int, int],
 ) -> tuple[list[NCode], float]:
     """The architecture that the search would name after each trial, and seconds a decision."""
-    began = time.perf_counter()
-    result = Search(
-        problem.space,
-        problem.evaluator(),
-        ranker=method,
-        trials=trials,
-        seed=seed,
-        direction="max" if problem.sign > 0 else "min",
-        store=MEMORY,
-        memory={"enabled": study.memory},
-        confirm={"top": confirm[0], "seeds": confirm[1]},
-    ).run()
-    seconds = (time.perf_counter() - began) / max(1, len(result.trials))
+    result, seconds = _result(study, problem, method, seed, trials, confirm)
     named: list[NCode] = []
     best = -np.inf
     for trial in result.trials:
@@ -117,6 +123,33 @@ def _named(
         named[-1] = result.incumbent.ncode
     named += [named[-1]] * (trials - len(named))  # an exhausted space has nothing more to find
     return named, seconds
+
+
+def _result(
+    study: Study,
+    problem: Problem | FrontProblem,
+    method: str,
+    seed: int,
+    trials: int,
+    confirm: tuple[int, int] = (0, 1),
+) -> tuple[Result, float]:
+    """A search's result, and its seconds a decision."""
+    aims: dict[str, Any] = {"direction": "max" if problem.sign > 0 else "min"}
+    if isinstance(problem, FrontProblem):
+        aims = {"objectives": [asdict(goal) for goal in problem.goals]}
+    began = time.perf_counter()
+    result = Search(
+        problem.space,
+        problem.evaluator(),
+        ranker=method,
+        trials=trials,
+        seed=seed,
+        store=MEMORY,
+        memory={"enabled": study.memory},
+        confirm={"top": confirm[0], "seeds": confirm[1]},
+        **aims,
+    ).run()
+    return result, (time.perf_counter() - began) / max(1, len(result.trials))
 
 
 def run_study(
@@ -139,7 +172,8 @@ def run_study(
     problem = study.problem()
     return {
         "table": study.table,
-        "metric": study.metric,
+        "metric": study.title,
+        "objectives": [list(goal) for goal in study.objectives],
         "direction": "max" if problem.sign > 0 else "min",
         "evaluations": study.evaluations,
         "seeds": study.seeds,
@@ -178,7 +212,9 @@ def _kept(study: Study, path: Path) -> Iterator[Found]:
             yield Found(**row)
 
 
-def summary(study: Study, problem: Problem, found: Sequence[Found]) -> dict[str, Any]:
+def summary(
+    study: Study, problem: Problem | FrontProblem, found: Sequence[Found]
+) -> dict[str, Any]:
     """One method over all seeds, at the marks."""
     values = np.array([f.values for f in found])
     regrets = (

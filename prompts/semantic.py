@@ -29,6 +29,10 @@ class Task:
     """`max` or `min`: what is better of the metric as the user knows it."""
     positions: Sequence[tuple[str, Sequence[Option]]]
     """Each decision's name and its options, in the order of the NCode's digits."""
+    parts: Sequence[tuple[str, str]] = ()
+    """Of several objectives each metric with its direction; `metric` then weighs them."""
+    constraints: Sequence[str] = ()
+    """Bounds on metrics, in words."""
 
     def design(self, code: str) -> str:
         """An NCode's options in words."""

@@ -8,14 +8,18 @@ from typing import Any
 
 from lm_searcher.spaces.darts import darts
 from lm_searcher.spaces.errors import SpaceError, unknown
+from lm_searcher.spaces.lora import lora
 from lm_searcher.spaces.macro import macro
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.transformer import transformer
 
 BUILTIN: dict[str, Callable[..., SearchSpace]] = {
     "darts": darts,
+    "lora": lora,
     "macro": macro,
     "nb201": nb201,
+    "transformer": transformer,
 }
 """A new space is one line here; its function checks the values of its own settings."""
 

@@ -19,7 +19,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import SpaceError, TableError, unknown
-from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.ncode import Codes, to_ncodes
 from lm_searcher.spaces.space import Choice, Position, SearchSpace
 
 BUILTIN = "builtin:"
@@ -91,7 +91,7 @@ class Table:
 def load_table(
     path: str | Path,
     *,
-    metric: str,
+    metric: str | None = None,
     space: SearchSpace | None = None,
     positions: Sequence[str] | None = None,
 ) -> Table:
@@ -101,7 +101,7 @@ def load_table(
 
     `space` is what the columns are held against where it is given. `positions` names the
     columns of a CSV that are decisions; without it, and without `space`, they are all columns
-    to the left of `metric`.
+    to the left of `metric`, which a CSV wants.
     """
     path = table_path(path)
     if not path.is_file():
@@ -109,13 +109,47 @@ def load_table(
     if path.suffix == ".npz":
         table = _load_npz(path)
     elif path.suffix == ".csv":
+        if metric is None:
+            raise TableError(f"table '{path}': a CSV wants the metric to be named")
         table = _load_csv(path, metric, space, positions)
     else:
         raise TableError(f"table '{path}': accepted are .npz (with its .json card) and .csv")
-    table.column(metric)
+    if metric is not None:
+        table.column(metric)
     if space is not None and table.space.fingerprint != space.fingerprint:
         raise TableError(f"table '{path}' is of another space: {_difference(space, table.space)}")
     return table
+
+
+def joined(table: Table, other: Table) -> Table:
+    """`table` with the metrics of `other`, another table of the same architectures.
+
+    A code that has several rows in `other` gets their mean. Raises TableError if the spaces
+    differ, if an architecture is missing, or if both have a metric of the same name.
+    """
+    place = f"table '{other.space.name}'"
+    ours, theirs = table.space.cardinalities, other.space.cardinalities
+    if len(ours) != len(theirs) or (ours != theirs).any():
+        raise TableError(
+            f"{place} is of another space: {list(theirs)} options, '{table.space.name}' has "
+            f"{list(ours)}"
+        )
+    twice = sorted(set(table.metrics) & set(other.metrics))
+    if twice:
+        raise TableError(f"{place}: '{table.space.name}' has a metric '{twice[0]}' too")
+    missing = next((c for c in table.codes if c.tobytes() not in other.rows), None)
+    if missing is not None:
+        raise TableError(f"{place} has no row for '{to_ncodes(missing[None])[0]}'")
+    rows = [other.rows[code.tobytes()] for code in table.codes]
+    metrics = {
+        name: np.array([values[r].mean() if len(r) > 1 else values[r[0]] for r in rows])
+        for name, values in other.metrics.items()
+    }
+    return replace(
+        table,
+        metrics={**table.metrics, **metrics},
+        directions={**table.directions, **other.directions},
+    )
 
 
 def _difference(wanted: SearchSpace, found: SearchSpace) -> str:

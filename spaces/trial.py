@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.account import Account
+from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.ncode import Codes, NCode, to_codes
 from lm_searcher.spaces.space import SearchSpace
 
@@ -38,7 +39,8 @@ class Trial:
     ncode: NCode
     state: TrialState = TrialState.RUNNING
     value: float | None = None
-    """The objective in the user's own sign; None for running and failed trials."""
+    """The objective in the user's own sign, the first of several; None for running and failed
+    trials."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     fidelity: float = 1.0
@@ -50,6 +52,10 @@ class Trial:
     """The objective after each report, in order."""
     account: Account | None = None
     """What asking a model for this pick took; of a batch, the first trial has it for all."""
+    values: tuple[float, ...] = ()
+    """Every objective, in the user's own signs; empty for running and failed trials."""
+    violation: float = 0.0
+    """By how much the constraints are overstepped; 0 for a feasible trial."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ class History:
     """Shape [trials]."""
     pending: NDArray[np.bool_]
     """Shape [trials]."""
+    values: NDArray[np.float64] | None = None
+    """Of several objectives, what the scores were made of: higher-is-better, shape
+    [trials, objectives], NaN where there is no score."""
 
     @classmethod
     def empty(cls, positions: int) -> History:
@@ -78,11 +87,15 @@ class History:
 
     @classmethod
     def of(cls, space: SearchSpace, trials: Iterable[Trial], sign: float = 1.0) -> History:
-        """The history of `trials`; `sign` is -1 where the objective is minimised."""
+        """The history of `trials`; `sign` is -1 where the objective is minimised.
+
+        The scores of trials that were stopped early are estimates, see `final_scores`.
+        """
         trials = list(trials)
+        scores = [np.nan if t.value is None else sign * t.value for t in trials]
         return cls(
             to_codes((t.ncode for t in trials), len(space.positions)),
-            np.array([np.nan if t.value is None else sign * t.value for t in trials], np.float64),
+            equal_fidelity(trials, np.array(scores, np.float64), sign),
             np.array([t.state is TrialState.FAIL for t in trials], bool),
             np.array([not t.state.finished for t in trials], bool),
         )
@@ -96,6 +109,7 @@ class History:
             np.concatenate([self.scores, later.scores]),
             np.concatenate([self.failed, later.failed]),
             np.concatenate([self.pending, later.pending]),
+            None if self.values is None else _stacked(self.values, later.values, len(later)),
         )
 
     def with_pending(self, codes: Codes) -> History:
@@ -113,3 +127,26 @@ class History:
         scored = self.scored
         order = np.argsort(-self.scores[scored], kind="stable")
         return scored[order[:k]]
+
+
+def _stacked(
+    first: NDArray[np.float64], second: NDArray[np.float64] | None, rows: int
+) -> NDArray[np.float64]:
+    if second is None:
+        second = np.full((rows, first.shape[1]), np.nan)
+    return np.concatenate([first, second])
+
+
+def reported(trial: Trial, sign: float) -> tuple[NDArray[np.float64], bool]:
+    """A trial's reports, higher is better, and whether it was stopped after them."""
+    return sign * np.array(trial.curve, np.float64), trial.state is TrialState.PRUNED
+
+
+def equal_fidelity(
+    trials: Iterable[Trial], scores: NDArray[np.float64], sign: float
+) -> NDArray[np.float64]:
+    """The scores of `trials`, higher is better, with estimates for those stopped early."""
+    curves = Curves()
+    for place, trial in enumerate(trials):
+        curves.note(place, *reported(trial, sign))
+    return curves.final(scores)

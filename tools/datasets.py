@@ -7,7 +7,7 @@ accelerator.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import DatasetError, unknown
 from lm_searcher.tools import cifar
 from lm_searcher.tools.references import resolve
+from lm_searcher.tools.texts import NAMES as TEXTS
 
 Split = tuple[NDArray[Any], NDArray[np.int64]]
 """Images [n, channels, height, width], uint8 or float32, and their labels [n]."""
@@ -54,6 +55,11 @@ class Dataset:
         """Channels, height and width of an image."""
         _, channels, height, width = self.train[0].shape
         return channels, height, width
+
+    @property
+    def call(self) -> dict[str, Any]:
+        """The keywords with which a space's builder is told of this data."""
+        return {"in_channels": self.shape[0], "classes": self.classes}
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -103,7 +109,7 @@ def load_dataset(
     if name == "digits":
         return _digits()
     if name not in NAMES:
-        raise DatasetError(unknown("dataset", name, [*NAMES, "folder", "module:function"]))
+        raise DatasetError(unknown("dataset", name, [*NAMES, "folder", *TEXTS, "module:function"]))
     if folder is None:
         raise DatasetError(f"dataset '{name}': folder is not set; accepted: {cifar.ACCEPTED}")
     train, test = cifar.load(name, Path(folder))
@@ -125,6 +131,20 @@ def hold_out(split: Split, count: int) -> tuple[Split, Split]:
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[by_class[np.diff(steps) == 1]] = True
     return (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
+
+
+def share(data: Dataset, fraction: float) -> Dataset:
+    """The data set with only this share of its training images; always the same ones.
+
+    Stratified as in `hold_out`. Raises DatasetError if a class, or all but one image, falls out.
+    """
+    few = hold_out(data.train, round(fraction * len(data.train[1])))[1]
+    if len(few[1]) < 2 or len(np.unique(few[1])) < len(np.unique(data.train[1])):
+        raise DatasetError(
+            f"dataset '{data.name}': data_fraction = {fraction:g} leaves {len(few[1])} of "
+            f"{len(data.train[1])} training images, which are not of all classes; take more"
+        )
+    return replace(data, train=few)
 
 
 def _digits() -> Dataset:

@@ -19,8 +19,12 @@ from pathlib import Path
 import cloudpickle
 
 from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.evaluators.device import SHARE
 from lm_searcher.tools.protocols import Cancelled, Evaluation, Evaluator, Executor, Outcome
 from lm_searcher.tools.worker import checked, reason_of, receive, send
+
+DEVICE_MEMORY = 0.9
+"""The part of an accelerator's memory that its workers share; CUDA's own contexts take the rest."""
 
 OnReport = Callable[[Evaluation, int, float], bool]
 
@@ -100,9 +104,9 @@ class LocalExecutor:
     """Worker processes on this machine, each evaluation in a process of its own.
 
     `seconds` is the wall-clock limit of one evaluation, `memory` the bytes it may allocate.
-    Worker i sees the accelerator `devices[i % len(devices)]` alone. What evaluations print goes
-    to the file `log`, or to this process's stderr. Raises EvaluatorError if
-    the evaluator does not start.
+    Worker i sees the accelerator `devices[i % len(devices)]` alone; workers on the same one are
+    told their share of its memory. What evaluations print goes to the file `log`, or to this
+    process's stderr. Raises EvaluatorError if the evaluator does not start.
     """
 
     evaluator: Evaluator
@@ -129,7 +133,10 @@ class LocalExecutor:
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self.devices[index % len(self.devices)]
+            dealt = [self.devices[i % len(self.devices)] for i in range(self.workers)]
+            environment["CUDA_VISIBLE_DEVICES"] = dealt[index]
+            if (sharing := dealt.count(dealt[index])) > 1:
+                environment[SHARE] = str(DEVICE_MEMORY / sharing)
         if self.log is not None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
         with theirs, open(self.log or os.devnull, "ab") as log:

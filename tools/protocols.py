@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -81,6 +81,11 @@ class Objective:
     """`max` or `min`, of the metric; a History's scores are higher-is-better all the same."""
     picks: int = 1
     """How many of a ranking's first are used at a time."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """Of several objectives each metric with its direction: `metric` is then a score that weighs
+    them, with other weights at each step."""
+    constraints: tuple[str, ...] = ()
+    """Bounds on metrics; what oversteps one has a score below all that do not."""
 
 
 class Cancelled(LMSearcherError):
@@ -96,6 +101,9 @@ class Evaluation:
     ncode: NCode
     config: Config
     seed: int
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the evaluator that this evaluation has otherwise: the full fidelity of a
+    confirmation. Only those that the evaluator names in `budgets`, if it has that."""
 
     @property
     def number(self) -> int:
@@ -135,6 +143,19 @@ class Evaluator(Protocol):
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Measure. Raises TrialFailure, or anything else, for a failed trial."""
+        ...
+
+
+@runtime_checkable
+class CostedEvaluator(Evaluator, Protocol):
+    """An evaluator that knows some metrics of an architecture before it is measured."""
+
+    def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
+        """Those of `metrics` that are known of each architecture, each of shape [n].
+
+        The same names for whichever codes; NaN for an architecture of which one cannot be told.
+        Called in the controller, without `prepare`. Raises UserError.
+        """
         ...
 
 

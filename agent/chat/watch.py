@@ -24,7 +24,7 @@ def watch(console: Console, workspace: Workspace, run: str | None) -> Standing:
         if stand.result is None or stand.state not in UNDER_WAY:
             return stand
         title = f"{files.name} (Ctrl-C: back to the chat; the run goes on)"
-        view = LiveView(console, title, stand.result.metric, stand.result.direction, stand.budget)
+        view = LiveView(console, title, stand.result.aims, stand.budget)
         finished = [t for t in stand.result.trials if t.state.finished]
         view.resume(finished)
         seen = {(t.number, t.state) for t in finished}

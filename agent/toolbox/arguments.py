@@ -55,6 +55,13 @@ class DefineSpace(Arguments):
     replace: Annotated[bool, Field(description="Overwrite a defined space of that name.")] = False
 
 
+class Objective(Arguments):
+    """One of several objectives."""
+
+    metric: Annotated[str, Field(description="A metric of the evaluator, e.g. val_accuracy.")]
+    direction: Annotated[Literal["max", "min"], Field(description="What is better.")]
+
+
 class StartSearch(Arguments):
     """A new run."""
 
@@ -79,7 +86,7 @@ class StartSearch(Arguments):
     ] = None
     metric: Annotated[
         str | None,
-        Field(description="The objective; default: the evaluator's. Required for a table."),
+        Field(description="The objective; default: the evaluator's. A table needs one."),
     ] = None
     direction: Annotated[
         Literal["max", "min"] | None, Field(description="Default: the evaluator's.")
@@ -94,9 +101,23 @@ class StartSearch(Arguments):
     workers: Annotated[int, Field(ge=1, le=64, description="Trials at once.")] = 1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     objectives: Annotated[
-        list[str], Field(description="Not supported beyond one: leave out, give metric.")
+        list[Objective],
+        Field(
+            description="Several, in place of metric and direction: the result is their Pareto "
+            "front. E.g. val_accuracy max with params_m min."
+        ),
     ] = []
-    constraints: Annotated[list[str], Field(description="Not supported yet: leave out.")] = []
+    constraints: Annotated[
+        list[str],
+        Field(
+            description="Bounds on metrics, e.g. 'params_m <= 0.1'. What is known without "
+            "training (train: params_m, flops_m) filters the candidates."
+        ),
+    ] = []
+    known: Annotated[
+        list[str],
+        Field(description="table: metrics that may be looked up before an evaluation."),
+    ] = []
 
 
 class OneRun(Arguments):

@@ -8,7 +8,7 @@ import numpy as np
 
 from lm_searcher.agent.by_hand import Request, submit
 from lm_searcher.agent.config import RunFile, checked
-from lm_searcher.agent.setup import from_run_file
+from lm_searcher.agent.setup import aims_of, from_run_file, make_proposer
 from lm_searcher.agent.show import Result
 from lm_searcher.agent.state import STAGES
 from lm_searcher.agent.toolbox import background, toml
@@ -19,10 +19,10 @@ from lm_searcher.agent.toolbox.standing import UNDER_WAY, Standing
 from lm_searcher.agent.toolbox.workspace import EXTRA_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError, RankerError, SpaceError, unknown
 from lm_searcher.spaces.ncode import NCode
-from lm_searcher.spaces.trial import History, Trial
-from lm_searcher.tools.evaluators.table import TableEvaluator
-from lm_searcher.tools.pool import Proposer, keys
-from lm_searcher.tools.protocols import Objective
+from lm_searcher.spaces.objectives import draw_weights
+from lm_searcher.spaces.trial import Trial
+from lm_searcher.tools.known import Known
+from lm_searcher.tools.pool import keys
 from lm_searcher.tools.rankers import RANKERS, make_ranker
 
 # -- architectures -----------------------------------------------------------------------------
@@ -36,6 +36,8 @@ def rank_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
         values = [t.value for t in result.trials if t.value is not None]
         better = sum(result.sign * v > result.sign * (trial.value or 0.0) for v in values)
         data |= {"trial": trial.number, "value": trial.value, "reason": trial.reason}
+        if trial.value is not None and not result.aims.plain:
+            return _standing_of(result, trial, data)
         if trial.value is None:
             return ToolResult(f"{args.ncode} is trial {trial.number}: {trial.state}", data)
         data |= {"place": better + 1, "of": len(values)}
@@ -50,6 +52,27 @@ def rank_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
     return ToolResult(words, data)
 
 
+def _standing_of(result: Result, trial: Trial, data: dict[str, Any]) -> ToolResult:
+    """A measured architecture where there are several objectives, or constraints."""
+    known = [t for t in result.trials if t.value is not None]
+    scores = result.aims.scores(*result.aims.arrays(known))
+    better = int(np.sum(scores > scores[known.index(trial)]))
+    on_front = any(member.number == trial.number for member in result.front)
+    data |= {
+        "values": dict(zip([g.metric for g in result.aims.goals], trial.values, strict=True)),
+        "violation": trial.violation,
+        "place": better + 1,
+        "of": len(known),
+    }
+    words = f"{trial.ncode} is trial {trial.number}: {_value(trial)}"
+    if result.aims.several:
+        data["on_front"] = on_front
+        words += ", on the front" if on_front else ", not on the front"
+    if trial.violation > 0:
+        words += ", it breaks a constraint"
+    return ToolResult(f"{words}, place {better + 1} of {len(known)} measured", data)
+
+
 def _place(result: Result, ncode: NCode) -> tuple[int, int, str]:
     """The NCode's place in the ranker's order, from 1; the pool's size; the ranker's name."""
     run_file = checked(RunFile, result.attributes.get("config", {}), f"run '{result.run}'")
@@ -60,17 +83,18 @@ def _place(result: Result, ncode: NCode) -> tuple[int, int, str]:
             + ", ".join(RANKERS)
         )
     space, evaluator = from_run_file(run_file)
-    partial = isinstance(evaluator, TableEvaluator) and not evaluator.table.complete
-    rows = evaluator.table.codes if partial and isinstance(evaluator, TableEvaluator) else None
-    number = len(result.trials)
-    history = History.of(space, result.trials, result.sign)
+    number, aims = len(result.trials), aims_of(run_file, evaluator)
+    proposer = make_proposer(space, evaluator, aims, section.pool)
+    if proposer.known is not None:
+        proposer.known.check(ncode)
+    rng = np.random.default_rng([run_file.run.seed, number, STAGES["weights"]])
+    weights = draw_weights(len(aims.goals), rng) if aims.several else None
+    history = aims.history(space, result.trials, weights)
     rng = np.random.default_rng([run_file.run.seed, number, STAGES["propose"]])
-    pool = Proposer(space, rows, section.pool).pool(history, result.subspace, rng)
+    pool = proposer.pool(history, result.subspace, rng)
     code = space.codes([space.check(ncode)])
     pool = np.concatenate([code, pool[keys(pool) != keys(code)]])
-    ranker = make_ranker(
-        section.name, space, section.settings, Objective(result.metric, result.direction)
-    )
+    ranker = make_ranker(section.name, space, section.settings, aims.objective())
     order = ranker.rank(pool, history, seed=run_file.run.seed)
     return int(np.flatnonzero(order == 0)[0]) + 1, len(pool), section.name
 
@@ -82,6 +106,7 @@ def evaluate_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
     if (trial := measured(result, args.ncode)) is not None:
         data |= {"trial": trial.number, "value": trial.value, "metrics": dict(trial.metrics)}
         return ToolResult(f"{args.ncode} is trial {trial.number} already: {_value(trial)}", data)
+    _check_known(result, args.ncode)
     if stand.state in UNDER_WAY:
         submit(stand.files, Request(action="pick", ncode=args.ncode, extra=True))
         where = f"{args.ncode} is the next trial of {result.run}"
@@ -122,6 +147,7 @@ def override_next(workspace: Workspace, args: OneNCode) -> ToolResult:
         raise ConfigError(f"'{args.ncode}' is trial {trial.number} already: {_value(trial)}")
     if stand.state == "finished":
         raise ConfigError(f"{stand.summary()}; take evaluate_ncode, or resume with more trials")
+    _check_known(result, args.ncode)
     submit(stand.files, Request(action="pick", ncode=args.ncode))
     return ToolResult(f"{args.ncode} is the next pick of {result.run}{_when(stand)}", data)
 
@@ -132,13 +158,24 @@ def measured(result: Result, ncode: NCode) -> Trial | None:
     return next((t for t in result.trials if result.space.canonical(t.ncode) == same), None)
 
 
+def _check_known(result: Result, ncode: NCode) -> None:
+    """Raises NCodeError for what is known to break a constraint of the run."""
+    if not result.aims.constraints:
+        return
+    run_file = checked(RunFile, result.attributes.get("config", {}), f"run '{result.run}'")
+    space, evaluator = from_run_file(run_file)
+    known = Known.of(space, evaluator, result.aims.constraints)
+    if known is not None:
+        known.check(ncode)
+
+
 def _architecture(result: Result, ncode: NCode) -> dict[str, Any]:
     return {"run": result.run, "ncode": ncode, "config": result.space.decode(ncode)}
 
 
 def _value(trial: Trial) -> str:
     if trial.value is not None:
-        return f"{trial.value:.4f}"
+        return " / ".join(f"{value:.4f}" for value in trial.values)
     return trial.reason or str(trial.state)
 
 

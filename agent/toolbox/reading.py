@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from lm_searcher.agent.confirm import best_trials
+from lm_searcher.agent.front import hypervolumes
 from lm_searcher.agent.memory import Evidence, outcome_ranks
 from lm_searcher.agent.show import Result, read_run
-from lm_searcher.agent.summary import failure_lines
+from lm_searcher.agent.summary import bounds, failure_lines, front_line, nothing
 from lm_searcher.agent.toolbox.arguments import Best, OneRun, SeveralRuns
 from lm_searcher.agent.toolbox.result import ToolResult
 from lm_searcher.agent.toolbox.standing import Standing, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import StoreError
-from lm_searcher.spaces.trial import History
+from lm_searcher.spaces.objectives import reference_of
 
 WIDTH = 2.5
 """Half of an interval of `explain`, in standard errors, as memory's by default."""
@@ -34,9 +35,11 @@ def begun(workspace: Workspace, run: str | None) -> tuple[Standing, Result]:
 def best(workspace: Workspace, args: Best) -> ToolResult:
     """The incumbent, decoded and with its spread, and the best trials."""
     _, result = begun(workspace, args.run)
+    if result.aims.several:
+        return _front(result, args.top)
     found = result.incumbent
     if found is None:
-        summary = f"{result.run}: no trial has completed yet"
+        summary = f"{result.run}: {nothing(result)}"
         return ToolResult(summary, {"run": result.run, "incumbent": None})
     trials = best_trials(result.trials, result.sign, args.top)
     seeds = f"mean of {found.seeds} fresh seeds" if found.seeds else "not confirmed"
@@ -50,12 +53,28 @@ def best(workspace: Workspace, args: Best) -> ToolResult:
         "metric": result.metric,
         "direction": result.direction,
         "incumbent": asdict(found) | {"config": result.best_config},
+        **({"constraints": bounds(result, found.metrics)} if result.aims.constraints else {}),
         "trials": [
             {"trial": t.number, "ncode": t.ncode, "value": t.value, "metrics": dict(t.metrics)}
             for t in trials
         ],
     }
     return ToolResult(summary, data)
+
+
+def _front(result: Result, top: int) -> ToolResult:
+    """Several objectives: the front, of which `top` members are given."""
+    front = result.front
+    data = {
+        "run": result.run,
+        **result.aims.to_json(),
+        "front_size": len(front),
+        "hypervolume": result.hypervolumes()[-1] if result.trials else 0.0,
+        "front": [m.to_json() | {"config": result.space.decode(m.ncode)} for m in front[:top]],
+    }
+    words = f"Pareto front of {front_line(result)}" if front else nothing(result)
+    more = f"; the first {top} by {result.metric} are given" if len(front) > top else ""
+    return ToolResult(f"{result.run}: {words}{more}", data)
 
 
 def explain(workspace: Workspace, args: OneRun) -> ToolResult:
@@ -95,7 +114,7 @@ def _refused(value: object) -> bool:
 def effects(result: Result) -> list[dict[str, Any]]:
     """Per position, the one that explains most first: its share of the variance of outcome
     ranks, and its tried options, best first. Empty before a trial has finished."""
-    history = History.of(result.space, result.trials, result.sign)
+    history = result.aims.history(result.space, result.trials)
     known = np.flatnonzero(~history.pending)
     if not len(known):
         return []
@@ -147,13 +166,26 @@ def compare_runs(workspace: Workspace, args: SeveralRuns) -> ToolResult:
         if any(r.attributes.get(key) != results[0].attributes.get(key) for r in results)
     ]
     least = min(sum(t.state.finished for t in r.trials) for r in results)
-    for row, result in zip(rows, results, strict=True):
-        so_far = result.best_so_far()
+    found = _so_far(results) if not differ else [r.best_so_far() for r in results]
+    for row, so_far in zip(rows, found, strict=True):
         row["best_after_as_many_trials"] = so_far[least - 1] if least else None
     data = {"runs": rows, "as_many_trials": least, "comparable": not differ, "differ_in": differ}
     if differ:
         return ToolResult(f"the runs differ in {', '.join(differ)}: no fair comparison", data)
     return ToolResult(_verdict(rows, results, least), data)
+
+
+def _so_far(results: Sequence[Result]) -> list[list[float | None]]:
+    """The best after each trial; of several objectives the hypervolume, above a reference that is
+    the same for all runs."""
+    aims = results[0].aims
+    if not aims.several:
+        return [result.best_so_far() for result in results]
+    values = np.concatenate([aims.arrays(result.trials)[0] for result in results])
+    if np.isnan(values).any(axis=1).all():
+        return [[None] * len(result.trials) for result in results]
+    reference = reference_of(values)
+    return [list[float | None](hypervolumes(r.trials, aims, reference)) for r in results]
 
 
 def _row(result: Result) -> dict[str, Any]:
@@ -165,7 +197,7 @@ def _row(result: Result) -> dict[str, Any]:
         "space": result.space.name,
         "ranker": config.get("ranker", {}).get("name"),
         "seed": config.get("run", {}).get("seed"),
-        "metric": result.metric,
+        "metric": "hypervolume" if result.aims.several else result.metric,
         "trials": sum(t.state.finished for t in result.trials),
         "failed": len(result.failures),
         "best": found and found.value,
@@ -173,6 +205,7 @@ def _row(result: Result) -> dict[str, Any]:
         "fresh_seeds": found and found.seeds,
         "ncode": found and found.ncode,
         "seconds": round(sum(t.seconds or 0.0 for t in result.trials), 1),
+        **({"front": len(result.front)} if result.aims.several else {}),
     }
 
 
@@ -180,7 +213,7 @@ def _verdict(rows: Sequence[dict[str, Any]], results: Sequence[Result], least: i
     found = [row for row in rows if row["best_after_as_many_trials"] is not None]
     if not found:
         return "no run has a completed trial yet"
-    sign = results[0].sign
+    sign = 1.0 if results[0].aims.several else results[0].sign
     value = max(found, key=lambda row: sign * row["best_after_as_many_trials"])[
         "best_after_as_many_trials"
     ]

@@ -88,7 +88,8 @@ def list_evaluators(workspace: Workspace, args: Nothing) -> ToolResult:
             "table": tables,
             "python": list(workspace.functions),
             "rankers": rankers,
-            "objectives": "one metric, max or min; constraints are not supported yet",
+            "objectives": "one metric, or several for their Pareto front, each max or min; "
+            "constraints such as 'params_m <= 0.1'",
         },
     )
 

@@ -10,6 +10,7 @@ from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.show import Result, read_run
 from lm_searcher.agent.stop import FAILURES
 from lm_searcher.agent.store import has_run
+from lm_searcher.agent.summary import front_line
 from lm_searcher.agent.toolbox.background import last_words, newly_ended, process, record
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
@@ -23,6 +24,9 @@ LEFT: dict[str, State] = {"pause": "paused", "stop": "stopped"}
 """What becomes of a run whose process was asked to leave."""
 
 UNDER_WAY = ("starting", "running")
+
+FRONT = 10
+"""Members of a front that `status` lists."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Standing:
             "direction": result.direction,
             "failed": states.count(TrialState.FAIL),
             "best": best and {"ncode": best.ncode, "value": best.value, "trial": best.number},
+            **self._front(result),
             "running": [t.ncode for t in result.trials if t.state is TrialState.RUNNING],
         }
         spent = [t.seconds for t in result.trials if t.seconds is not None]
@@ -85,12 +90,26 @@ class Standing:
                 document["seconds_left"] = round(left, 1)
         return document
 
+    @staticmethod
+    def _front(result: Result) -> dict[str, Any]:
+        """What there is to say beyond one objective; nothing for one without constraints."""
+        aims = result.aims
+        if aims.plain:
+            return {}
+        document = {k: v for k, v in aims.to_json().items() if k in ("objectives", "constraints")}
+        if aims.several:
+            front = [{"ncode": m.ncode, **m.values, "trial": m.number} for m in result.front]
+            document |= {"front": front[:FRONT], "front_size": len(front)}
+        return document
+
     def summary(self) -> str:
         """The same in one line."""
         total = f" of {self.budget}" if self.budget else ""
         words = f"{self.files.name} is {self.state}: {self.done}{total} trials"
         if self.result is not None and (best := self.result.incumbent):
             words += f", best {self.result.metric} {best.value:.4f} ({best.ncode})"
+        if self.result is not None and (front := front_line(self.result)):
+            words += f", front of {front}"
         return words + (f"; {self.why}" if self.why else "")
 
 

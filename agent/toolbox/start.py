@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_searcher.agent.config import RunFile, checked
 from lm_searcher.agent.runs import RunFiles
-from lm_searcher.agent.setup import from_run_file
+from lm_searcher.agent.setup import aims_of, from_run_file, make_proposer
 from lm_searcher.agent.toolbox import background, toml
 from lm_searcher.agent.toolbox.arguments import StartSearch
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -41,15 +41,12 @@ def start_costs(workspace: Workspace, args: StartSearch) -> str | None:
 
 def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, Any]]:
     """Where the run will lie, and its run file, checked. Raises UserError."""
-    if args.constraints or len(args.objectives) > 1:
-        raise ConfigError(
-            "constraints and several objectives are not supported yet: one metric is optimised; "
-            "leave both out (params_m and flops_m are metrics of each trial, to look at afterwards)"
-        )
-    document = {
+    if args.objectives and (args.metric or args.direction):
+        raise ConfigError("metric and objectives are both given; give one of them")
+    document: dict[str, Any] = {
         "space": _space(workspace, args),
         "evaluator": _evaluator(workspace, args),
-        "objective": {"metric": _objective(args), "direction": args.direction},
+        "objective": {"metric": args.metric, "direction": args.direction},
         "ranker": {"name": _ranker(workspace, args)},
     }
     files = workspace.files_of(args.name or _made_up(workspace, args))
@@ -65,7 +62,13 @@ def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, A
         for name, section in document.items()
         if (kept := {k: v for k, v in section.items() if v is not None})
     }
-    space, evaluator = from_run_file(checked(RunFile, document, "start_search"))
+    if args.objectives:
+        document["objectives"] = [entry.model_dump() for entry in args.objectives]
+    if args.constraints:
+        document["constraints"] = args.constraints
+    run_file = checked(RunFile, document, "start_search")
+    space, evaluator = from_run_file(run_file)
+    aims = aims_of(run_file, evaluator)
     if args.evaluator == "train" and space.builder is None:
         raise EvaluatorError(
             f"space '{space.name}' has no builder of models to train; "
@@ -73,6 +76,7 @@ def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, A
         )
     if args.evaluator == "table":
         evaluator.prepare()
+    make_proposer(space, evaluator, aims, run_file.ranker.pool)  # constraints leave something
     return files, document
 
 
@@ -112,22 +116,24 @@ def _evaluator(workspace: Workspace, args: StartSearch) -> dict[str, Any]:
         tables = tables_of(workspace)
         if args.table not in tables:
             raise ConfigError(unknown("table", args.table or "", tables))
-        if _objective(args) is None:
+        if _metric(args) is None:
             raise ConfigError("metric is missing; list_evaluators has the table's metrics")
-        return {"kind": "table", "path": str(tables[args.table]), "metric": _objective(args)}
+        return {
+            "kind": "table",
+            "path": str(tables[args.table]),
+            "metric": _metric(args),
+            "known": args.known or None,
+        }
     if args.function not in workspace.functions:
         raise ConfigError(
             unknown("python function", args.function or "", workspace.functions)
             + "; a person lists them when the workspace is opened"
         )
-    metric = _objective(args)
-    return {"kind": "python", "function": args.function, "metric": metric}
+    return {"kind": "python", "function": args.function, "metric": _metric(args)}
 
 
-def _objective(args: StartSearch) -> str | None:
-    if args.objectives and args.metric not in (None, args.objectives[0]):
-        raise ConfigError("metric and objectives differ; give metric alone")
-    return args.metric or (args.objectives[0] if args.objectives else None)
+def _metric(args: StartSearch) -> str | None:
+    return args.objectives[0].metric if args.objectives else args.metric
 
 
 def _ranker(workspace: Workspace, args: StartSearch) -> str | None:

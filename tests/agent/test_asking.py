@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.live import LiveView
 from lm_searcher.agent.report import render
 from lm_searcher.agent.search import Search
@@ -132,7 +133,7 @@ def test_what_the_model_reads() -> None:
 
 def test_it_is_told_live_and_in_the_report() -> None:
     console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
-    view = LiveView(console, "title", "value", "max", 20)
+    view = LiveView(console, "title", Aims.of("value"), 20)
     result = search(Oracle(), observe=view).run()
     told = console.export_text(clear=False)
     console.file.close()

@@ -61,6 +61,7 @@ def test_the_least_file_of_the_readme(tmp_path: Path) -> None:
 
 
 WHOLE = """
+constraints = ["params_m <= 1", "latency_ms <= 5"]
 [space]
 name = "nb201"
 channels = 8
@@ -74,6 +75,20 @@ epochs = 3
 batch_size = 16
 learning_rate = 0.1
 weight_decay = 0
+label_smoothing = 0.1
+augment = false
+cutout = 16
+gradient_clip = 5
+auxiliary_weight = 0.4
+warmup = 1
+data_fraction = 0.5
+width = 0.5
+compile = true
+cuda_graph = false
+optimizer = "sgd"
+steps = 10
+context = 16
+latency = true
 [objective]
 metric = "val_loss"
 direction = "min"
@@ -114,6 +129,10 @@ stagnation = 1
 [confirm]
 top = 0
 seeds = 1
+epochs = 9
+data_fraction = 1
+width = 1
+budget = 2
 [executor]
 workers = 2
 batch = 4
@@ -140,15 +159,21 @@ def test_a_file_with_every_key(tmp_path: Path) -> None:
     dumped = run_file.model_dump()
     for name, field in RunFile.model_fields.items():
         section = getattr(run_file, name)
+        if not isinstance(section, Section):  # objectives stand in place of [objective]
+            continue
         assert section.model_fields_set >= set(type(section).model_fields) - {"path"}, name
         assert field is not None and dumped[name]
+    assert run_file.constraints == ["params_m <= 1", "latency_ms <= 5"]
     assert run_file.budget.target == -1.0 and run_file.executor.devices == ["0", "1"]
 
 
 @pytest.mark.parametrize(
     ("section", "kind"),
     [
-        ('kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]', TableSection),
+        (
+            'kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]\nknown = ["m"]',
+            TableSection,
+        ),
         ('kind = "python"\nfunction = "m:f"\nbudget = 2', PythonSection),
         ('kind = "command"\ncommand = "./train.sh"\nmetric = "acc"', CommandSection),
         ('kind = "command"\ncommand = ["python", "x.py"]\ndeterministic = false', CommandSection),
@@ -166,6 +191,14 @@ def test_a_table_brings_its_own_space(tmp_path: Path) -> None:
 
 P = '[space]\nname = "nb201"\n[evaluator]\nkind = "python"\nfunction = "m:f"\n'
 NO_SPACE = '[evaluator]\nkind = "python"\nfunction = "m:f"\n'
+TWO = """
+[[objectives]]
+metric = "acc"
+direction = "max"
+[[objectives]]
+metric = "params"
+direction = "min"
+"""
 BAD = {
     # unknown sections and keys, with the nearest
     P + "[bugdet]\ntrials = 4": "unknown key in the file 'bugdet'; did you mean 'budget'?",
@@ -213,6 +246,19 @@ BAD = {
     P + "[budget]\nfailures = 0": "[budget] failures = 0",
     P + "budget = -1": "[evaluator] budget = -1: input should be greater than 0",
     P + "[objective]\ndirection = 'up'": "direction = 'up': input should be 'max' or 'min'",
+    P + TWO.replace("min", "less"): "[objectives.1] direction = 'less': input should be 'max' or",
+    P + TWO.replace("params", "acc"): "objectives: 'acc' is given twice; each metric once",
+    P + TWO + "unit = 'm'": "unknown key in [objectives.1] 'unit' (accepted: direction, metric)",
+    P + "[[objectives]]\nmetric = 'acc'": "[objectives.0] direction is missing",
+    P + TWO + "[objective]\nmetric = 'a'": "[objective] and objectives are both given; give one",
+    P + TWO + "[budget]\ntarget = 1.0": "[budget] target: there is none for several objectives",
+    P + TWO + "[pruner]\nname = 'median'": "[pruner] name: several objectives tell no trial",
+    "objectives = 3\n" + P: "[objectives] = 3: input should be a valid list",
+    "objectives = ['acc']\n" + P: "[objectives.0] = 'acc': input should be",
+    "constraints = 'a <= 1'\n" + P: "[constraints] = 'a <= 1': input should be a valid list",
+    "constraints = ['a < 1']\n" + P: "constraint 'a < 1'; accepted: a metric, <= or >=, and a",
+    "constraints = ['a <= x']\n" + P: "constraint 'a <= x'; accepted: a metric, <= or >=, and a",
+    "constraints = ['a <= 1', 'a<=1.0']\n" + P: "constraints: 'a<=1.0' is given twice",
     P + "[ranker]\npool = 0": "[ranker] pool = 0",
     P + "[ranker]\ninitial = -1": "[ranker] initial = -1",
     P + "[executor]\nworkers = 0": "[executor] workers = 0",
@@ -265,6 +311,23 @@ def test_flags_go_over_the_file(tmp_path: Path) -> None:
         load_run_file(written(tmp_path, "budget = 3\n" + P), {"budget": {"trials": 1}})
 
 
+def test_flags_replace_the_objectives_of_a_file(tmp_path: Path) -> None:
+    path = written(tmp_path, P + "[objective]\nmetric = 'acc'\n")
+    two = [{"metric": "a", "direction": "max"}, {"metric": "b", "direction": "min"}]
+    given = {"objective": None, "objectives": two, "constraints": ["b <= 3"]}
+    run_file = load_run_file(path, given)
+    assert [entry.metric for entry in run_file.objectives] == ["a", "b"]
+    assert run_file.constraints == ["b <= 3"] and run_file.metric == "a"
+    assert load_run_file(path).metric == "acc"
+
+
+def test_a_table_takes_its_metric_from_the_objectives(tmp_path: Path) -> None:
+    table = "[evaluator]\nkind = 'table'\npath = 'x.npz'\n"
+    assert load_run_file(written(tmp_path, table + TWO)).metric == "acc"
+    one = table + "[objective]\nmetric = 'loss'\n"
+    assert load_run_file(written(tmp_path, one)).metric == "loss"
+
+
 @pytest.mark.parametrize(
     ("budget", "trials"),
     [("", 100), ("[budget]\npatience = 3", 100), ("[budget]\nhours = 2", None),
@@ -281,7 +344,8 @@ def sections() -> list[type[Section]]:
 
 REQUIRED = {
     "TrainSection": {"kind"},
-    "TableSection": {"kind", "path", "metric"},
+    "TableSection": {"kind", "path"},
+    "ObjectiveEntry": {"metric", "direction"},
     "PythonSection": {"kind", "function"},
     "CommandSection": {"kind", "command"},
     "RunFile": {"evaluator"},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.runs import RunFiles
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.show import read_run
@@ -352,7 +353,7 @@ def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Pat
     for left in (0, 2, 4):
         folder = tmp_path / str(left)
         mine = search(folder, trials=3)
-        store = TrialStore(mine.files.url, "r", SPACE, "max")
+        store = TrialStore(mine.files.url, "r", SPACE, Aims.of("acc"))
         for key, value in list(mine._identity().items())[:left]:
             store.set_attribute(key, value)
         store.close()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.state import Budget
 from lm_searcher.agent.stop import Interrupted, stale, stop_reason, trailing_failures
 from lm_searcher.spaces.trial import History, Trial, TrialState
@@ -23,7 +24,7 @@ NAN = float("nan")
 class Store(list[Trial]):
     """As much of a store as matters here."""
 
-    sign = 1.0
+    aims = Aims.of("value")
 
 
 def reason(
@@ -34,7 +35,7 @@ def reason(
     **budget: Any,
 ) -> str:
     store = Store(Trial(i, "0", TrialState.FAIL, reason=f"r{i}") for i in range(len(scores)))
-    store.sign = sign
+    store.aims = Aims.of("value", "max" if sign > 0 else "min")
     context: Any = SimpleNamespace(
         budget=Budget(**budget), store=store, forgiven=forgiven, by_hand=None
     )

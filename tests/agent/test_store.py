@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from lm_searcher.agent import store as module
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.config import PrunerSection
 from lm_searcher.agent.pruners import make_pruner
 from lm_searcher.agent.runs import RunFiles
@@ -34,7 +35,7 @@ SPACE = SearchSpace.of("s", {"width": [16, 32, 64], "act": ["relu", "gelu"], "bi
 def opened(
     url: str, name: str = "run", direction: str = "max", **options: object
 ) -> Iterator[TrialStore]:
-    with closing(TrialStore(url, name, SPACE, direction, **options)) as store:  # type: ignore[arg-type]
+    with closing(TrialStore(url, name, SPACE, Aims.of("value", direction), **options)) as store:  # type: ignore[arg-type]
         store.load()
         yield store
 
@@ -53,12 +54,12 @@ def fill(store: TrialStore) -> None:
     store.start(0, "000", 11, "random")
     store.report(0, 1, 0.25)
     store.report(0, 2, 0.5)
-    store.finish(0, Outcome({"value": 0.5, "params": 3.0}, 1.23456), "value")
+    store.finish(0, Outcome({"value": 0.5, "params": 3.0}, 1.23456))
     store.start(1, "211", 12, "tpe")
-    store.finish(1, Outcome({}, 2.0, "out of memory"), "value")
+    store.finish(1, Outcome({}, 2.0, "out of memory"))
     store.start(2, "110", 13, "tpe")
     store.report(2, 1, 0.125)
-    store.finish(2, Outcome({"value": 0.125}, 0.5, stopped=True), "value", fidelity=0.25)
+    store.finish(2, Outcome({"value": 0.125}, 0.5, stopped=True), fidelity=0.25)
     store.start(3, "201", 14, "tpe")
 
 
@@ -72,6 +73,7 @@ EXPECTED = [
         seed=11,
         seconds=1.2346,
         curve=(0.25, 0.5),
+        values=(0.5,),
     ),
     Trial(1, "211", TrialState.FAIL, seed=12, reason="out of memory", seconds=2.0),
     Trial(
@@ -84,6 +86,7 @@ EXPECTED = [
         fidelity=0.25,
         seconds=0.5,
         curve=(0.125,),
+        values=(0.125,),
     ),
     Trial(3, "201", TrialState.RUNNING, seed=14),
 ]
@@ -125,7 +128,7 @@ def test_the_history_is_of_the_trials_below_a_number(url: str) -> None:
     with opened(url) as store:
         fill(store)
         history = store.history()
-        assert history.scores[[0, 2]].tolist() == [0.5, 0.125] and history.scored.tolist() == [0, 2]
+        assert history.scores[[0, 2]].tolist() == [0.5, 0.375] and history.scored.tolist() == [0, 2]
         assert history.failed.tolist() == [False, True, False, False]
         assert history.pending.tolist() == [False, False, False, True]
         assert len(store.history(2)) == 2 and len(store.history(0)) == 0
@@ -146,7 +149,7 @@ def test_the_history_grows_past_its_first_room(url: str) -> None:
         codes = SPACE.sample(70, np.random.default_rng(0))
         for number, code in enumerate(codes):
             store.start(number, "".join(map(str, code)), number, "random")
-            store.finish(number, Outcome({"value": float(number)}, 0.0), "value")
+            store.finish(number, Outcome({"value": float(number)}, 0.0))
         history = store.history()
         assert np.array_equal(history.codes, codes)
         assert history.scores.tolist() == list(range(70)) and not history.pending.any()
@@ -188,9 +191,9 @@ def train(store: TrialStore, number: int, curve: list[float]) -> tuple[int, bool
     store.start(number, ["000", "100", "200", "010"][number % 4], number, "random")
     for step, value in enumerate(curve, start=1):
         if store.report(number, step, value):
-            store.finish(number, Outcome({"value": value}, 1.0, stopped=True), "value", step / 4)
+            store.finish(number, Outcome({"value": value}, 1.0, stopped=True), step / 4)
             return step, True
-    store.finish(number, Outcome({"value": curve[-1]}, 1.0), "value")
+    store.finish(number, Outcome({"value": curve[-1]}, 1.0))
     return len(curve), False
 
 
@@ -296,7 +299,7 @@ def test_a_locked_database_is_one_line(sqlite: str, monkeypatch: pytest.MonkeyPa
             other.execute("BEGIN EXCLUSIVE")
             for attempt in (
                 # not start(): Optuna itself tries that again for five seconds
-                lambda: store.finish(0, Outcome({"value": 1.0}, 1.0), "value"),
+                lambda: store.finish(0, Outcome({"value": 1.0}, 1.0)),
                 lambda: store.report(0, 1, 0.5),
                 lambda: store.set_attribute("x", 1),
             ):
@@ -307,7 +310,7 @@ def test_a_locked_database_is_one_line(sqlite: str, monkeypatch: pytest.MonkeyPa
             other.execute("ROLLBACK")
         assert [t.number for t in store.trials] == [0] and store[0].state is TrialState.RUNNING
         store.start(1, "100", 1, "random")
-        store.finish(0, Outcome({"value": 1.0}, 1.0), "value")
+        store.finish(0, Outcome({"value": 1.0}, 1.0))
     with opened(sqlite) as store:
         assert [(t.number, t.value) for t in store.trials] == [(0, 1.0), (1, None)]
 

@@ -126,7 +126,7 @@ def test_kill_at_any_moment_changes_nothing(
     assert whole["subspace"]["decisions"], "the run is to exercise memory too"
     once = Counter((tmp_path / "whole" / "calls").read_text().split())
     draw = random.Random(workers)
-    for kill in range(10):
+    for kill in range(5):
         folder = tmp_path / f"killed-{kill}"
         searches.kill(folder, draw.uniform(0, 0.9 * seconds), workers=workers)
         searches.complete(folder, workers=workers)
@@ -138,7 +138,7 @@ def test_kill_at_any_moment_changes_nothing(
 def test_killed_again_and_again(tmp_path: Path, searches: Searches) -> None:
     seconds = searches.complete(tmp_path / "whole")
     draw = random.Random(0)
-    for _ in range(6):
+    for _ in range(4):
         searches.kill(tmp_path / "killed", draw.uniform(0, seconds / 2))
     searches.complete(tmp_path / "killed")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
@@ -273,7 +273,7 @@ def test_kill_changes_nothing_about_requests_by_hand(tmp_path: Path, searches: S
     assert [trial[1] for trial in whole["trials"][:3]] == ["00000", "33333", "44444"]
     assert all(trial[1][1] != "3" for trial in whole["trials"][3:])
     draw = random.Random(3)
-    for kill in range(5):
+    for kill in range(3):
         folder = tmp_path / f"killed-{kill}"
         ask(folder)
         searches.kill(folder, draw.uniform(0, 0.6 * seconds))

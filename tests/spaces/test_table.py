@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lm_searcher.spaces.errors import TableError
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.ncode import to_ncodes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.table import Table, load_table, numbers_or_text, table_path
+from lm_searcher.spaces.table import Table, joined, load_table, numbers_or_text, table_path
 
 CODES = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]], np.int8)
 ACC = np.array([10, 20, 30, 40, 50, 60], np.float32)
@@ -385,3 +386,39 @@ def test_nasbench201_is_of_the_built_in_space(shared_data: Callable[[str], Path]
     table = load_table(shared_data("nasbench201.npz"), metric="c10_val", space=nb201())
     assert table.complete
     assert table.column("c10_val").max() == pytest.approx(91.6, abs=0.5)
+
+
+# -- two tables of the same architectures -----------------------------------------------------
+
+
+def pair(**other: Any) -> tuple[Table, Table]:
+    space = SearchSpace.of("tiny", {"width": [16, 32, 64], "act": ["relu", "gelu"]})
+    again = SearchSpace.of("again", {"w": [16, 32, 64], "a": ["relu", "gelu"]})
+    first = Table(space, CODES.astype(np.uint8), {"acc": ACC.astype(float)}, {"acc": "max"})
+    second = Table(again, CODES[::-1].astype(np.uint8), {"ms": np.arange(6.0)}, {"ms": "min"})
+    return first, replace(second, **other)
+
+
+def test_tables_are_joined_by_architecture() -> None:
+    table = joined(*pair())
+    assert table.column("ms").tolist() == [5, 4, 3, 2, 1, 0]
+    assert table.directions == {"acc": "max", "ms": "min"} and table.space.name == "tiny"
+
+
+def test_several_rows_of_an_architecture_are_averaged() -> None:
+    codes = np.concatenate([CODES, CODES[:1]]).astype(np.uint8)
+    table = joined(*pair(codes=codes, metrics={"ms": np.array([1.0, 2, 3, 4, 5, 6, 9])}))
+    assert table.column("ms").tolist() == [5, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"space": SearchSpace.of("x", {"a": [1, 2], "b": [1, 2]})}, "is of another space"),
+        ({"metrics": {"acc": ACC}}, "has a metric 'acc' too"),
+        ({"codes": CODES[:5].astype(np.uint8)}, "no row for '21'"),
+    ],
+)
+def test_tables_that_cannot_be_joined(other: dict[str, Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        joined(*pair(**other))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lm_searcher.spaces.errors import DatasetError
-from lm_searcher.tools.datasets import Dataset, Split, hold_out, load_dataset
+from lm_searcher.tools.datasets import Dataset, Split, hold_out, load_dataset, share
 
 ROWS = 20
 
@@ -231,3 +231,15 @@ def test_a_module_that_does_not_import_is_named() -> None:
         load_dataset("nowhere:load")
     with pytest.raises(DatasetError, match='accepted is "module:function"'):
         load_dataset("nowhere:")
+
+
+def test_a_share_of_the_training_data_is_balanced_and_always_the_same() -> None:
+    digits = load_dataset("digits")
+    few = share(digits, 0.25)
+    assert few.valid is digits.valid and few.test is digits.test
+    before, after = (np.bincount(d.train[1], minlength=10) for d in (digits, few))
+    assert after.sum() == 250 and np.abs(after - before / 4).max() <= 1
+    again = share(digits, 0.25)
+    assert all(np.array_equal(a, b) for a, b in zip(few.train, again.train, strict=True))
+    with pytest.raises(DatasetError, match=r"data_fraction = 0\.005 leaves 5 of 1000 training"):
+        share(digits, 0.005)

@@ -16,6 +16,7 @@ import pytest
 
 from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.spaces.trial import TrialState
+from lm_searcher.tools.evaluators.device import SHARE
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.executor import (
     Cancelled,
@@ -160,6 +161,15 @@ def test_each_worker_has_its_device_and_its_share_of_threads() -> None:
     found = outcomes(look, {}, {}, workers=2, devices=["4", "7"])
     assert {o.metrics["value"] for o in found} == {4.0, 7.0}
     assert {o.metrics["threads"] for o in found} == {max(1, (os.cpu_count() or 1) // 2)}
+
+
+def test_workers_on_one_device_share_its_memory() -> None:
+    def look(config: dict[str, Any]) -> float:
+        time.sleep(0.2)  # so that all workers get one
+        return float(os.environ.get(SHARE, 1))
+
+    found = outcomes(look, {}, {}, {}, {}, workers=3, devices=["4", "7"])
+    assert {o.metrics["value"] for o in found} == {0.45, 1.0}  # two on the first
 
 
 def test_visible_devices_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

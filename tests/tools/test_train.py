@@ -17,8 +17,8 @@ from torch import nn
 from lm_searcher.spaces.errors import ConfigError, DatasetError, EvaluatorError, TrialFailure
 from lm_searcher.spaces.nb201 import flops, nb201, parameters
 from lm_searcher.spaces.space import Choice, SearchSpace
+from lm_searcher.tools.evaluators.augment import crop_and_flip
 from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS, RECIPES
-from lm_searcher.tools.evaluators.sgd import crop_and_flip
 from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics
 
@@ -152,11 +152,23 @@ def test_a_builder_that_returns_no_model_is_named() -> None:
         ({"learning_rate": float("nan")}, "learning_rate = nan"),
         ({"weight_decay": -1.0}, "weight_decay = -1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
+        ({"cutout": -1}, "cutout = -1; accepted: integers >= 0"),
+        ({"gradient_clip": -1.0}, "gradient_clip = -1.0"),
+        ({"auxiliary_weight": -1.0}, "auxiliary_weight = -1.0"),
+        ({"warmup": 8}, "warmup = 8; accepted: integers from 0, below epochs = 8"),
+        ({"data_fraction": 1.5}, "data_fraction = 1.5; accepted: 0 < number <= 1"),
+        ({"width": 0.0}, "width = 0.0; accepted: numbers > 0"),
+        ({"compile": True, "cuda_graph": True}, "compile and cuda_graph are both true"),
     ],
 )
 def test_a_bad_setting_is_named(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         TrainEvaluator(SPACE, **settings).prepare()
+
+
+def test_a_width_wants_a_space_with_channels() -> None:
+    with pytest.raises(ConfigError, match=r"width = 0\.5 scales the setting `channels`, which"):
+        TrainEvaluator(space_of(flat), width=0.5).prepare()
 
 
 def test_missing_data_is_said_before_anything_runs(tmp_path: Path) -> None:

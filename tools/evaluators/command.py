@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lm_searcher.spaces.errors import EvaluatorError, TrialFailure
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
@@ -30,6 +30,7 @@ class CommandEvaluator:
     direction: str = "max"
     deterministic: bool = False
     inline: bool = False
+    budgets: ClassVar = ("budget",)
 
     def identity(self) -> dict[str, Any]:
         """See Evaluator."""
@@ -46,7 +47,7 @@ class CommandEvaluator:
             "ncode": evaluation.ncode,
             "config": evaluation.config,
             "seed": evaluation.seed,
-            "budget": self.budget,
+            "budget": evaluation.budget.get("budget", self.budget),
         }
         try:
             process = subprocess.Popen(

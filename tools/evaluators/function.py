@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
@@ -32,6 +32,7 @@ class FunctionEvaluator:
     direction: str = "max"
     deterministic: bool = False
     inline: bool = False
+    budgets: ClassVar = ("budget",)
 
     def identity(self) -> dict[str, Any]:
         """See Evaluator."""
@@ -64,12 +65,13 @@ class FunctionEvaluator:
         arguments: list[Any] = [evaluation.config]
         if first is not None and first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
             named[first.name] = arguments.pop()  # whatever stands before it
+        budget = evaluation.budget.get("budget", self.budget)
         for place in places:
             if place.name == "budget" or (place.kind in _POSITIONAL and place.default is _NONE):
                 if place.kind is inspect.Parameter.POSITIONAL_ONLY:
-                    arguments.append(self.budget)
+                    arguments.append(budget)
                 else:
-                    named[place.name] = self.budget
+                    named[place.name] = budget
                 break
         result: Metrics = self.function(*arguments, **named)
         return result

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.tools.texts import NAMES as TEXTS
+
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with Nesterov momentum; the learning rate falls to 0 along a cosine.
+    """One optimizer, whose learning rate falls to 0 along a cosine.
 
     Raises ConfigError for a value with which nothing can be trained.
     """
@@ -21,6 +26,21 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: bool = False
     """Random crops and mirror images, for photographs."""
+    cutout: int = 0
+    """Side in pixels of a square that each training image loses (arXiv 1708.04552); 0: none."""
+    gradient_clip: float = 0.0
+    """The largest norm of all gradients together; 0: any."""
+    auxiliary_weight: float = 0.0
+    """Of the loss of a network's `auxiliary_logits`, which it leaves after a forward pass in
+    training mode; 0: they are not looked at."""
+    warmup: int = 0
+    """Epochs over which the learning rate first rises in equal steps."""
+    data_fraction: float = 1.0
+    """The share of the training data, in (0, 1]: a budget."""
+    width: float = 1.0
+    """A factor on the space's setting `channels`: a budget."""
+    optimizer: str = "sgd"
+    """sgd, with Nesterov momentum, or adamw."""
 
     def __post_init__(self) -> None:
         self._require("epochs", isinstance(self.epochs, int) and self.epochs >= 1, "integers >= 1")
@@ -29,10 +49,57 @@ class Recipe:
         self._require("learning_rate", 0 < self.learning_rate < float("inf"), "numbers > 0")
         self._require("weight_decay", 0 <= self.weight_decay < float("inf"), "numbers >= 0")
         self._require("label_smoothing", 0 <= self.label_smoothing < 1, "0 <= number < 1")
+        self._require("cutout", isinstance(self.cutout, int) and self.cutout >= 0, "integers >= 0")
+        self._require("gradient_clip", 0 <= self.gradient_clip < float("inf"), "numbers >= 0")
+        self._require("auxiliary_weight", 0 <= self.auxiliary_weight < float("inf"), "numbers >= 0")
+        rises = isinstance(self.warmup, int) and 0 <= self.warmup < self.epochs
+        self._require("warmup", rises, f"integers from 0, below epochs = {self.epochs}")
+        self._require("data_fraction", 0 < self.data_fraction <= 1, "0 < number <= 1")
+        self._require("width", 0 < self.width < float("inf"), "numbers > 0")
+        self._require("optimizer", self.optimizer in OPTIMIZERS, ", ".join(OPTIMIZERS))
 
     def _require(self, name: str, holds: bool, accepted: str) -> None:
         if not holds:
             raise ConfigError(f"{name} = {getattr(self, name)!r}; accepted: {accepted}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings as plain data; those that came later only where they are not the default,
+        so that a run from before them goes on."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in asdict(self).items() if k in _ALWAYS or v != defaults[k]}
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step `step` (from 0) of `steps` an epoch, as a share of the full."""
+        rising, whole = self.warmup * steps, self.epochs * steps
+        if step < rising:
+            return (step + 1) / rising
+        return (1 + math.cos(math.pi * (step - rising) / (whole - rising))) / 2
+
+
+_ALWAYS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "label_smoothing",
+    "augment",
+    "steps",
+)
+
+REPORTED = ("val_accuracy", "val_loss", "train_loss")
+"""The metrics that are known after each epoch."""
+
+
+@dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """For a text, of which there is no natural epoch; the learning rate rises first."""
+
+    steps: int = 100
+    """Batches an epoch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("steps", isinstance(self.steps, int) and self.steps >= 1, "integers >= 1")
 
 
 NB201_ON_DIGITS = {"channels": 8, "cells": 1}
@@ -47,3 +114,18 @@ RECIPES = {
 }
 OTHER = Recipe(12, 256, 0.1, 5e-4)
 """For the user's own data set."""
+
+ADAMW = {"learning_rate": 2e-3, "weight_decay": 0.05, "optimizer": "adamw"}
+"""What replaces the values for SGD in the recipes above."""
+
+TEXT = TextRecipe(4, 16, 6e-3, 0.1, optimizer="adamw")
+CONTEXT = 64
+"""Bytes that a language model sees at a time, unless said otherwise."""
+
+
+def recipe_for(dataset: str, **given: Any) -> Recipe:
+    """The recipe of a data set, with what is `given` and not None in its place."""
+    default = TEXT if dataset in TEXTS else RECIPES.get(dataset, OTHER)
+    if given.get("optimizer") == "adamw" and default.optimizer != "adamw":
+        given = ADAMW | {name: value for name, value in given.items() if value is not None}
+    return replace(default, **{name: v for name, v in given.items() if v is not None})

@@ -6,19 +6,24 @@ No loader and no loop over images: a split is one tensor, and a batch is a gathe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from lm_searcher.spaces.errors import TrialFailure
 from lm_searcher.tools.datasets import Dataset, Split
+from lm_searcher.tools.evaluators.augment import crop_and_flip, cutout
+from lm_searcher.tools.evaluators.counting import count_flops, count_parameters
+from lm_searcher.tools.evaluators.device import trial_device
+from lm_searcher.tools.evaluators.faster import Forward, Outputs, Run, compiled, graphed
+from lm_searcher.tools.evaluators.optimizers import optimizer_for
 from lm_searcher.tools.evaluators.recipe import Recipe
 from lm_searcher.tools.protocols import Metrics, Report
 
-_PADDING = 4
 _EVALUATION_BATCH = 1000
 
 
@@ -46,14 +51,27 @@ class Resident:
         return (images.float() - self.mean) / self.std
 
 
-def train(model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int, report: Report) -> Metrics:
+def train(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    report: Report,
+    metric: str = "val_accuracy",
+    compile: bool = False,
+    cuda_graph: bool = False,
+    lap: Callable[[str], None] = lambda part: None,
+) -> Metrics:
     """Train `model` in place; accuracies are fractions, `flops_m` is for one image.
 
-    `report` gets the validation accuracy after each epoch; when it says so, the training ends
-    there. The last, incomplete batch of an epoch is left out, so that all have the same shape.
+    `report` gets `metric` after each epoch (the validation accuracy if it is none of those that
+    are known then, REPORTED); when it says so, the training ends there. The last, incomplete
+    batch of an epoch is left out, so that all have the same shape. `lap` is called at the end of
+    each part, for who measures: "ready", then "train" and "validate" by turns, "test".
     Raises TrialFailure when the loss is no longer a number.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = trial_device()
     model = model.to(device)
     if device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,122 +80,112 @@ def train(model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int, report:
     )
     metrics = {
         "params_m": count_parameters(model) / 1e6,
-        "flops_m": count_flops(model, learn) / 1e6,
+        "flops_m": count_flops(model, learn.normalise(learn.images[:1])) / 1e6,
     }
     batch = min(recipe.batch_size, len(learn))
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-        fused=True,
+    optimizer = optimizer_for(model, recipe)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(recipe.rate, steps=len(learn) // batch)
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, recipe.epochs * (len(learn) // batch)
-    )
+    forward = Forward(model, auxiliary=recipe.auxiliary_weight > 0)
+    run = forward_of(forward, learn, batch, compile, cuda_graph)
     generator = torch.Generator(device).manual_seed(seed)
+    lap("ready")
     for epoch in range(1, recipe.epochs + 1):
-        loss = run_epoch(model, optimizer, schedule, learn, recipe, generator)
+        forward.train()
+        loss = run_epoch(run, optimizer, schedule, learn, recipe, generator)
+        lap("train")
         if not math.isfinite(loss):
             raise TrialFailure(f"diverged: loss is {loss} at epoch {epoch}")
         accuracy, valid_loss = measure(model, valid)
-        if report(epoch, accuracy):
+        now = {"val_accuracy": accuracy, "val_loss": valid_loss, "train_loss": loss}
+        lap("validate")
+        if report(epoch, now.get(metric, accuracy)):
             break
     test_accuracy, _ = measure(model, test)
-    return metrics | {
-        "val_accuracy": accuracy,
-        "test_accuracy": test_accuracy,
-        "val_loss": valid_loss,
-        "train_loss": loss,
-        "epochs": float(epoch),
-    }
+    lap("test")
+    return metrics | now | {"test_accuracy": test_accuracy, "epochs": float(epoch)}
+
+
+def forward_of(
+    forward: Forward, split: Resident, batch: int, compile: bool, cuda_graph: bool
+) -> Run:
+    """How a training batch of the split passes through the network."""
+    device = split.images.device
+    if compile:
+        return compiled(forward, device)
+    if cuda_graph and device.type == "cuda":
+        forward.train()
+        images = split.normalise(split.images[:batch])
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False):
+            return graphed(forward, images)
+    return forward
 
 
 def run_epoch(
-    model: nn.Module,
+    run: Run,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     split: Resident,
     recipe: Recipe,
     generator: torch.Generator,
 ) -> float:
-    """One pass over the split in a fresh random order; the mean loss."""
-    model.train()
+    """One pass over the split in a fresh random order; the mean loss of the network's output."""
     device = split.images.device
     batch = min(recipe.batch_size, len(split))
     order = torch.randperm(len(split), generator=generator, device=device)
     # Summed on the device: reading each loss would make the processor wait for the accelerator.
     total = torch.zeros((), device=device)
     steps = len(split) // batch
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for rows in order[: steps * batch].view(steps, batch):
         images = split.images[rows]
         if recipe.augment:
             images = crop_and_flip(images, generator)
-        loss = _loss(model, split.normalise(images), split.labels[rows], recipe.label_smoothing)[0]
+        images = split.normalise(images)
+        if recipe.cutout:
+            images = cutout(images, recipe.cutout, generator)
+        losses = [
+            functional.cross_entropy(
+                out, split.labels[rows], label_smoothing=recipe.label_smoothing
+            )
+            for out in outputs(run, images)
+        ]
+        loss = losses[0]
+        for beside in losses[1:]:
+            loss = loss + recipe.auxiliary_weight * beside
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.gradient_clip:
+            nn.utils.clip_grad_norm_(weights, recipe.gradient_clip)
         optimizer.step()
         schedule.step()
-        total += loss.detach()
+        total += losses[0].detach()
     return float(total) / steps
 
 
 def measure(model: nn.Module, split: Resident) -> tuple[float, float]:
     """Accuracy in [0, 1] and mean cross-entropy over the split."""
     model.eval()
+    run = Forward(model, auxiliary=False)
     right = torch.zeros((), device=split.images.device)
     total = torch.zeros((), device=split.images.device)
     with torch.no_grad():
         for start in range(0, len(split), _EVALUATION_BATCH):
             images = split.images[start : start + _EVALUATION_BATCH]
             labels = split.labels[start : start + _EVALUATION_BATCH]
-            loss, logits = _loss(model, split.normalise(images), labels)
+            (logits,) = outputs(run, split.normalise(images))
             right += (logits.argmax(1) == labels).sum()
-            total += loss * len(labels)
+            total += functional.cross_entropy(logits, labels, reduction="sum")
     return float(right) / len(split), float(total) / len(split)
 
 
-def _loss(
-    model: nn.Module, images: Tensor, labels: Tensor, smoothing: float = 0.0
-) -> tuple[Tensor, Tensor]:
+def outputs(run: Run, images: Tensor) -> Outputs:
+    """What a network makes of normalised images, in float32; on CUDA it works in bfloat16."""
     on_cuda = images.device.type == "cuda"
     if on_cuda:
         images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=on_cuda):
-        logits: Tensor = model(images)
-    logits = logits.float()
-    return functional.cross_entropy(logits, labels, label_smoothing=smoothing), logits
-
-
-def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image [n, c, h, w] shifted by up to 4 pixels, black moving in, and half mirrored."""
-    n, _, height, width = images.shape
-    device = images.device
-
-    def draw(below: int) -> Tensor:
-        return torch.randint(below, (n, 1), generator=generator, device=device)
-
-    rows = draw(2 * _PADDING + 1) + torch.arange(height, device=device)
-    columns = torch.arange(width, device=device)
-    columns = torch.where(draw(2) == 1, columns, columns.flip(0)) + draw(2 * _PADDING + 1)
-    padded = functional.pad(images, [_PADDING] * 4)
-    # Indices around a slice put the channels last: [n, h, w, c].
-    picked = padded[
-        torch.arange(n, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
-    ]
-    return picked.permute(0, 3, 1, 2)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """The number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_flops(model: nn.Module, split: Resident) -> int:
-    """Operations of one forward pass over one image, as PyTorch counts: 2 a multiply-add."""
-    counter = FlopCounterMode(display=False)
-    model.eval()
-    with counter, torch.no_grad():
-        model(split.normalise(split.images[:1]))
-    return int(counter.get_total_flops())
+        made = run(images)
+    return tuple(out.float() for out in made)

@@ -4,33 +4,62 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import ConfigError, EvaluatorError
+from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.datasets import Dataset, load_dataset
-from lm_searcher.tools.evaluators.recipe import OTHER, RECIPES, Recipe
+from lm_searcher.tools.datasets import NAMES, Dataset, load_dataset, share
+from lm_searcher.tools.evaluators.cost import costs_of
+from lm_searcher.tools.evaluators.recipe import CONTEXT, Recipe, TextRecipe, recipe_for
+from lm_searcher.tools.latency import device_name, latency_ms, peak_memory
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 from lm_searcher.tools.references import resolve
+from lm_searcher.tools.texts import NAMES as TEXTS
+from lm_searcher.tools.texts import Text, load_text
+
+OF_TEXT = ("steps", "context")
+OF_IMAGES = (
+    *("label_smoothing", "augment", "cutout", "auxiliary_weight", "warmup", "gradient_clip"),
+    *("data_fraction", "width", "compile", "cuda_graph", "latency"),
+)
+"""Settings that only one kind of data has."""
 
 
 @dataclass
 class TrainEvaluator:
     """Trains on a CUDA device where there is one, else on the CPU.
 
-    Reports the validation accuracy after each epoch. Metrics: val_accuracy and test_accuracy
-    (fractions), val_loss, train_loss, params_m (millions), flops_m (millions for one image, a
-    multiply-add counted as two), epochs. On a CPU the same seed gives the same values, on the
-    same machine and with as many threads; the number of threads is left to OMP_NUM_THREADS.
+    Of images it reports the objective after each epoch (the validation accuracy if that is not
+    measured then). Metrics: val_accuracy and test_accuracy (fractions), val_loss, train_loss,
+    params_m (millions), flops_m (millions for one image, a multiply-add counted as two), epochs;
+    with `latency` latency_ms, one image through the trained model. Of text it reports the
+    validation loss. Metrics: val_loss, test_loss, train_loss (nats a byte), val_bpb (bits a
+    byte), params_m, flops_m (for one window of `context` bytes), epochs. On a CUDA device also
+    memory_mb, the most that it held. On a CPU the same seed gives the same values (but for
+    latency), on the same machine and with as many threads; the number of threads is left to
+    OMP_NUM_THREADS.
 
-    What is None takes the data set's default of `recipe.RECIPES`.
+    What is None takes the data set's default of `recipe`, and so do `metric` and `direction`
+    where they are empty. `compile` and `cuda_graph` are how the training step is run on the device
+    (`faster.py`): one of them, and no part of what is measured.
+
+    Several candidates on one GPU are as many workers of the executor, each with a CUDA context of
+    its own (about half a gigabyte) and an equal share of the memory. In one process with a stream
+    for each they would wait for each other's Python, which is what holds small networks back, and
+    one that fails or runs out of memory would take the others with it. The GPU takes turns between
+    processes unless NVIDIA's multi-process service runs (`nvidia-cuda-mps-control -d`).
+    cuDNN's own search for algorithms stays off: each trial would search anew.
     """
+
+    budgets: ClassVar = ("epochs", "data_fraction", "width")
 
     space: SearchSpace
     dataset: str = "digits"
@@ -43,30 +72,62 @@ class TrainEvaluator:
     learning_rate: float | None = None
     weight_decay: float | None = None
     label_smoothing: float | None = None
-    metric: str = "val_accuracy"
-    direction: str = "max"
+    augment: bool | None = None
+    cutout: int | None = None
+    gradient_clip: float | None = None
+    auxiliary_weight: float | None = None
+    warmup: int | None = None
+    data_fraction: float | None = None
+    width: float | None = None
+    optimizer: str | None = None
+    steps: int | None = None
+    context: int | None = None
+    compile: bool = False
+    cuda_graph: bool = False
+    latency: bool = False
+    metric: str = ""
+    direction: str = ""
     deterministic: bool = False
     inline: bool = False
+
+    def __post_init__(self) -> None:
+        self.metric = self.metric or ("val_loss" if self.of_text else "val_accuracy")
+        self.direction = self.direction or ("min" if self.of_text else "max")
+
+    @property
+    def of_text(self) -> bool:
+        """Whether a language model is trained."""
+        return self.dataset in TEXTS
 
     @property
     def recipe(self) -> Recipe:
         """The settings of the training. Raises ConfigError for a bad one."""
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing")
-        given = {name: getattr(self, name) for name in names}
-        return replace(
-            RECIPES.get(self.dataset, OTHER), **{k: v for k, v in given.items() if v is not None}
-        )
+        for name in OF_IMAGES if self.of_text else OF_TEXT:
+            if getattr(self, name) not in (None, False):
+                kind = "text" if self.of_text else "images"
+                raise ConfigError(f"{name} is no setting for dataset '{self.dataset}', {kind}")
+        if self.context is not None and not (isinstance(self.context, int) and self.context >= 1):
+            raise ConfigError(f"context = {self.context!r}; accepted: integers >= 1")
+        names = {field.name for kind in (Recipe, TextRecipe) for field in fields(kind)}
+        return recipe_for(self.dataset, **{name: getattr(self, name) for name in names})
 
     def identity(self) -> dict[str, Any]:
-        """The data set, the recipe, the builder and its settings; not where the data lies."""
+        """The data set, the recipe, the builder and its settings; not where the data lies.
+
+        Of a text a digest: that of Python's documentation differs from version to version.
+        Raises DatasetError for a text that cannot be read.
+        """
         builder = self.space.builder
+        data = self.data if self.of_text else None
         return {
             "kind": "train",
             "dataset": self.dataset,
             **self._images(),
-            **asdict(self.recipe),
+            **self.recipe.identity(),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
+            **({"latency": device_name()} if self.latency else {}),
+            **({"context": data.context, "digest": data.digest} if isinstance(data, Text) else {}),
         }
 
     def _images(self) -> dict[str, Any]:
@@ -77,47 +138,120 @@ class TrainEvaluator:
 
         return {"image_size": self.image_size, **sources(Path(self.folder))}
 
+    @property
+    def data(self) -> Dataset | Text:
+        """What is learned; loaded once a process. Raises DatasetError."""
+        if self.of_text:
+            return _text(
+                self.dataset, self.folder, CONTEXT if self.context is None else self.context
+            )
+        fraction = self.recipe.data_fraction
+        return _images(self.dataset, self.folder, self.image_size, self.cache, fraction)
+
     def prepare(self) -> None:
         """Import torch, load the data, find the builder. Runs no torch operation.
 
         Raises EvaluatorError, DatasetError or ConfigError.
         """
-        import lm_searcher.tools.evaluators.sgd  # noqa: F401  so that forked trials find it loaded
+        # So that forked trials find it loaded.
+        import lm_searcher.tools.evaluators.language
+        import lm_searcher.tools.evaluators.sgd  # noqa: F401
 
-        _ = self.recipe
-        data = _loaded(self.dataset, self.folder, self.image_size, self.cache)
-        call = {"in_channels": data.shape[0], "classes": data.classes, **self.space.settings}
+        if self.compile and self.cuda_graph:
+            raise ConfigError("compile and cuda_graph are both true; accepted: one of them")
+        _, data = self.recipe, self.data
+        if isinstance(data, Dataset):
+            _ = data.mean  # computed here, once, and not in every trial
+        call = {**data.call, **self.settings}
+        signature = inspect.signature(self._builder)
         try:
-            inspect.signature(self._builder).bind({}, **call)
+            signature.bind({}, **call)
         except TypeError as error:
+            self._check_kind(signature.parameters)
             shown = ", ".join(f"{k}={v!r}" for k, v in call.items())
             raise EvaluatorError(
                 f"builder of space '{self.space.name}' cannot be called as "
                 f"builder(config, {shown}): {error}"
             ) from error
 
+    def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
+        """See CostedEvaluator. Raises EvaluatorError, DatasetError."""
+        data = self.data
+        call = {**data.call, **self.settings}
+        size = {"image_size": data.shape[1]} if isinstance(data, Dataset) else {}
+        return costs_of(self.space, self._builder, call, size, codes, metrics)
+
+    def _check_kind(self, parameters: Iterable[str]) -> None:
+        """Raises EvaluatorError for a builder of networks for images that gets text, or the
+        other way round: one takes in_channels, the other context."""
+        for_text, for_images = "context" in parameters, "in_channels" in parameters
+        if self.of_text and for_images and not for_text:
+            takes, gets, accepted = "images", "text", f"{', '.join(NAMES)}, or of space"
+            accepted += " 'transformer' kind = \"decoder\""
+        elif not self.of_text and for_text and not for_images:
+            takes, gets, accepted = "text", "images", f"{', '.join(TEXTS)}, or of space"
+            accepted += " 'transformer' kind = \"encoder\""
+        else:
+            return
+        raise EvaluatorError(
+            f"space '{self.space.name}' builds networks for {takes}, dataset '{self.dataset}' is "
+            f"{gets}; accepted: dataset {accepted}"
+        )
+
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Build, train, measure. Raises TrialFailure for a training that diverged."""
         import torch
 
-        from lm_searcher.tools.evaluators import sgd
+        from lm_searcher.tools.evaluators import language, sgd
 
-        data = _loaded(self.dataset, self.folder, self.image_size, self.cache)
-        random.seed(evaluation.seed)
-        np.random.seed(evaluation.seed % 2**32)
-        torch.manual_seed(evaluation.seed)
-        model = self._builder(
-            evaluation.config,
-            in_channels=data.shape[0],
-            classes=data.classes,
-            **self.space.settings,
-        )
+        if evaluation.budget:
+            full = replace(self, **evaluation.budget)
+            return full.evaluate(replace(evaluation, budget={}), report)
+        data, seed = self.data, evaluation.seed
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        model = self._builder(evaluation.config, **data.call, **self.settings)
         if not isinstance(model, torch.nn.Module):
             raise EvaluatorError(
                 f"builder of space '{self.space.name}' returned a {type(model).__name__}; "
                 "accepted: a torch.nn.Module"
             )
-        return sgd.train(model, data, self.recipe, seed=evaluation.seed, report=report)
+        recipe = self.recipe
+        if isinstance(data, Text):
+            assert isinstance(recipe, TextRecipe)
+            metrics = language.train(model, data, recipe, seed=seed, report=report)
+            return {**metrics, **peak_memory()}
+        metrics = sgd.train(
+            model,
+            data,
+            recipe,
+            seed=seed,
+            report=report,
+            metric=self.metric,
+            compile=self.compile,
+            cuda_graph=self.cuda_graph,
+            lap=self.lap,
+        )
+        if self.latency:
+            metrics = {**metrics, "latency_ms": latency_ms(model, data.shape)}
+        return {**metrics, **peak_memory()}
+
+    def lap(self, part: str) -> None:
+        """Told of each part of a trial that ends; for who measures. See `sgd.train`."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The space's settings at this width. Raises ConfigError for a space without one."""
+        settings, width = dict(self.space.settings), self.recipe.width
+        if width != 1:
+            if "channels" not in settings:
+                raise ConfigError(
+                    f"width = {width:g} scales the setting `channels`, which space "
+                    f"'{self.space.name}' has not; accepted: 1"
+                )
+            settings["channels"] = max(1, round(settings["channels"] * width))
+        return settings
 
     @property
     def _builder(self) -> Callable[..., Any]:
@@ -133,8 +267,19 @@ class TrainEvaluator:
 
 
 @cache
-def _loaded(
-    name: str, folder: str | Path | None, image_size: int | None, cache: str | Path | None
+def _images(
+    name: str,
+    folder: str | Path | None,
+    image_size: int | None,
+    cache: str | Path | None,
+    fraction: float,
 ) -> Dataset:
     # In the process, not in the evaluator: that is pickled to workers, and is to stay small.
-    return load_dataset(name, folder, image_size, cache)
+    if fraction == 1:
+        return load_dataset(name, folder, image_size, cache)
+    return share(_images(name, folder, image_size, cache, 1), fraction)
+
+
+@cache
+def _text(name: str, folder: str | Path | None, context: int) -> Text:
+    return load_text(name, folder, context)

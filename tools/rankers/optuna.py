@@ -41,9 +41,12 @@ def gp(space: SearchSpace) -> OptunaRanker:
 
 
 def nsga2(space: SearchSpace) -> OptunaRanker:
-    """NSGA-II: crossover and mutation between generations."""
+    """NSGA-II: crossover and mutation between generations; it sees several objectives as such."""
     return OptunaRanker(
-        space, lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION), most=1000
+        space,
+        lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
+        most=1000,
+        several=True,
     )
 
 
@@ -51,18 +54,24 @@ class OptunaRanker:
     """Orders a pool by closeness to a sampler's suggestions.
 
     `most` is the number of trials that the sampler is shown: the better half of that many, and
-    the latest of the others. Without it a step's cost would grow with the run.
+    the latest of the others. Without it a step's cost would grow with the run. With `several` the
+    sampler sees several objectives themselves, not their scalarised scores.
     """
 
     SUGGESTIONS = 4
     """Places of the ranking with a suggestion of their own; enough for most batches."""
 
     def __init__(
-        self, space: SearchSpace, sampler: Callable[[int], BaseSampler], most: int
+        self,
+        space: SearchSpace,
+        sampler: Callable[[int], BaseSampler],
+        most: int,
+        several: bool = False,
     ) -> None:
         self.space = space
         self.sampler = sampler
         self.most = most
+        self.several = several
         self.distance = EditDistance(space)
         # Names are places: a sampler sees which positions there are and their order, no more.
         self.distributions: dict[str, BaseDistribution] = {
@@ -87,11 +96,20 @@ class OptunaRanker:
         return nearest_first([self.distance(pool, code) for code in wanted], rng)
 
     def _study(self, history: History, seed: int) -> optuna.Study:
-        study = optuna.create_study(direction="maximize", sampler=self.sampler(seed))
+        objectives = self._values(history).shape[1]
+        study = optuna.create_study(
+            directions=["maximize"] * objectives, sampler=self.sampler(seed)
+        )
         study.add_trials(
             [self._trial(history, row, i) for i, row in enumerate(self._shown(history))]
         )
         return study
+
+    def _values(self, history: History) -> NDArray[np.float64]:
+        """What the sampler maximises, shape [trials, objectives]."""
+        if self.several and history.values is not None:
+            return history.values
+        return history.scores[:, None]
 
     def _shown(self, history: History) -> NDArray[np.intp]:
         """Rows of the history that the sampler sees, in order; failures teach it nothing."""
@@ -110,7 +128,7 @@ class OptunaRanker:
                 state=TrialState.RUNNING, params=params, distributions=self.distributions
             )
         return create_trial(
-            value=float(history.scores[row]),
+            values=[float(value) for value in self._values(history)[row]],
             params=params,
             distributions=self.distributions,
             system_attrs={f"{NSGAIISampler.__name__}:generation": index // POPULATION},

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lm_searcher.agent.aims import Aims
 from lm_searcher.agent.by_hand import waiting
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.toolbox.tools import call, question
@@ -53,7 +54,7 @@ def test_a_ranker_that_costs_is_not_asked(workspace: Workspace, run: Any) -> Non
     from lm_searcher.spaces.table import load_table
 
     space = load_table(workspace.folder / "tables" / "grid.csv", metric="acc").space
-    store = TrialStore(files.url, files.name, space, "max")
+    store = TrialStore(files.url, files.name, space, Aims.of("acc"))
     config = store.attributes["config"]
     config["ranker"]["name"] = "lm:some/model"
     store.set_attribute("config", config)

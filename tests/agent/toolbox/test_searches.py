@@ -35,9 +35,16 @@ def test_the_question_shows_what_would_run(workspace: Workspace) -> None:
 
 
 PYTHON = {"evaluator": "python", "table": None, "space": "nb201", "function": "os:system"}
+TWO = [{"metric": "acc", "direction": "max"}, {"metric": "size", "direction": "min"}]
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"constraints": ["params_m < 0.1"]}, "constraints and several objectives are not supported"),
-    ({"objectives": ["acc", "params_m"]}, "constraints and several objectives are not supported"),
+    ({"constraints": ["params_m < 0.1"]}, "constraint 'params_m < 0.1'; accepted: a metric"),
+    ({"constraints": ["acc >= 1"], "known": ["acc"]}, "no architecture of space 'grid' satisfies"),
+    ({"constraints": ["params_m <= 1"]}, "unknown metric 'params_m'"),
+    ({"objectives": TWO}, "metric and objectives are both given"),
+    ({"objectives": [*TWO, TWO[0]], "metric": None}, "objectives: 'acc' is given twice"),
+    ({"objectives": [TWO[0], {"metric": "size"}], "metric": None}, "objectives.1.direction"),
+    ({"objectives": TWO, "metric": None}, "unknown metric 'size'"),
+    ({"objectives": TWO, "metric": None, "target": 1.0}, "[budget] target: there is none for"),
     ({"evaluator": "command"}, "'train', 'table' or 'python'"),
     ({"command": "env"}, "unknown argument 'command'"),
     ({"ranker": "endpoint:m@http://evil/v1"}, "unknown ranker"),

@@ -33,7 +33,14 @@ class Prompter:
     ) -> None:
         self.settings, self.picks, self.say = settings, objective.picks, say
         positions = [(p.name, p.choices) for p in space.positions]
-        self.task = semantic.Task(space.name, objective.metric, objective.direction, positions)
+        self.task = semantic.Task(
+            space.name,
+            objective.metric,
+            objective.direction,
+            positions,
+            objective.parts,
+            objective.constraints,
+        )
         self.context = settings.context
         self.prompt(Question([DIGITS[0] * len(positions)], [], [], 0))
 

@@ -141,7 +141,7 @@ def test_a_search_survives_every_order_of_two(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_search_survives_any_order(seed: int, loopback: Any, key: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     faults = rng.choice(list(loopback.answers), 600)

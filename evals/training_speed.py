@@ -1,0 +1,176 @@
+"""How fast candidates are trained: beside a plain loop, several at once, and what the rest costs.
+
+    python -m lm_searcher.evals.training_speed [--json]
+
+On a GPU: one NAS-Bench-201 cell (C = 16, N = 5, batch 256, noise in CIFAR-10's shape, 12 epochs)
+by (a) a plain loop in float32 with a DataLoader, (b) ours, with and without CUDA graphs, (c) ours,
+four candidates at once; and the shares of the card's bfloat16 rate and memory bandwidth, which are
+measured first. On a CPU (a) and (b) at a small size, and trials on digits with 1 and 2 workers;
+what is neither forward, backward, step nor validation is a trial's overhead. Figures are
+wall-clock times, for a machine with nothing else to do, but for the overhead, which is told as a
+share of the trial's processor time too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from lm_searcher.evals.card import bandwidth, matmul_rate, step_bytes
+from lm_searcher.evals.timed_training import TimedTraining, photographs, plain_training
+from lm_searcher.spaces.builtin import builtin
+from lm_searcher.spaces.ncode import NCode, to_ncodes
+from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
+from lm_searcher.tools.executor import make_executor
+from lm_searcher.tools.protocols import Evaluation, Outcome
+
+CELL = "333133"
+"""The cell that is best on CIFAR-10 in the benchmark, nearly."""
+
+TRAINED = ("train", "validate", "test")
+Row = dict[str, Any]
+
+
+def trials(evaluator: TimedTraining, ncodes: list[NCode], workers: int) -> Row:
+    """The cells trained by the product's executor: seconds in all, and where they went."""
+    began = time.perf_counter()
+    executor = make_executor(evaluator, workers)
+    started = time.perf_counter()
+    space = evaluator.space
+    tasks = [Evaluation(i, ncode, space.decode(ncode), i) for i, ncode in enumerate(ncodes)]
+    try:
+        outcomes = [outcome for _, outcome in executor.run(tasks, lambda *_: False)]
+        seconds = time.perf_counter() - started
+    finally:
+        executor.close()
+    return {
+        "workers": workers,
+        "trials": len(ncodes),
+        "start-up seconds": started - began,
+        "seconds": seconds,
+        "trials a minute": 60 * len(ncodes) / seconds,
+        "images a second": sum(o.metrics["images"] for o in succeeded(outcomes)) / seconds,
+        "share not training": _overhead(outcomes),
+        "share not training, of processor time": _processor_overhead(outcomes),
+    }
+
+
+def succeeded(outcomes: list[Outcome]) -> list[Outcome]:
+    """The outcomes themselves; raises SystemExit if a trial failed."""
+    for outcome in outcomes:
+        if outcome.reason is not None:
+            raise SystemExit(f"a trial failed: {outcome.reason}")
+    return outcomes
+
+
+def _overhead(outcomes: list[Outcome]) -> float:
+    trained = sum(o.metrics[f"wall {part}"] for o in outcomes for part in TRAINED)
+    return 1 - trained / sum(o.seconds for o in outcomes)
+
+
+def _processor_overhead(outcomes: list[Outcome]) -> float:
+    """Of the trial's own process; the fork and the executor are not in it."""
+    spent = {part: sum(o.metrics[f"cpu {part}"] for o in outcomes) for part in (*TRAINED, *REST)}
+    return sum(spent[part] for part in REST) / sum(spent.values())
+
+
+REST = ("ready", "after")
+
+
+def compare(size: argparse.Namespace) -> list[Row]:
+    """(a) beside (b), on a GPU with CUDA graphs too and with (c)."""
+    space = builtin("nb201", channels=size.channels, cells=size.cells)
+    data = photographs(size.images)
+    resolved = TimedTraining(space, dataset="cifar10", epochs=size.epochs, images=size.images)
+    resolved.batch_size = size.batch
+    call = {"in_channels": 3, "classes": 10, **space.settings}
+    model = resolved._builder(space.decode(CELL), **call)
+    plain = plain_training(model, data, size.epochs, size.batch, size.loaders)
+    rows = [
+        {
+            "what": f"(a) plain, float32, {size.loaders} loaders",
+            "seconds": plain["seconds"],
+            "images a second": plain["images"] / plain["seconds"],
+        }
+    ]
+    kinds = [("(b) ours", 1, False)]
+    if torch.cuda.is_available():
+        del model
+        torch.cuda.empty_cache()
+        kinds += [("(b) ours, CUDA graphs", 1, True)]
+        kinds += [("(c) four at once", 4, False), ("(c) four at once, CUDA graphs", 4, True)]
+    for what, workers, graph in kinds:
+        resolved.cuda_graph = graph
+        rows.append({"what": what, **trials(resolved, [CELL] * workers, workers)})
+    for row in rows:
+        pace = row["images a second"] / rows[0]["images a second"]
+        row["candidates an hour, (a) = 1"] = pace
+    return rows
+
+
+def card(rows: list[Row], size: argparse.Namespace) -> Row:
+    """What the card can do, and which share of it each row has used."""
+    space = builtin("nb201", channels=size.channels, cells=size.cells)
+    evaluator = TimedTraining(space, dataset="cifar10", images=size.images)
+    call = {"in_channels": 3, "classes": 10, **space.settings}
+    model = evaluator._builder(space.decode(CELL), **call).cuda()
+    model = model.to(memory_format=torch.channels_last)
+    images = torch.randn(size.batch, 3, 32, 32, device="cuda")
+    moved = step_bytes(model, images, torch.zeros(size.batch, dtype=torch.long, device="cuda"))
+    from lm_searcher.spaces.nb201 import flops
+
+    rate, width = matmul_rate(), bandwidth()
+    for row in rows:
+        # A backward pass is twice the operations of the forward pass.
+        operations = 3 * flops(CELL, size.channels, size.cells) * row["images a second"]
+        row["share of the bfloat16 rate"] = operations / rate
+        row["share of the bandwidth"] = moved / size.batch * row["images a second"] / width
+    return {
+        "what": torch.cuda.get_device_name(),
+        "bfloat16 operations a second": rate,
+        "bytes a second": width,
+    }
+
+
+def digits(count: int) -> list[Row]:
+    """Cells on digits, as the default search trains them, with 1 and 2 workers."""
+    space = builtin("nb201", **NB201_ON_DIGITS)
+    ncodes = to_ncodes(space.sample(count, np.random.default_rng(0)))
+    return [
+        {"what": f"digits, {workers} worker(s)", **trials(TimedTraining(space), ncodes, workers)}
+        for workers in (1, 2)
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print."""
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--epochs", type=int, default=12 if on_gpu else 1)
+    parser.add_argument("--images", type=int, default=45_000 if on_gpu else 512)
+    parser.add_argument("--batch", type=int, default=256 if on_gpu else 64)
+    parser.add_argument("--channels", type=int, default=16 if on_gpu else 4)
+    parser.add_argument("--cells", type=int, default=5 if on_gpu else 1)
+    parser.add_argument("--loaders", type=int, default=4 if on_gpu else 0)
+    parser.add_argument("--digits", type=int, default=0 if on_gpu else 20, help="trials")
+    given = parser.parse_args(argv)
+    rows = compare(given)
+    rows += [card(rows, given)] if on_gpu else []
+    rows += digits(given.digits) if given.digits else []
+    if given.json:
+        print(json.dumps({"torch": torch.__version__, "size": vars(given), "rows": rows}))
+        return
+    for row in rows:
+        print(row.pop("what"))
+        for name, value in row.items():
+            print(f"  {name}: {value:.4g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Augmentation of whole batches, on the device and without a loop over images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_PADDING = 4
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image [n, c, h, w] shifted by up to 4 pixels, black moving in, and half mirrored."""
+    n, _, height, width = images.shape
+    device = images.device
+
+    def draw(below: int) -> Tensor:
+        return torch.randint(below, (n, 1), generator=generator, device=device)
+
+    rows = draw(2 * _PADDING + 1) + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    columns = torch.where(draw(2) == 1, columns, columns.flip(0)) + draw(2 * _PADDING + 1)
+    padded = functional.pad(images, [_PADDING] * 4)
+    # Indices around a slice put the channels last: [n, h, w, c].
+    picked = padded[
+        torch.arange(n, device=device)[:, None, None], :, rows[:, :, None], columns[:, None, :]
+    ]
+    return picked.permute(0, 3, 1, 2)
+
+
+def cutout(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Normalised images [n, c, h, w], each with a square of `side` pixels set to 0, the mean.
+
+    Its centre is any pixel of the image; what is beyond the border is cut off (arXiv 1708.04552).
+    """
+    n, _, height, width = images.shape
+    device = images.device
+
+    def inside(length: int) -> Tensor:
+        centre = torch.randint(length, (n, 1), generator=generator, device=device)
+        place = torch.arange(length, device=device) - centre + side // 2
+        return (place >= 0) & (place < side)
+
+    hole = inside(height)[:, :, None] & inside(width)[:, None, :]
+    return images.masked_fill(hole[:, None], 0)

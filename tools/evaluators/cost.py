@@ -1,0 +1,64 @@
+"""What a model costs, told without training it: by its space's own formula, or by counting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.ncode import Codes, to_ncodes
+from lm_searcher.spaces.space import Config, SearchSpace
+
+COUNTED = "params_m"
+"""The metric that a model tells without a formula, once it is built on no device."""
+
+
+def costs_of(
+    space: SearchSpace,
+    builder: Callable[..., Any],
+    call: Mapping[str, Any],
+    size: Mapping[str, int],
+    codes: Codes,
+    metrics: Collection[str],
+) -> Mapping[str, NDArray[np.float64]]:
+    """Those of `metrics` that need no training, of each architecture. See CostedEvaluator.
+
+    `call` are the keywords of the space's builder, `size` its image_size
+    (the side in pixels) where it reads images.
+    """
+    configs = map(space.decode, to_ncodes(codes))
+    if space.cost is not None:
+        told = [space.cost(config, **size, **call) for config in configs]
+    elif COUNTED in metrics:
+        told = [{COUNTED: _counted(space, builder, call, config)} for config in configs]
+    else:
+        return {}
+    names = {name for costs in told for name in costs} & set(metrics)
+    return {
+        name: np.array([costs.get(name, np.nan) for costs in told], np.float64) for name in names
+    }
+
+
+def _counted(
+    space: SearchSpace, builder: Callable[..., Any], call: Mapping[str, Any], config: Config
+) -> float:
+    """Millions of trainable parameters, of a model that holds no numbers; NaN for a configuration
+    that cannot be built."""
+    import torch
+
+    from lm_searcher.tools.evaluators.counting import count_parameters
+
+    try:
+        with torch.device("meta"):
+            model = builder(config, **call)
+    except Exception:  # the evaluation boundary: its trial will fail, and tell the reason
+        return float("nan")
+    if not isinstance(model, torch.nn.Module):
+        raise EvaluatorError(
+            f"builder of space '{space.name}' returned a {type(model).__name__}; "
+            "accepted: a torch.nn.Module"
+        )
+    return count_parameters(model) / 1e6

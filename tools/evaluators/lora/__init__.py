@@ -1,0 +1,1 @@
+"""LoRA searches: an adapter a trial on a base that never changes."""

@@ -1,0 +1,83 @@
+"""What a LoRA search adapts, and how an adapted model is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lm_searcher.tools.protocols import Metrics, Report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What the run file says of a task; None takes the task's own default."""
+
+    base: str
+    """ "builtin:NAME", a directory, or a hub id: that of the space."""
+    folder: Path | None = None
+    """The user's own data."""
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    cache: Path | None = None
+    """Where trained embedded bases are kept; default: the user's cache directory."""
+    metric: str | None = None
+    gradient_checkpointing: bool = False
+    context: int | None = None
+    """language only: tokens in a block of text."""
+
+
+class Task(Protocol):
+    """One kind of adaptation: a base model, the data it is adapted to, and a score.
+
+    Made as ``Task(settings: TaskSettings)``, which must be cheap: no file is read and nothing
+    heavy is imported before `prepare`. It is pickled to worker processes, so what `prepare` loads
+    is kept in the process (functools.cache), not in the task.
+    """
+
+    @property
+    def metric(self) -> str:
+        """The metric that is the objective unless the run file names another."""
+        ...
+
+    @property
+    def direction(self) -> str:
+        """`max` or `min`, of `metric`."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change within a run for its values to be comparable: the task's name, its
+        recipe and sizes, the digest of an embedded base's recipe; not where files lie."""
+        ...
+
+    def prepare(self) -> None:
+        """Import what `fit` needs, read the data (numpy), make sure that the base is there.
+
+        Once a worker process, which then forks trials: no threads, no torch operation, no
+        accelerator. `base.BaseModel.make` trains an embedded base in a process of its own.
+        Raises UserError.
+        """
+        ...
+
+    def base(self) -> nn.Module:
+        """A fresh copy of the trained base on the CPU; its module names are those of the space.
+
+        Called in the trial's own process, after `prepare`. Raises UserError.
+        """
+        ...
+
+    def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
+        """Train the parameters of `model` that require a gradient, then score it.
+
+        `model` is what `base` returned with the adapters in it, all else frozen; the task moves
+        it to its device. Where nothing requires a gradient (every rank 0), nothing is trained and
+        the base's own score is measured. `loop.train` does the training for tasks that fit it.
+        Calls ``report(step, value)`` with the objective after each epoch, steps from 1, and ends
+        at once when that returns True. Among the metrics are `metric` and ``epochs``. Raises
+        TrialFailure for a training that diverged.
+        """
+        ...
