@@ -8,35 +8,52 @@ concatenated, and whatever reads them weighs each channel anew.
 
 Codes of a class have the same cost, and the same function once weights are matched (but for the
 noise of drop path, drawn anew for each pooling). Not joined: equal sums of more than two terms,
-and a pooled sum with the sum of the pooled.
+and a pooled sum with the sum of the pooled. A search asks this of a thousand codes a step.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, product
 
 from lm_searcher.spaces.ncode import DIGITS, NCode
 
 Value = int
 """0 and 1 for the inputs, -1 for zero, else the number of the first state that holds it."""
 
-Sum = tuple[tuple[Value, str], ...]
-"""What a node adds up: values, each with the digit of the operation on it."""
+Sum = tuple[tuple[Value, int], ...]
+"""What a node adds up: up to two values, each with the index of the operation on it, sorted."""
 
 _ZERO = -1
-_NONE, _MAX_POOL, _AVG_POOL, _SKIP = (DIGITS[i] for i in range(4))
-_WEIGHTLESS = (_MAX_POOL, _AVG_POOL, _SKIP)
-_PAIRS = {node: list(combinations(range(node), 2)) for node in (2, 3, 4, 5)}
+_NONE, _SKIP = 0, 3
+_WEIGHTLESS = 3  # operations up to this one: none, the pools, skip
+_NODES = (2, 3, 4, 5)
 _LENGTH = 11  # digits of a cell
+_NOT_YET = 10 * 64  # more than any node's number: 64 x pair + 8 x first + second operation
+
+
+def _texts(node: int) -> list[str]:
+    pairs = DIGITS[: len(list(combinations(range(node), 2)))] if node > 2 else [""]
+    return ["".join(digits) for digits in product(pairs, DIGITS[:8], DIGITS[:8])]
+
+
+_TEXTS = {node: _texts(node) for node in _NODES}  # digits by the node's number
+_EDGES = {
+    (node, text): [(s, int(op)) for s, op in zip(pair, text[-2:], strict=True) if int(op) != _NONE]
+    for node in _NODES
+    for text, pair in zip(
+        _TEXTS[node],
+        (pair for pair in combinations(range(node), 2) for _ in range(64)),
+        strict=False,  # the first node has one pair and no choice
+    )
+}
 
 
 def canonical(ncode: NCode, same_inputs: bool = False) -> NCode:
     """The lexicographically least code of the architectures that equal this one.
 
-    `same_inputs` says that the normal cell's two inputs are one and the same.
+    `same_inputs` says that the normal cell's two inputs may change places.
     """
     normal, reduce = ncode[:_LENGTH], ncode[_LENGTH:]
     return _least(normal, False, same_inputs) + _least(reduce, True, False)
@@ -44,99 +61,84 @@ def canonical(ncode: NCode, same_inputs: bool = False) -> NCode:
 
 @lru_cache(1 << 16)
 def _least(cell: str, reduction: bool, same_inputs: bool) -> str:
-    states = [(0, 1, 2, 3, 4, 5), (1, 0, 2, 3, 4, 5)][: 1 + same_inputs]
-    return min(_Numbering(*_values(cell, reduction, names)).least() for names in states)
+    numbers = _Cell(cell, reduction, (0, 1)).least([0, 1])
+    if same_inputs:
+        numbers = min(numbers, _Cell(cell, reduction, (1, 0)).least([0, 1]))
+    return "".join(_TEXTS[node][number] for node, number in zip(_NODES, numbers, strict=True))
 
 
-def _edges(cell: str, names: tuple[int, ...]) -> Iterator[list[tuple[int, str]]]:
-    """The states and operations of each node; `names` renames the states."""
-    place = 0
-    for node, pairs in _PAIRS.items():
-        pair = pairs[0]
-        if node > 2:
-            pair = pairs[DIGITS.index(cell[place])]
-            place += 1
-        yield [(names[state], cell[place + i]) for i, state in enumerate(pair)]
-        place += 2
+class _Cell:
+    """A cell as its nodes' values, and the order of them that makes the least code."""
 
+    def __init__(self, cell: str, reduction: bool, inputs: tuple[Value, Value]) -> None:
+        self.sums: dict[Value, Sum] = {_ZERO: ()}
+        self.free = {_ZERO}
+        """The values without weights: several nodes may compute them."""
+        known: dict[Sum, Value] = {(): _ZERO}
+        values = [*inputs]
+        for node, start in zip(_NODES, (0, 2, 5, 8), strict=True):
+            edges = _EDGES[node, cell[start : 3 * node - 4]]
+            # A pool or a skip of zero is zero.
+            terms = [(values[s], op) for s, op in edges if values[s] != _ZERO or op > _WEIGHTLESS]
+            total = tuple(sorted(terms))
+            # A skip of an input of a reduction cell halves it, with weights.
+            light = all(
+                op <= _WEIGHTLESS and not (reduction and op == _SKIP and value in (0, 1))
+                for value, op in total
+            )
+            value = node
+            if light and len(total) == 1 and total[0][1] == _SKIP:
+                value = total[0][0]
+            elif light:
+                value = known.setdefault(total, node)
+                self.free.add(value)
+            values.append(value)
+            if value == node:
+                self.sums[value] = total
+        self.left = Counter(values[2:])
 
-def _values(
-    cell: str, reduction: bool, names: tuple[int, ...]
-) -> tuple[Counter[Value], dict[Value, Sum], set[Value]]:
-    """How many nodes hold each value; the sum that each value is; which have no weights."""
-    value = {0: 0, 1: 1}
-    sums: dict[Value, Sum] = {_ZERO: ()}
-    free = {_ZERO}
-    known: dict[Sum, Value] = {(): _ZERO}
-    for node, edges in enumerate(_edges(cell, names), start=2):
-        terms = sorted((value[s], op) for s, op in edges if op != _NONE)
-        # A pool or a skip of zero is zero.
-        total = tuple(t for t in terms if t[0] != _ZERO or t[1] not in _WEIGHTLESS)
-        # A skip of an input of a reduction cell halves it, with weights.
-        light = all(
-            op in _WEIGHTLESS and not (reduction and op == _SKIP and source in (0, 1))
-            for source, op in total
-        )
-        if light and len(total) == 1 and total[0][1] == _SKIP:
-            value[node] = total[0][0]
-        elif light:
-            value[node] = known.setdefault(total, node)
-            sums.setdefault(value[node], total)
-            free.add(value[node])
-        else:
-            value[node] = node
-            sums[node] = total
-    return Counter(value[node] for node in _PAIRS), sums, free
-
-
-class _Numbering:
-    """Writes a cell's nodes in the order that makes the least code."""
-
-    def __init__(
-        self, counts: Mapping[Value, int], sums: Mapping[Value, Sum], free: set[Value]
-    ) -> None:
-        self.counts, self.sums, self.free = counts, sums, free
-
-    def least(self, placed: tuple[Value, ...] = (0, 1)) -> str:
-        """The digits of the nodes that come after `placed`, the values of the states so far."""
+    def least(self, placed: list[Value]) -> tuple[int, ...]:
+        """The numbers of the nodes that come after `placed`, the values of the states so far."""
         if len(placed) == 6:
-            return ""
-        options = [
-            (digits, value)
-            for value, count in self.counts.items()
-            if placed.count(value) - (value in (0, 1)) < count
-            and (digits := self._digits(value, placed))
-        ]
-        first = min(digits for digits, _ in options)
-        # Each beginning can be completed, so only those with the least digits need be.
-        rests = (self.least((*placed, value)) for digits, value in options if digits == first)
-        return first + min(rests)
+            return ()
+        numbers = {value: self._number(value, placed) for value, n in self.left.items() if n}
+        first = min(numbers.values())
+        rests = []
+        for value, number in numbers.items():
+            # Each beginning can be completed, so only those of the least number need be.
+            if number == first:
+                self.left[value] -= 1
+                rests.append(self.least([*placed, value]))
+                self.left[value] += 1
+        return (first, *min(rests))
 
-    def _digits(self, value: Value, placed: tuple[Value, ...]) -> str:
-        """The least way to write a node of this value now; empty if there is none yet."""
-        ways: list[Sum] = []
-        if value in self.sums and (value in self.free or value not in placed):
-            ways.append(self.sums[value])
+    def _number(self, value: Value, placed: list[Value]) -> int:
+        """The least way to write a node of this value now."""
+        total = self.sums.get(value)
+        number = _NOT_YET
+        if total is not None and (value in self.free or value not in placed):
+            number = _written(total, placed)
         if value in placed:
-            ways.append(((value, _SKIP),))
-        return min((d for way in ways for d in _written(way, placed)), default="")
+            number = min(number, _written(((value, _SKIP),), placed))
+        return number
 
 
-def _written(total: Sum, placed: tuple[Value, ...]) -> Iterator[str]:
-    """Every code of a node that is the sum `total`, from states of the values `placed`."""
-    pairs = _PAIRS[len(placed)]
-    for index, pair in enumerate(pairs):
-        # The digit of the pair comes first, so a later pair cannot be less.
-        prefix = "" if len(pairs) == 1 else DIGITS[index]
-        found = [prefix + ops for ops in _operations(total, [placed[s] for s in pair])]
-        if found:
-            yield min(found)
-            return
-
-
-def _operations(total: Sum, values: list[Value]) -> Iterator[str]:
-    """The digits of the two operations that make the sum from states of these two values."""
-    padded = [*total, *[(None, _NONE)] * (2 - len(total))]
-    for (a, first), (b, second) in (padded, padded[::-1]):
-        if a in (None, values[0]) and b in (None, values[1]):
-            yield first + second
+def _written(total: Sum, placed: list[Value]) -> int:
+    """The least number of a node that is this sum, reading states of the values `placed`."""
+    if not total:
+        return 0
+    (value, op), *others = total
+    if value not in placed:
+        return _NOT_YET
+    state = placed.index(value)
+    if not others:
+        return 8 * op if state == 0 else 64 * (state - 1) + op
+    other, with_other = others[0]
+    rest = state + 1 if other == value else 0
+    if other not in placed[rest:]:
+        return _NOT_YET
+    second = placed.index(other, rest)
+    if second < state:
+        state, op, second, with_other = second, with_other, state, op
+    before = state * len(placed) - state * (state + 1) // 2  # pairs that begin with a lesser state
+    return 64 * (before + second - state - 1) + 8 * op + with_other

@@ -1,0 +1,41 @@
+"""Every run file in examples/ searches, with a small budget."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_searcher.agent.config import load_run_file
+from lm_searcher.agent.search import Search
+from lm_searcher.spaces.trial import TrialState
+
+FOLDER = Path(__file__).parents[1] / "examples"
+RUN_FILES = [
+    p for p in sorted(FOLDER.glob("*.toml")) if "evaluator" in tomllib.loads(p.read_text())
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: path.stem)
+def test_the_example_searches(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parents[1])  # where its user types the command
+    less: dict[str, dict[str, Any]] = {
+        "budget": {"trials": 3},
+        "ranker": {"initial": 2},  # so that the third is the ranker's choice
+        "confirm": {"top": 0},
+        "executor": {"workers": 1},
+        "run": {"folder": tmp_path},
+    }
+    section = load_run_file(path).evaluator
+    if "epochs" in type(section).model_fields:
+        less["evaluator"] = {"epochs": 1}
+    search = Search.from_file(path, overrides=less)
+    result = search.run()
+    assert [t.state for t in result.trials] == [TrialState.COMPLETE] * 3, result.trials
+    assert len({search.space.canonical(t.ncode) for t in result.trials}) == 3
+    assert result.incumbent is not None
+    if search.space.cost is not None and section.kind == "train":
+        assert all(t.metrics["params_m"] > 0 for t in result.trials)
