@@ -89,8 +89,28 @@ class CommandSection(Section):
     deterministic: bool = True
 
 
+class LoraSection(Section):
+    """[evaluator] kind = "lora": adapters on the base of the space "lora"."""
+
+    kind: Literal["lora"]
+    task: str = "language"
+    """language, segmentation, generation: what the adapted model does, and its score."""
+    folder: Path | None = None
+    """The user's own data; default: what comes with the package's dependencies."""
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    learning_rate: Positive | None = None
+    metric: str | None = None
+    cache: Path | None = None
+    """Where trained embedded bases are kept; default: the user's cache directory."""
+    gradient_checkpointing: bool = False
+    context: Count | None = None
+    """language only: tokens in a block of text."""
+
+
 EvaluatorSection = Annotated[
-    TrainSection | TableSection | PythonSection | CommandSection, Field(discriminator="kind")
+    TrainSection | TableSection | PythonSection | CommandSection | LoraSection,
+    Field(discriminator="kind"),
 ]
 
 
@@ -334,6 +354,7 @@ _KINDS: dict[str, type[Section]] = {
     "table": TableSection,
     "python": PythonSection,
     "command": CommandSection,
+    "lora": LoraSection,
 }
 
 

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from lm_searcher.agent.config import (
     CommandSection,
+    EvaluatorSection,
+    LoraSection,
     PythonSection,
     RunFile,
     Settings,
@@ -23,6 +25,9 @@ from lm_searcher.spaces.table import load_table
 from lm_searcher.spaces.toml import load_space
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
+from lm_searcher.tools.evaluators.lora.task import TaskSettings
+from lm_searcher.tools.evaluators.lora.tasks import make_task, own_base
 from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.train import TrainEvaluator
@@ -64,8 +69,7 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
     section = run_file.evaluator
-    sized = isinstance(section, TrainSection) and section.dataset == "digits"
-    space = _space(run_file.space, NB201_ON_DIGITS if sized else {})
+    space = _space(run_file.space, _defaults(section))
     match section:
         case TableSection():
             table = load_table(
@@ -82,15 +86,38 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
         case CommandSection():
             assert space is not None
             return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
+        case LoraSection():
+            assert space is not None
+            return space, _lora(space, section)
 
 
-def _space(section: SpaceSection, nb201: Mapping[str, Any]) -> SearchSpace | None:
+def _lora(space: SearchSpace, section: LoraSection) -> LoraEvaluator:
+    if "base" not in space.settings:
+        raise ConfigError(
+            f"[evaluator] kind = 'lora' with space '{space.name}'; accepted: [space] name = 'lora'"
+        )
+    options = section.model_dump(exclude={"kind", "task"})
+    settings = TaskSettings(base=space.settings["base"], **options)
+    return LoraEvaluator(space, make_task(section.task, settings))
+
+
+def _defaults(section: EvaluatorSection) -> dict[str, dict[str, Any]]:
+    """Settings of built-in spaces, by name, that go with the evaluator."""
+    match section:
+        case TrainSection(dataset="digits"):
+            return {"nb201": NB201_ON_DIGITS}
+        case LoraSection():
+            return {"lora": {"base": own_base(section.task)}}
+        case _:
+            return {}
+
+
+def _space(section: SpaceSection, defaults: Mapping[str, Mapping[str, Any]]) -> SearchSpace | None:
     if section.path is not None:
         return load_space(section.path)
     if section.name is None:
         return None
-    defaults = nb201 if section.name == "nb201" else {}
-    return builtin(section.name, **{**defaults, **section.settings})
+    return builtin(section.name, **{**defaults.get(section.name, {}), **section.settings})
 
 
 PLACES = {

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lm_searcher.spaces.errors import SpaceError, unknown
+from lm_searcher.spaces.lora import lora
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.space import SearchSpace
 
-BUILTIN: dict[str, Callable[..., SearchSpace]] = {"nb201": nb201}
+BUILTIN: dict[str, Callable[..., SearchSpace]] = {"lora": lora, "nb201": nb201}
 """A new space is one line here; its function checks the values of its own settings."""
 
 

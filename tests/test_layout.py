@@ -106,6 +106,7 @@ def test_the_command_is_the_one_that_is_installed() -> None:
 
 SUPPLIED = {
     "anyio": "mcp",
+    "diffusers": "diffusion",
     "matplotlib": "eval",
     "huggingface_hub": "transformers",
     "pydantic_core": "pydantic",

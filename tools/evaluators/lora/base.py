@@ -1,9 +1,9 @@
 """Embedded base models: trained once on this machine, kept with a checksum, never a trial.
 
-A base is a safetensors file in the cache, named for the base and for the digest of its recipe.
-Its checksum lies beside it. It is written whole under a lock, by a process of its own, so that
-neither a kill nor a second search leaves half a base, and so that the worker which asks for it
-starts no thread.
+A base is a safetensors file in the cache, named for the base and for the digest of its recipe,
+with its SHA-256 beside it as `sha256sum -c` reads it. It appears whole, and under a lock, so
+that neither a kill nor a second search leaves half a base. A process of its own trains it: who
+asks for a base forks trials afterwards, and may have started no thread until then.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from lm_searcher.spaces.errors import EvaluatorError
-from lm_searcher.tools.references import resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 class BaseModel:
     """An embedded base: its name, who trains it, and everything that its weights depend on.
 
-    `train` is "module:function", called as ``function(**recipe)`` in a fresh process; it returns
-    the trained model's state as a dict of tensors. `recipe` is plain JSON.
+    `train` is "module:function", called as ``function(**recipe)`` in a fresh process with one
+    thread and without an accelerator; it returns the trained model's state as a dict of tensors.
+    `recipe` is plain JSON.
     """
 
     name: str
@@ -49,16 +51,30 @@ class BaseModel:
         return (cache or default_cache()) / f"{self.name}-{self.digest}.safetensors"
 
     def make(self, cache: Path | None = None) -> Path:
-        """Train the base unless it is there; its checked file. Runs no torch operation here.
+        """Train the base unless it is there; its file, checked. Runs no torch operation here.
 
         Raises EvaluatorError for a base that does not match its checksum, a cache that cannot be
         written, or a training that failed.
         """
-        raise NotImplementedError
+        path, parent = self.path(cache), os.getppid()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not path.exists():
+                    _train(self, path, parent)
+                _check(path)
+        except OSError as error:
+            raise EvaluatorError(
+                f"base 'builtin:{self.name}': {path.parent}: {error.strerror or error}; "
+                "accepted for cache: a directory that can be written"
+            ) from None
+        return path
 
     def load(self, cache: Path | None = None) -> dict[str, Tensor]:
-        """The weights on the CPU, checked; what `make` made. Raises EvaluatorError."""
-        raise NotImplementedError
+        """The weights on the CPU, checked. Raises EvaluatorError as `make` does."""
+        from safetensors.torch import load_file
+
+        return load_file(self.make(cache))
 
 
 def default_cache() -> Path:
@@ -68,4 +84,52 @@ def default_cache() -> Path:
     return user_cache_path("lm-searcher") / "bases"
 
 
-_ = (os, subprocess, sys, EvaluatorError, resolve)
+def checksum_path(path: Path) -> Path:
+    """Where the checksum of the base at `path` lies."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(path: Path) -> None:
+    try:
+        written = checksum_path(path).read_text(encoding="ascii").split()[:1]
+    except (FileNotFoundError, UnicodeDecodeError):
+        written = []
+    if written != [checksum(path)]:
+        raise EvaluatorError(f"base '{path}' does not match its checksum; delete it to train anew")
+
+
+def _train(base: BaseModel, path: Path, parent: int) -> None:
+    """Have a process train the base into `path`; it ends early where this one's parent does."""
+    print(f"training the base 'builtin:{base.name}' once, into {path}", file=sys.stderr, flush=True)
+    environment = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+    with subprocess.Popen(
+        [sys.executable, "-m", "lm_searcher.tools.evaluators.lora.making"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        recipe = {"train": base.train, "recipe": dict(base.recipe), "path": str(path)}
+        request: str | None = json.dumps(recipe)
+        try:
+            while process.returncode is None:
+                try:
+                    said = process.communicate(request, timeout=0.5)[0]
+                except subprocess.TimeoutExpired:
+                    request = None  # it has been sent
+                    if os.getppid() != parent:  # nobody is left to use it
+                        raise EvaluatorError("the search has ended") from None
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        last = said.strip().splitlines()[-1:] or [f"its process ended with {process.returncode}"]
+        raise EvaluatorError(f"base 'builtin:{base.name}' could not be trained: {last[0]}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from lm_searcher.spaces.errors import EvaluatorError, SpaceError, TrialFailure
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.lora.task import Task
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
@@ -14,8 +19,14 @@ from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 class LoraEvaluator:
     """Adapts the task's base by LoRA (peft) and has the task train and score it.
 
-    Beside the task's metrics: lora_params_m (adapter parameters, millions), trainable_share (of
-    all parameters), seconds (training and scoring), and memory_mb. All ranks 0 is the base itself.
+    Beside the task's metrics:
+    lora_params_m     the adapters' parameters, in millions
+    trainable_share   of all parameters of the adapted model
+    seconds           of training and scoring, not of making or loading the base
+    memory_mb         on a CUDA device the most that was allocated; on a CPU by how much the
+                      trial's process grew at its largest, data and libraries that the worker had
+                      loaded before not counted; left out where that cannot be told
+    All ranks 0 is the base itself: nothing is trained.
     """
 
     space: SearchSpace
@@ -38,9 +49,50 @@ class LoraEvaluator:
         return {"kind": "lora", **self.task.identity(), "settings": dict(self.space.settings)}
 
     def prepare(self) -> None:
-        """See Evaluator."""
+        """Import peft, prepare the task. Runs no torch operation. Raises UserError."""
+        if "targets" not in self.space.settings:
+            raise EvaluatorError(
+                f"evaluator 'lora' adapts a base's modules, which space '{self.space.name}' does "
+                'not name; accepted: space "lora"'
+            )
+        import lm_searcher.spaces.lora_network  # noqa: F401  so that forked trials find it loaded
+
         self.task.prepare()
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
-        """See Evaluator."""
-        raise NotImplementedError
+        """Adapt, train, score. Raises TrialFailure for a training that diverged."""
+        import torch
+
+        from lm_searcher.spaces.lora_network import attach
+        from lm_searcher.tools.evaluators.lora.memory import Peak
+
+        peak = Peak()
+        random.seed(evaluation.seed)
+        np.random.seed(evaluation.seed % 2**32)
+        torch.manual_seed(evaluation.seed)
+        model = self.task.base()
+        attach(model, self._adapters(model, evaluation))
+        sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        added = sum(size for size, learns in sizes if learns)
+        started = time.monotonic()
+        metrics = dict(self.task.fit(model, seed=evaluation.seed, report=report))
+        metrics["seconds"] = time.monotonic() - started
+        metrics["lora_params_m"] = added / 1e6
+        metrics["trainable_share"] = added / sum(size for size, _ in sizes)
+        if (memory := peak.megabytes()) is not None:
+            metrics["memory_mb"] = memory
+        return metrics
+
+    def _adapters(self, model: Any, evaluation: Evaluation) -> dict[str, tuple[int, float]]:
+        from lm_searcher.spaces.lora import Adapters
+
+        settings = {k: self.space.settings[k] for k in ("targets", "group", "alpha")}
+        try:
+            adapters = Adapters.on(model, **settings)
+            return adapters.of(evaluation.config)
+        except SpaceError as error:
+            raise TrialFailure(f"the task's base is not that of the space: {error}") from None
+        except KeyError as error:
+            raise TrialFailure(
+                f"the task's base is not that of the space, which has no {error}"
+            ) from None

@@ -27,6 +27,8 @@ class TaskSettings:
     """Where trained embedded bases are kept; default: the user's cache directory."""
     metric: str | None = None
     gradient_checkpointing: bool = False
+    context: int | None = None
+    """language only: tokens in a block of text."""
 
 
 class Task(Protocol):

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lm_searcher.spaces.errors import EvaluatorError, unknown
+from lm_searcher.spaces.lora_bases import PREFIX
 from lm_searcher.tools.evaluators.lora.task import Task, TaskSettings
 from lm_searcher.tools.references import resolve
 
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a task is found, and the base that it has unless the space names another."""
+
+    reference: str
+    base: str
+
+
+_HERE = "lm_searcher.tools.evaluators.lora"
 TASKS = {
-    "language": "lm_searcher.tools.evaluators.lora.language:LanguageTask",
-    "segmentation": "lm_searcher.tools.evaluators.lora.segmentation:SegmentationTask",
-    "generation": "lm_searcher.tools.evaluators.lora.generation:GenerationTask",
+    "language": Entry(f"{_HERE}.language:LanguageTask", f"{PREFIX}language"),
+    "segmentation": Entry(f"{_HERE}.segmentation:SegmentationTask", f"{PREFIX}segmenter"),
+    "generation": Entry(f"{_HERE}.generation:GenerationTask", f"{PREFIX}diffuser"),
 }
 """A new task is one file and one line here: a class, made as Task(settings)."""
 
 
-def make_task(name: str, settings: TaskSettings) -> Task:
-    """The task `name`. Raises EvaluatorError for an unknown one."""
+def own_base(name: str) -> str:
+    """The embedded base of the task `name`. Raises EvaluatorError for an unknown one."""
     if name not in TASKS:
         raise EvaluatorError(unknown("LoRA task", name, TASKS))
-    task: Task = resolve(TASKS[name], "task", EvaluatorError)(settings)
+    return TASKS[name].base
+
+
+def make_task(name: str, settings: TaskSettings) -> Task:
+    """The task `name`. Raises EvaluatorError for an unknown one, or another task's base."""
+    base = own_base(name)
+    if settings.base.startswith(PREFIX) and settings.base != base:
+        raise EvaluatorError(
+            f"task '{name}' cannot adapt base '{settings.base}'; "
+            f"accepted: {base}, a directory, or a hub id"
+        )
+    task: Task = resolve(TASKS[name].reference, "LoRA task", EvaluatorError)(settings)
     return task
