@@ -40,7 +40,7 @@ def language() -> nn.Module:
         num_hidden_layers=3,
         num_attention_heads=4,
         max_position_embeddings=256,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=None,
