@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-UNLABELLED = 255
-"""The value of a pixel that has no class: it counts neither in the loss nor in the IoU."""
+from lm_searcher.tools.evaluators.lora.masked import UNLABELLED
 
 _EPSILON = float(np.spacing(1.0))
 
@@ -43,14 +42,14 @@ def s_measure(prediction: NDArray[np.floating], mask: NDArray[np.bool_]) -> floa
     Constants are those of the authors' MATLAB code; its stretching of every map to the full
     range [0, 1] is left out, since a probability has its range already.
     """
-    prediction = prediction.astype(np.float64)
+    found: NDArray[np.float64] = prediction.astype(np.float64)
     share = float(mask.mean())
     if share == 0:
-        return 1 - float(prediction.mean())
+        return 1 - float(found.mean())
     if share == 1:
-        return float(prediction.mean())
-    objects = share * _object(prediction[mask]) + (1 - share) * _object(1 - prediction[~mask])
-    return max(0.0, 0.5 * objects + 0.5 * _regions(prediction, mask))
+        return float(found.mean())
+    objects = share * _object(found[mask]) + (1 - share) * _object(1 - found[~mask])
+    return max(0.0, 0.5 * objects + 0.5 * _regions(found, mask))
 
 
 def mean_s_measure(predictions: NDArray[np.floating], masks: NDArray[np.bool_]) -> float:
