@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_searcher.spaces.errors import ConfigError, DatasetError, unknown
-from lm_searcher.spaces.lora_bases import PREFIX, segmenter
+from lm_searcher.spaces.lora_bases import PREFIX, SEGMENTER, segmenter
 from lm_searcher.tools.evaluators.lora.base import BaseModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.mask_folder import ACCEPTED, load_masked
 from lm_searcher.tools.evaluators.lora.masked import MaskedData
-from lm_searcher.tools.evaluators.lora.scenes import CLASSES, scene_data
+from lm_searcher.tools.evaluators.lora.scenes import CLASSES, scene_data, scenes
 from lm_searcher.tools.evaluators.lora.segmenters import (
     Form,
     check_weights,
@@ -35,8 +35,7 @@ ADAPTED = (500, 200)
 """Shifted scenes that an adapter of the embedded base learns from, and is scored by."""
 
 BASE_FIT = Fit(epochs=14, batch_size=32, learning_rate=3e-3, weight_decay=0.01)
-BASE_RECIPE = {"version": 1, "scenes": 1500, "seed": 0}
-"""`version` stands for the architecture and the scenes: a change of either raises it."""
+BASE_SCENES = 1500
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,8 @@ class SegmentationTask:
     @cached_property
     def embedded_base(self) -> BaseModel:
         """The base that comes with the package: trained on plain scenes."""
-        recipe = BASE_RECIPE | asdict(BASE_FIT)
+        made_of = {"model": SEGMENTER, "drawn": scenes("train", 8, shifted=False).digest}
+        recipe = {"scenes": BASE_SCENES, "seed": 0, "made_of": made_of, **asdict(BASE_FIT)}
         return BaseModel("segmenter", f"{__name__}:train_base", recipe)
 
     def identity(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class SegmentationTask:
 _LAST = "decode_head.classifier."
 
 
-def train_base(version: int, scenes: int, seed: int, **fit: Any) -> dict[str, Tensor]:
-    """The embedded base's weights."""
+def train_base(scenes: int, seed: int, made_of: Any, **fit: Any) -> dict[str, Tensor]:
+    """The embedded base's weights. `made_of` tells a recipe from that of another version."""
     import torch
 
     from lm_searcher.tools.evaluators.lora import loop
