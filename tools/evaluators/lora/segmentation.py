@@ -141,7 +141,7 @@ class SegmentationTask:
         else:
             model = load_segmenter(self.settings.base, classes)
         if self.settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         return model  # type: ignore[no-any-return]
 
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
