@@ -144,6 +144,10 @@ class LoraSection(Section):
     gradient_checkpointing: bool = False
     context: Count | None = None
     """language only: tokens in a block of text."""
+    classes: Annotated[int, Field(ge=2, le=255, strict=True)] | None = None
+    """segmentation only: how many the masks have, the background included."""
+    train_head: bool | None = None
+    """segmentation only: whether the mask decoder or decode head learns along."""
 
 
 EvaluatorSection = Annotated[

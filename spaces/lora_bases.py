@@ -48,8 +48,35 @@ def language() -> nn.Module:
     return LlamaForCausalLM(config)
 
 
+SEGMENTER: dict[str, Any] = {
+    "num_channels": 1,
+    "num_encoder_blocks": 3,
+    "depths": [1, 1, 1],
+    "hidden_sizes": [16, 32, 48],
+    "patch_sizes": [5, 3, 3],
+    "strides": [2, 2, 2],
+    "sr_ratios": [4, 2, 1],
+    "num_attention_heads": [1, 2, 3],
+    "mlp_ratios": [2, 2, 2],
+    "decoder_hidden_size": 32,
+    "classifier_dropout_prob": 0.0,
+    "drop_path_rate": 0.0,
+}
+
+
+def segmenter(classes: int = 4) -> nn.Module:
+    """A small SegFormer for grey images of 32x32, with the background among the classes."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    labels = {number: str(number) for number in range(classes)}
+    return SegformerForSemanticSegmentation(SegformerConfig(**SEGMENTER, id2label=labels))
+
+
 EMBEDDED: dict[str, EmbeddedBase] = {
     DEFAULT_BASE: EmbeddedBase(language, ("q_proj", "v_proj", "up_proj", "down_proj")),
+    "builtin:segmenter": EmbeddedBase(
+        segmenter, ("patch_embeddings.proj", "[qv]_proj", "fc1", "fc2")
+    ),
 }
 """A new embedded base is a function and one line here."""
 

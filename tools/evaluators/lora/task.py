@@ -29,6 +29,10 @@ class TaskSettings:
     gradient_checkpointing: bool = False
     context: int | None = None
     """language only: tokens in a block of text."""
+    classes: int | None = None
+    """segmentation only: how many the masks have, the background included."""
+    train_head: bool | None = None
+    """segmentation only: whether the mask decoder or decode head learns along."""
 
 
 class Task(Protocol):

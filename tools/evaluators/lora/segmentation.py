@@ -1,0 +1,214 @@
+"""A segmentation model adapted to other images, scored by its masks."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_searcher.spaces.errors import ConfigError, DatasetError, unknown
+from lm_searcher.spaces.lora_bases import PREFIX, SEGMENTER, segmenter
+from lm_searcher.tools.evaluators.lora.base import BaseModel
+from lm_searcher.tools.evaluators.lora.fit import Fit
+from lm_searcher.tools.evaluators.lora.mask_folder import ACCEPTED, load_masked
+from lm_searcher.tools.evaluators.lora.masked import MaskedData
+from lm_searcher.tools.evaluators.lora.scenes import CLASSES, scene_data, scenes
+from lm_searcher.tools.evaluators.lora.segmenters import (
+    Form,
+    check_weights,
+    form_of,
+    head_of,
+    load_segmenter,
+)
+from lm_searcher.tools.evaluators.lora.task import TaskSettings
+from lm_searcher.tools.protocols import Metrics, Report
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+METRICS = ("val_miou", "val_s_measure")
+EMBEDDED = Fit(epochs=8, batch_size=16, learning_rate=5e-3)
+PRETRAINED = Fit(epochs=30, batch_size=4, learning_rate=1e-4)
+ADAPTED = (500, 200)
+"""Shifted scenes that an adapter of the embedded base learns from, and is scored by."""
+
+BASE_FIT = Fit(epochs=14, batch_size=32, learning_rate=3e-3, weight_decay=0.01)
+BASE_SCENES = 1500
+
+
+@dataclass(frozen=True)
+class SegmentationTask:
+    """Mean IoU over the classes, and the S-measure of all that is not background; both of the
+    test images too (test_miou, test_s_measure), which steer nothing. head_params_m is what
+    learns along with the adapters, in millions: a SAM's mask decoder, and a SegFormer's decode
+    head where its classes are not those of the data. Without a folder, shifted scenes of digits.
+    """
+
+    settings: TaskSettings
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ConfigError(unknown("metric of task 'segmentation'", self.metric, METRICS))
+        if self.settings.folder is None and not self.embedded:
+            raise DatasetError(
+                f"base '{self.settings.base}' needs images; accepted for folder: {ACCEPTED}"
+            )
+        _ = self.fitting
+
+    @property
+    def metric(self) -> str:
+        """See Task."""
+        return self.settings.metric or METRICS[0]
+
+    @property
+    def direction(self) -> str:
+        """See Task."""
+        return "max"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the base comes with the package."""
+        return self.settings.base.startswith(PREFIX)
+
+    @property
+    def fitting(self) -> Fit:
+        """How an adapter is trained. Raises ConfigError."""
+        given = {n: getattr(self.settings, n) for n in ("epochs", "batch_size", "learning_rate")}
+        default = EMBEDDED if self.embedded else PRETRAINED
+        return replace(default, **{k: v for k, v in given.items() if v is not None})
+
+    @cached_property
+    def embedded_base(self) -> BaseModel:
+        """The base that comes with the package: trained on plain scenes."""
+        made_of = {"model": SEGMENTER, "drawn": scenes("train", 8, shifted=False).digest}
+        recipe = {"scenes": BASE_SCENES, "seed": 0, "made_of": made_of, **asdict(BASE_FIT)}
+        return BaseModel("segmenter", f"{__name__}:train_base", recipe)
+
+    def identity(self) -> dict[str, Any]:
+        """See Task."""
+        own = {"base_digest": self.embedded_base.digest} if self.embedded else {}
+        return {
+            "task": "segmentation",
+            **asdict(self.fitting),
+            "images": "scenes" if self.settings.folder is None else "folder",
+            "classes": self.settings.classes,
+            "train_head": self.settings.train_head,
+            **own,
+        }
+
+    def prepare(self) -> None:
+        """See Task. Raises EvaluatorError, DatasetError or ConfigError."""
+        # So that forked trials find them loaded.
+        importlib.import_module("transformers.models.segformer.modeling_segformer")
+        importlib.import_module("lm_searcher.tools.evaluators.lora.mask_scores")
+
+        if self.embedded:
+            self.embedded_base.make(self.settings.cache)
+        else:
+            check_weights(self.settings.base)
+        _ = self._head_learns()
+
+    @property
+    def _form(self) -> Form:
+        return form_of(self.settings.base)
+
+    def _data(self) -> MaskedData:
+        return _loaded(self.settings.folder, self._form, self.settings.classes)
+
+    def _head_learns(self) -> bool:
+        classes, form = self._data().classes, self._form
+        own = form.classes == classes
+        if self.settings.train_head is None:
+            return form.kind == "sam" or not own
+        if not own and not self.settings.train_head:
+            raise ConfigError(
+                f"train_head = false, but the head of base '{self.settings.base}' is not for "
+                f"{classes} classes and would stay random; accepted: true"
+            )
+        return self.settings.train_head
+
+    def base(self) -> nn.Module:
+        """See Task."""
+        classes = self._data().classes
+        if self.embedded:
+            model: Any = segmenter(classes)
+            state = self.embedded_base.load(self.settings.cache)
+            if classes != CLASSES:
+                state = {k: v for k, v in state.items() if not k.startswith(_LAST)}
+            model.load_state_dict(state, strict=classes == CLASSES)
+        else:
+            model = load_segmenter(self.settings.base, classes)
+        if self.settings.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        return model  # type: ignore[no-any-return]
+
+    def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
+        """See Task."""
+        from lm_searcher.tools.evaluators.lora import loop
+        from lm_searcher.tools.evaluators.lora.mask_scores import Masks
+
+        head_params = 0
+        if self._head_learns():
+            head = head_of(model)
+            head_params = sum(p.numel() for p in head.parameters() if not p.requires_grad)
+            head.requires_grad_(True)
+        device = loop.device()
+        model.to(device)
+        data, form, batch = self._data(), self._form, self.fitting.batch_size
+        learn, valid, test = (
+            Masks.of(part, data.classes, form.mean, form.std, device)
+            for part in (data.train, data.valid, data.test)
+        )
+        with_s = self.metric == "val_s_measure"
+        fitted = loop.train(
+            model,
+            self.fitting,
+            examples=len(data.train),
+            loss=lambda rows: learn.loss(model, rows),
+            score=lambda: valid.score(model, batch, with_s)[self.metric.removeprefix("val_")],
+            seed=seed,
+            report=report,
+        )
+        scores = {"val": valid.score(model, batch, True), "test": test.score(model, batch, True)}
+        return {
+            **{f"{part}_{name}": v for part, found in scores.items() for name, v in found.items()},
+            "train_loss": fitted.train_loss,
+            "epochs": float(fitted.epochs),
+            "head_params_m": head_params / 1e6,
+        }
+
+
+_LAST = "decode_head.classifier."
+
+
+def train_base(scenes: int, seed: int, made_of: Any, **fit: Any) -> dict[str, Tensor]:
+    """The embedded base's weights. `made_of` tells a recipe from that of another version."""
+    import torch
+
+    from lm_searcher.tools.evaluators.lora import loop
+    from lm_searcher.tools.evaluators.lora.mask_scores import Masks
+
+    torch.manual_seed(seed)
+    model, form = segmenter(), form_of("builtin:segmenter")
+    plain = scene_data(scenes, 1, shifted=False).train
+    learn = Masks.of(plain, CLASSES, form.mean, form.std, torch.device("cpu"))
+    loop.train(
+        model,
+        Fit(**fit),
+        examples=scenes,
+        loss=lambda rows: learn.loss(model, rows),
+        score=lambda: 0.0,
+        seed=seed,
+        report=lambda step, value: False,
+    )
+    return model.state_dict()
+
+
+@cache
+def _loaded(folder: Path | None, form: Form, classes: int | None) -> MaskedData:
+    # In the process, not in the task: that is pickled to workers, and is to stay small.
+    if folder is None:
+        return scene_data(*ADAPTED, shifted=True)
+    return load_masked(folder, form.side, form.channels, classes)
