@@ -167,6 +167,27 @@ def test_flags_go_over_the_file_and_into_the_command_to_continue(place: Path) ->
     assert len(more["trials"]) == 5
 
 
+def test_several_objectives_by_flags(place: Path) -> None:
+    flags = ["--objective", "acc:max", "--objective", "params_m:min"]
+    flags += ["--constraint", "params_m <= 16", "--ranker", "random"]
+    run = lm_searcher("run", "job.toml", *flags, "--name", "two", "--json")
+    assert run.code == 0, run.err
+    front = run.document["front"]
+    assert front and all(m["values"]["params_m"] <= 16 for m in front)
+    assert run.document["incumbent"] is None
+    said = lm_searcher("run", "job.toml", *flags, "--name", "two")
+    words = " ".join(said.out.split())
+    assert "--objective acc:max --objective params_m:min --constraint 'params_m <= 16'" in words
+    assert "Pareto front" in said.out and all(m["ncode"] in said.out for m in front)
+    assert f"front of {len(front)}" in lm_searcher("runs").out
+    assert "another objective" in refused("run", "job.toml", "--name", "two")
+    for wrong in ("acc", ":max", "acc:up"):
+        assert refused("run", "job.toml", "--objective", wrong).startswith(
+            f"lm-searcher: --objective '{wrong}'; accepted: METRIC:max or METRIC:min"
+        )
+    assert "constraint 'acc < 3'; accepted" in refused("run", "job.toml", "--constraint", "acc < 3")
+
+
 def test_a_store_and_a_folder_of_ones_own(place: Path) -> None:
     store = "sqlite:///deep/er/mine.db"
     assert lm_searcher("run", "job.toml", "--store", store).code == 0

@@ -37,6 +37,26 @@ def test_the_first_prompt() -> None:
     assert prompt == (GOLDEN / "semantic_first.txt").read_text().rstrip("\n")
 
 
+def test_a_prompt_for_several_objectives_names_them() -> None:
+    parts = [("accuracy", "max"), ("params_m", "min")]
+    positions = [("op", ["conv", "pool"])]
+    task = Task("cells", "score", "max", positions, parts, ["params_m <= 2", "latency_ms <= 5"])
+    prompt = semantic.render(task, [("0", -0.25)], ["0", "1"])
+    first, second, third, *_ = prompt.split("\n\n")
+    assert first.endswith("The goal is the highest score.")
+    assert "metrics against each other, with weights that are drawn anew at each step" in second
+    assert ": accuracy (higher is better), params_m (lower is better)." in second
+    assert third == (
+        "A design is to satisfy params_m <= 2 and latency_ms <= 5; of one that does not, the score "
+        "is shown as worse than that of all that do."
+    )
+    assert "-0.25: conv" in prompt
+    bounded = Task("cells", "accuracy", "max", positions, (), ["params_m <= 2"])
+    text = semantic.render(bounded, [], ["0", "1"])
+    assert "satisfy params_m <= 2; of one that does not, the accuracy is" in text
+    assert "weighs" not in text
+
+
 def test_a_template_is_rendered_strictly() -> None:
     with pytest.raises(jinja2.UndefinedError):
         fill("ncode.txt", history=[])
