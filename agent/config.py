@@ -106,6 +106,10 @@ class LoraSection(Section):
     gradient_checkpointing: bool = False
     context: Count | None = None
     """language only: tokens in a block of text."""
+    clip: Path | None = None
+    """generation only: the directory of a CLIP model that scores samples."""
+    image_size: Count | None = None
+    """generation only: height and width in pixels; default: what the pipeline was made for."""
 
 
 EvaluatorSection = Annotated[

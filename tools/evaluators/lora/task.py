@@ -29,6 +29,10 @@ class TaskSettings:
     gradient_checkpointing: bool = False
     context: int | None = None
     """language only: tokens in a block of text."""
+    clip: Path | None = None
+    """generation only: the directory of a CLIP model that scores samples."""
+    image_size: int | None = None
+    """generation only: height and width in pixels; default: what the pipeline was made for."""
 
 
 class Task(Protocol):
