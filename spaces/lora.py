@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lm_searcher.spaces.errors import SpaceError
-from lm_searcher.spaces.lora_bases import DEFAULT_BASE, EMBEDDED, untrained
+from lm_searcher.spaces.errors import SpaceError, unknown
+from lm_searcher.spaces.lora_bases import DEFAULT_BASE, EMBEDDED, PREFIX, untrained
 from lm_searcher.spaces.lora_targets import Target, find_targets, grouped
 from lm_searcher.spaces.ncode import MAX_OPTIONS, NCode
 from lm_searcher.spaces.space import Choice, Config, SearchSpace
@@ -77,24 +77,19 @@ def lora(
     in rising order; with `alphas` one more a group. Else alpha is `alpha`, or twice the rank.
     Raises SpaceError.
     """
-    if targets is None:
-        if base not in EMBEDDED:
-            raise SpaceError(f"space 'lora': targets is missing; give name patterns for '{base}'")
-        targets = EMBEDDED[base].targets
-    if isinstance(targets, str) or not targets or not all(isinstance(t, str) for t in targets):
-        raise SpaceError(f"space 'lora': targets = {targets!r}; accepted: a list of name patterns")
+    patterns = _patterns(base, targets)
     _check_group(group)
     _check_alpha(alphas, alpha)
     choices = _ranks(ranks)
     try:
-        adapters = Adapters.on(untrained(base), targets, group, alpha)
+        adapters = Adapters.on(untrained(base), patterns, group, alpha)
     except SpaceError as error:
         raise SpaceError(f"space 'lora', base '{base}': {error}") from None
     _check_multiples(adapters, choices)
     positions: dict[str, Sequence[Choice]] = dict.fromkeys(adapters.groups, choices)
     if alphas is not None:
         positions |= {alpha_name(name): sorted(alphas) for name in adapters.groups}
-    settings = {"base": base, "targets": list(targets), "group": group, "alpha": alpha}
+    settings = {"base": base, "targets": patterns, "group": group, "alpha": alpha}
     return SearchSpace.of(
         "lora",
         positions,
@@ -125,6 +120,22 @@ class _Canonical:
         return ranks + "".join(kept)
 
 
+def _patterns(base: Any, targets: Any) -> list[str]:
+    if not isinstance(base, str) or not base:
+        raise SpaceError(
+            f"space 'lora': base = {base!r}; accepted: builtin:NAME, a directory, or a hub id"
+        )
+    if base.startswith(PREFIX) and base not in EMBEDDED:
+        raise SpaceError(f"space 'lora': {unknown('base', base, EMBEDDED)}")
+    if targets is None:
+        if base not in EMBEDDED:
+            raise SpaceError(f"space 'lora': targets is missing; give name patterns for '{base}'")
+        targets = EMBEDDED[base].targets
+    if isinstance(targets, str) or not targets or not all(isinstance(t, str) for t in targets):
+        raise SpaceError(f"space 'lora': targets = {targets!r}; accepted: a list of name patterns")
+    return list(targets)
+
+
 def _ranks(ranks: Sequence[int]) -> list[Choice]:
     accepted = f"accepted: 2 to {MAX_OPTIONS} different integers from 0, such as [0, 4, 8]"
     whole = isinstance(ranks, Sequence) and not isinstance(ranks, str)
@@ -146,7 +157,7 @@ def _check_group(group: object) -> None:
         raise SpaceError(f"space 'lora': group = {group!r}; accepted: a regular expression")
 
 
-def _check_alpha(alphas: object, alpha: object) -> None:
+def _check_alpha(alphas: Any, alpha: Any) -> None:
     if alphas is not None and alpha is not None:
         raise SpaceError("space 'lora': both alpha and alphas; give one of them")
     if alpha is not None and not _positive(alpha):

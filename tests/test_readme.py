@@ -129,7 +129,7 @@ def keys(model: type[BaseModel]) -> set[str]:
 def test_every_key_is_in_the_reference() -> None:
     reference = README[README.index("## Configuration") : README.index("## How it works")]
     documented = set(re.findall(r"`(\w+)`", reference))
-    sections = [config.TrainSection, config.TableSection, config.PythonSection]
+    sections = [config.TrainSection, config.TableSection, config.PythonSection, config.LoraSection]
     wanted = keys(config.Settings) | keys(config.SpaceSection) | keys(config.CommandSection)
     for section in sections:
         wanted |= keys(section)

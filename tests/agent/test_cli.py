@@ -194,8 +194,8 @@ def test_a_damaged_run_does_not_hide_the_others(place: Path) -> None:
 
 
 def test_spaces(place: Path) -> None:
-    (listed,) = lm_searcher("spaces", "--json").document
-    assert listed == {"name": "nb201", "positions": 6, "size": 15_625}
+    listed = lm_searcher("spaces", "--json").document
+    assert {"name": "nb201", "positions": 6, "size": 15_625} in listed
     assert "nb201" in lm_searcher("spaces").out and "15,625" in lm_searcher("spaces").out
     one = lm_searcher("spaces", "nb201", "--json").document
     assert one["size"] == 15_625 and len(one["positions"]) == 6

@@ -30,7 +30,7 @@ def test_a_defined_space_is_a_file_that_loads(workspace: Workspace) -> None:
     ]
     assert space.builder is None
     names = [row["name"] for row in call(workspace, "list_spaces", {}).data["spaces"]]
-    assert names == ["nb201", "mlp"]
+    assert "nb201" in names and names[-1] == "mlp"
     shown = call(workspace, "describe_space", {"space": "mlp"}).data
     assert shown["trainable"] is False
     assert shown["positions"][0] == {"name": "width", "choices": [32, 64, 128], "ordered": True}

@@ -31,13 +31,13 @@ class LoraEvaluator:
 
     space: SearchSpace
     task: Task
+    metric: str = ""
+    """Default: the task's."""
     deterministic: bool = False
     inline: bool = False
 
-    @property
-    def metric(self) -> str:
-        """See Evaluator."""
-        return self.task.metric
+    def __post_init__(self) -> None:
+        self.metric = self.metric or self.task.metric
 
     @property
     def direction(self) -> str:

@@ -15,6 +15,7 @@ from lm_searcher.tools.evaluators.lora.base import BaseModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.evaluators.lora.text import (
+    Encode,
     Text,
     blocks,
     folder_text,
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 METRICS = ("val_perplexity", "val_loss")
-EMBEDDED = Fit(epochs=2, batch_size=8, learning_rate=0.01)
+EMBEDDED = Fit(epochs=2, batch_size=4, learning_rate=0.01)
 PRETRAINED = Fit(epochs=3, batch_size=4, learning_rate=2e-4)
 CONTEXT = {True: 128, False: 1024}
 """Tokens in a block: of the embedded base, and of others."""
 
-BASE_FIT = Fit(epochs=1, batch_size=16, learning_rate=3e-3, weight_decay=0.01)
+BASE_FIT = Fit(epochs=1, batch_size=8, learning_rate=4e-3, weight_decay=0.01)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class LanguageTask:
 
     def base(self) -> nn.Module:
         """See Task."""
+        model: Any
         if self.embedded:
             model = language()
             model.load_state_dict(self.embedded_base.load(self.settings.cache))
@@ -118,7 +120,8 @@ class LanguageTask:
             model = load_base(self.settings.base, torch.bfloat16 if on_gpu else torch.float32)
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        return model
+        adapted: nn.Module = model
+        return adapted
 
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
         """See Task."""
@@ -127,7 +130,7 @@ class LanguageTask:
         from lm_searcher.tools.evaluators.lora import loop
 
         device = loop.device()
-        model.to(device)
+        model.to(device=device)
         text = self._text()
         learn, valid, test = (
             torch.tensor(part, device=device) for part in (text.train, text.valid, text.test)
@@ -174,7 +177,7 @@ def mean_loss(model: nn.Module, blocks: Tensor, batch_size: int) -> float:
     total = torch.zeros((), device=blocks.device)
     place = blocks.device.type
     with torch.no_grad(), torch.autocast(place, torch.bfloat16, enabled=place == "cuda"):
-        for batch in blocks.split(batch_size):
+        for batch in torch.split(blocks, batch_size):
             total += next_token_loss(model, batch) * len(batch)
     return float(total) / len(blocks)
 
@@ -208,9 +211,8 @@ def train_base(text: str, seed: int, context: int, **fit: Any) -> dict[str, Tens
 @cache
 def _loaded(base: str, folder: Path | None, context: int) -> Text:
     # In the process, not in the task: that is pickled to workers, and is to stay small.
-    if base.startswith(PREFIX):
-        encode = of_bytes
-    else:
+    encode: Encode = of_bytes
+    if not base.startswith(PREFIX):
         from lm_searcher.tools.rankers.lm.load import load_tokenizer
 
         encode = of_tokenizer(load_tokenizer(base))

@@ -27,10 +27,13 @@ Blocks = NDArray[np.int64]
 Encode = Callable[[str], NDArray[np.int64]]
 """A text's tokens, shape [tokens]."""
 
-LEARN = ("argparse", "difflib", "doctest", "inspect", "logging", "optparse", "subprocess")
-VALID = ("shutil", "statistics")
-TEST = ("configparser", "threading")
-"""Modules of Python's standard library whose source is the embedded text, never mixed."""
+LIBRARY = (
+    (("argparse", "difflib", "doctest", "inspect", "logging", "optparse", "subprocess"), 20),
+    (("shutil", "statistics"), 3),
+    (("configparser", "threading"), 3),
+)
+"""Of the embedded text to learn, for validation and for test: the modules of Python's standard
+library whose source it is, and that every so many blocks are taken, which keeps trials short."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Encode:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not survive the fork
 
     def encode(text: str) -> NDArray[np.int64]:
-        found = tokenizer(text, add_special_tokens=False, verbose=False, return_attention_mask=False)
+        found = tokenizer(
+            text, add_special_tokens=False, verbose=False, return_attention_mask=False
+        )
         return np.array(found["input_ids"], dtype=np.int64)
 
     return encode
@@ -71,9 +76,12 @@ def blocks(tokens: NDArray[np.int64], context: int) -> Blocks:
 
 
 def library_text(context: int, encode: Encode) -> Text:
-    """Source code of Python's standard library."""
-    parts = (LEARN, VALID, TEST)
-    return Text(*(blocks(encode("\n".join(map(_source, part))), context) for part in parts))
+    """Source code of Python's standard library. Raises DatasetError."""
+    parts = (
+        blocks(encode("\n".join(map(_source, modules))), context)[::every]
+        for modules, every in LIBRARY
+    )
+    return Text(*parts)
 
 
 def folder_text(path: Path, context: int, encode: Encode) -> Text:
