@@ -15,20 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPModel, CLIPTokenizer
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 
 @dataclass(frozen=True)
 class ClipEmbedding:
     """Texts and images as vectors of length 1."""
 
-    model: CLIPModel
+    model: Any
+    """A CLIPModel, on its device."""
     tokenizer: Any
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> ClipEmbedding:
         """The model of a directory; nothing is fetched and no code of its own is run."""
-        model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        model: Any = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(model.to(device).eval(), tokenizer)
 

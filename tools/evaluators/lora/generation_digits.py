@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.lora_bases import diffuser
-from lm_searcher.tools.datasets import Dataset, load_dataset
 from lm_searcher.tools.evaluators.lora.base import BaseModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.protocols import Metrics, Report
 
 if TYPE_CHECKING:
-    import torch
-    from diffusers import DDIMScheduler
     from torch import Tensor, nn
 
-    from lm_searcher.tools.evaluators.lora.denoising import Probe
+_HERE = "lm_searcher.tools.evaluators.lora"
 
 METRICS = {"val_denoising_loss": "min", "sample_accuracy": "max"}
 # Short on purpose: trained to the end, adapters of every rank come to the same.
@@ -77,7 +75,7 @@ class DigitsTask:
         """The base, trained on the first eight digits, with the classifier of all ten."""
         judge = {"fit": asdict(JUDGE_FIT), "noise": JUDGE_NOISE}
         recipe = {"seed": 0, "diffuser": asdict(BASE_FIT), "judge": judge}
-        return BaseModel("diffuser", f"{__name__}:train_base", recipe)
+        return BaseModel("diffuser", f"{_HERE}.digit_diffusion:train_base", recipe)
 
     def identity(self) -> dict[str, Any]:
         """See Task."""
@@ -86,13 +84,11 @@ class DigitsTask:
         return {"task": "generation", **asdict(self.fitting), **sizes, **digest}
 
     def prepare(self) -> None:
-        """See Task. Raises EvaluatorError, or SpaceError without diffusers."""
-        import lm_searcher.spaces.lora_diffuser
-        import lm_searcher.tools.evaluators.lora.denoising
-        import lm_searcher.tools.evaluators.lora.digit_judge  # noqa: F401  so that forked trials find it loaded
+        """See Task. Raises EvaluatorError."""
+        from lm_searcher.tools.evaluators.lora import digit_diffusion  # for forked trials too
 
         self.embedded_base.make(self.settings.cache)
-        _digits()
+        digit_diffusion.digits()
 
     def base(self) -> nn.Module:
         """See Task."""
@@ -102,29 +98,44 @@ class DigitsTask:
             cast(Any, model).unet.enable_gradient_checkpointing()
         return model
 
+    def _judge(self) -> nn.Module:
+        from lm_searcher.tools.evaluators.lora.digit_judge import judge
+
+        model = judge()
+        model.load_state_dict(_part(self.embedded_base.load(self.settings.cache), "judge"))
+        return model
+
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
         """See Task; the new digits' tokens are trained whatever the adapters."""
         import torch
 
-        from lm_searcher.tools.evaluators.lora import loop
+        from lm_searcher.tools.evaluators.lora import digit_diffusion, loop
         from lm_searcher.tools.evaluators.lora.denoising import random_loss
+        from lm_searcher.tools.evaluators.lora.digit_judge import accuracy
 
+        judge = self._judge()
         device = loop.device()
         model.to(device)
         cast(Any, model).new.requires_grad_(True)
-        schedule = scheduler()
-        images, digits = (part.to(device) for part in tensors(_digits().train, new=True))
+        schedule, splits = digit_diffusion.scheduler(), digit_diffusion.splits(new=True)
+        images, digits = (part.to(device) for part in splits["train"])
         generator = torch.Generator(device).manual_seed(seed + 1)  # the order of images has seed
 
         def loss(rows: Tensor) -> Tensor:
             rows = rows % len(images)
             return random_loss(model, schedule, images[rows], digits[rows], generator)
 
-        measures = {
-            "val_denoising_loss": lambda: self._held_out(model, schedule, "valid"),
-            "sample_accuracy": lambda: self._sample_accuracy(model, schedule),
-        }
+        def held_out(name: str) -> float:
+            return digit_diffusion.loss(model, schedule, splits[name], REPEATS)
 
+        def sample_accuracy() -> float:
+            made, wanted = digit_diffusion.samples(model, schedule, SAMPLES, STEPS, new=True)
+            return accuracy(judge, made, wanted)
+
+        measures: dict[str, Callable[[], float]] = {
+            "val_denoising_loss": lambda: held_out("valid"),
+            "sample_accuracy": sample_accuracy,
+        }
         fitted = loop.train(
             model,
             self.fitting,
@@ -138,101 +149,11 @@ class DigitsTask:
         return {
             self.metric: fitted.value,
             **others,
-            "test_denoising_loss": self._held_out(model, schedule, "test"),
+            "test_denoising_loss": held_out("test"),
             "train_loss": fitted.train_loss,
             "epochs": float(fitted.epochs),
         }
 
-    def _held_out(self, model: nn.Module, schedule: DDIMScheduler, split: str) -> float:
-        device = next(model.parameters()).device
-        held_out = probe(tensors(getattr(_digits(), split), new=True), schedule, device)
-        return held_out.loss(model, schedule, batch=1000)
-
-    def _sample_accuracy(self, model: nn.Module, schedule: DDIMScheduler) -> float:
-        from lm_searcher.tools.evaluators.lora import digit_judge
-
-        judge = digit_judge.judge()
-        judge.load_state_dict(_part(self.embedded_base.load(self.settings.cache), "judge"))
-        return digit_judge.accuracy(judge, *samples(model, schedule, new=True))
-
-
-def scheduler() -> DDIMScheduler:
-    """The noise that the base has learned."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
-
-
-def tensors(split: tuple[Any, Any], *, new: bool) -> tuple[Tensor, Tensor]:
-    """Images in -1 to 1 and labels of the digits that are new to the base, or of the others."""
-    import torch
-
-    from lm_searcher.spaces.lora_diffuser import KNOWN
-
-    images, labels = split
-    rows = (labels >= KNOWN) == new
-    return torch.tensor(images[rows]).float() / 8 - 1, torch.tensor(labels[rows])
-
-
-def probe(data: tuple[Tensor, Tensor], schedule: DDIMScheduler, device: torch.device) -> Probe:
-    """Held-out images with their fixed noise."""
-    from lm_searcher.tools.evaluators.lora.denoising import Probe
-
-    images, labels = (part.to(device) for part in data)
-    return Probe.of(images, labels, schedule, REPEATS)
-
-
-def samples(model: nn.Module, schedule: DDIMScheduler, *, new: bool) -> tuple[Tensor, Tensor]:
-    """Generated images and what they should be, on the CPU, always from the same noise."""
-    import torch
-
-    from lm_searcher.spaces.lora_diffuser import DIGITS, KNOWN, SIZE
-    from lm_searcher.tools.evaluators.lora.denoising import sample
-
-    device = next(model.parameters()).device
-    first, count = (KNOWN, DIGITS - KNOWN) if new else (0, KNOWN)
-    wanted = first + torch.arange(SAMPLES) % count
-    noise = torch.randn(SAMPLES, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    images = sample(model, schedule, noise.to(device), wanted.to(device), steps=STEPS)
-    return images.clamp(-1, 1).cpu(), wanted
-
-
-def train_base(seed: int, diffuser: dict[str, Any], judge: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights of the diffusion model, and those of the classifier that judges its samples."""
-    import torch
-
-    from lm_searcher.spaces.lora_diffuser import Diffuser
-    from lm_searcher.tools.evaluators.lora import loop
-    from lm_searcher.tools.evaluators.lora.denoising import random_loss
-    from lm_searcher.tools.evaluators.lora.digit_judge import train_judge
-
-    torch.manual_seed(seed)
-    model, schedule = Diffuser(), scheduler()
-    images, digits = tensors(_digits().train, new=False)
-    generator = torch.Generator().manual_seed(seed + 1)
-    loop.train(
-        model,
-        Fit(**diffuser),
-        examples=len(images),
-        loss=lambda rows: random_loss(model, schedule, images[rows], digits[rows], generator),
-        score=lambda: 0.0,
-        seed=seed,
-        report=lambda step, value: False,
-    )
-    model.begin_new()
-    others = tensors(_digits().train, new=True)
-    every = (torch.cat([images, others[0]]), torch.cat([digits, others[1]]))
-    fit, noise = Fit(**judge["fit"]), judge["noise"]
-    known = train_judge(*every, fit, noise=noise, seed=seed)
-    parts = {"diffuser": model, "judge": known}
-    return {f"{name}.{k}": t for name, m in parts.items() for k, t in m.state_dict().items()}
-
 
 def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")}
-
-
-@cache
-def _digits() -> Dataset:
-    # In the process, not in the task: that is pickled to workers, and is to stay small.
-    return load_dataset("digits")

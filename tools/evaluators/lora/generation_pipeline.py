@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, unknown
 from lm_searcher.tools.evaluators.lora.captions import CaptionedSplits, load_captioned
@@ -112,9 +112,9 @@ class PipelineTask:
 
     def base(self) -> nn.Module:
         """See Task."""
-        unet = _found(self.settings.base).unet()
+        unet: nn.Module = _found(self.settings.base).unet()
         if self.settings.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
+            cast(Any, unet).enable_gradient_checkpointing()
         return unet
 
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:

@@ -100,7 +100,7 @@ class Pipeline:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-        encoder = CLIPTextModel.from_pretrained(
+        encoder: Any = CLIPTextModel.from_pretrained(
             self.folder / "text_encoder", dtype=torch.float32, **_LOCAL
         )
         tokens = tokenizer(

@@ -16,7 +16,7 @@ from lm_searcher.agent.setup import from_run_file
 from lm_searcher.spaces.errors import ConfigError, SpaceError
 from lm_searcher.spaces.lora import lora
 from lm_searcher.spaces.lora_diffuser import Diffuser
-from lm_searcher.tools.evaluators.lora import digit_judge
+from lm_searcher.tools.evaluators.lora import digit_diffusion, digit_judge
 from lm_searcher.tools.evaluators.lora import generation_digits as digits
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
 from lm_searcher.tools.evaluators.lora.making import write
@@ -71,10 +71,10 @@ def test_new_tokens_begin_at_the_mean_and_tell_no_digit_from_the_other() -> None
 
 
 def test_the_judge_knows_real_digits() -> None:
-    train = digits.tensors(digits._digits().train, new=False)
+    train = digit_diffusion.splits(new=False)["train"]
     fit = replace(digits.JUDGE_FIT, epochs=5)
     judge = digit_judge.train_judge(*train, fit, noise=0.2, seed=0)
-    images, labels = digits.tensors(digits._digits().test, new=False)
+    images, labels = digit_diffusion.splits(new=False)["test"]
     assert digit_judge.accuracy(judge, images, labels) > 0.9
     assert digit_judge.accuracy(judge, images, (labels + 1) % 10) < 0.1
 
@@ -89,7 +89,7 @@ def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoraEvaluato
     task = made.task
     assert isinstance(task, digits.DigitsTask)
     judge = {"fit": asdict(replace(digits.JUDGE_FIT, epochs=1)), "noise": 0.2}
-    state = digits.train_base(0, asdict(replace(digits.BASE_FIT, epochs=2)), judge)
+    state = digit_diffusion.train_base(0, asdict(replace(digits.BASE_FIT, epochs=2)), judge)
     write(state, task.embedded_base.path(cache))
     made.prepare()
     with pytest.MonkeyPatch.context() as patch:
@@ -120,9 +120,8 @@ def test_a_trial_learns_and_can_be_repeated(evaluator: LoraEvaluator) -> None:
     cost = evaluator.space.cost(evaluator.space.decode(code))
     assert first["lora_params_m"] == cost["lora_params_m"]
     model = evaluator.task.base().eval()
-    untouched = digits.probe(
-        digits.tensors(digits._digits().valid, new=True), digits.scheduler(), torch.device("cpu")
-    ).loss(model, digits.scheduler(), 1000)
+    valid = digit_diffusion.splits(new=True)["valid"]
+    untouched = digit_diffusion.loss(model, digit_diffusion.scheduler(), valid, 2)
     assert first["val_denoising_loss"] < untouched
 
 

@@ -117,6 +117,7 @@ def test_the_example_makes_48_groups_of_stable_diffusion(tmp_path: Path) -> None
     assert {p.name for p in space.positions} >= {"down.0.1.attn1", "mid.0.attn2", "up.3.2.ff"}
 
 
+@pytest.mark.slow
 def test_a_whole_trial(made: Path) -> None:
     space = lora(str(made / "pipeline"), TARGETS, group=r"(down|mid|up).*(attn\d|ff)\.")
     assert len(space.positions) == 9
