@@ -119,7 +119,7 @@ class LanguageTask:
             on_gpu = torch.cuda.is_available()
             model = load_base(self.settings.base, torch.bfloat16 if on_gpu else torch.float32)
         if self.settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable()
         adapted: nn.Module = model
         return adapted
 
@@ -151,14 +151,14 @@ class LanguageTask:
         )
         valid_loss = fitted.value if self.metric == "val_loss" else math.log(fitted.value)
         test_loss = mean_loss(model, test, self.fitting.batch_size)
-        return {
+        metrics = {
             "val_loss": valid_loss,
             "val_perplexity": perplexity(valid_loss),
             "test_loss": test_loss,
             "test_perplexity": perplexity(test_loss),
-            "train_loss": fitted.train_loss,
             "epochs": float(fitted.epochs),
         }
+        return metrics | ({"train_loss": fitted.train_loss} if fitted.epochs else {})
 
 
 def next_token_loss(model: nn.Module, tokens: Tensor) -> Tensor:
