@@ -148,6 +148,10 @@ class LoraSection(Section):
     """segmentation only: how many the masks have, the background included."""
     train_head: bool | None = None
     """segmentation only: whether the mask decoder or decode head learns along."""
+    clip: Path | None = None
+    """generation only: the directory of a CLIP model that scores samples."""
+    image_size: Count | None = None
+    """generation only: height and width in pixels; default: what the pipeline was made for."""
 
 
 EvaluatorSection = Annotated[

@@ -72,11 +72,19 @@ def segmenter(classes: int = 4) -> nn.Module:
     return SegformerForSemanticSegmentation(SegformerConfig(**SEGMENTER, id2label=labels))
 
 
+def diffuser() -> nn.Module:
+    """A small diffusion model of digits."""
+    from lm_searcher.spaces.lora_diffuser import Diffuser
+
+    return Diffuser()
+
+
 EMBEDDED: dict[str, EmbeddedBase] = {
     DEFAULT_BASE: EmbeddedBase(language, ("q_proj", "v_proj", "up_proj", "down_proj")),
     "builtin:segmenter": EmbeddedBase(
         segmenter, ("patch_embeddings.proj", "[qv]_proj", "fc1", "fc2")
     ),
+    "builtin:diffuser": EmbeddedBase(diffuser, ("attn1.to_v", "attn2.to_v", "ff.net.2")),
 }
 """A new embedded base is a function and one line here."""
 

@@ -22,7 +22,7 @@ _HERE = "lm_searcher.tools.evaluators.lora"
 TASKS = {
     "language": Entry(f"{_HERE}.language:LanguageTask", f"{PREFIX}language"),
     "segmentation": Entry(f"{_HERE}.segmentation:SegmentationTask", f"{PREFIX}segmenter"),
-    "generation": Entry(f"{_HERE}.generation:GenerationTask", f"{PREFIX}diffuser"),
+    "generation": Entry(f"{_HERE}.generation:generation_task", f"{PREFIX}diffuser"),
 }
 """A new task is one file and one line here: a class, made as Task(settings)."""
 

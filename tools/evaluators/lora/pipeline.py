@@ -1,0 +1,192 @@
+"""A Stable Diffusion pipeline of diffusers on the disk: its parts, checked, and loaded.
+
+Safetensors only; no code of a model's own is run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_searcher.spaces.errors import EvaluatorError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from torch import Tensor
+
+INDEX = "model_index.json"
+CONFIGS = {
+    "unet": "config.json",
+    "vae": "config.json",
+    "text_encoder": "config.json",
+    "tokenizer": "tokenizer_config.json",
+    "scheduler": "scheduler_config.json",
+}
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+PICKLED = (".bin", ".ckpt", ".pt", ".pth")
+ACCEPTED = "accepted: StableDiffusionPipeline, of unet, vae, text_encoder, tokenizer and scheduler"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline's directory, whose parts are there and fit together."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, base: str) -> Pipeline:
+        """That of a directory, or of a hub id, fetched where it must be. Raises EvaluatorError."""
+        folder = Path(base)
+        if not folder.is_dir():
+            folder = _from_hub(base)
+        check_pipeline(folder)
+        return cls(folder)
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The settings of a part. Raises EvaluatorError."""
+        return read_json(self.folder / part / CONFIGS[part])
+
+    @property
+    def reduction(self) -> int:
+        """Pixels a side of a latent."""
+        return int(2 ** (len(self.config("vae")["block_out_channels"]) - 1))
+
+    @property
+    def image_size(self) -> int:
+        """Height and width, in pixels, that the UNet was made for."""
+        return int(self.config("unet")["sample_size"]) * self.reduction
+
+    def unet(self) -> UNet2DConditionModel:
+        """In float32, on the CPU."""
+        import torch
+        from diffusers import UNet2DConditionModel
+
+        return UNet2DConditionModel.from_pretrained(
+            self.folder / "unet", torch_dtype=torch.float32, **_LOCAL
+        )
+
+    def vae(self) -> AutoencoderKL:
+        """In float32, on the CPU; it is only ever evaluated."""
+        import torch
+        from diffusers import AutoencoderKL
+
+        vae = AutoencoderKL.from_pretrained(
+            self.folder / "vae", torch_dtype=torch.float32, **_LOCAL
+        )
+        vae.requires_grad_(False).eval()
+        return vae
+
+    def scheduler(self) -> DDIMScheduler:
+        """The noise that the pipeline has learned, whatever it samples with."""
+        from diffusers import DDIMScheduler
+
+        # Of another scheduler's settings those of the noise; samples are latents, never clipped.
+        accepted = set(inspect.signature(DDIMScheduler.__init__).parameters) - {"self"}
+        settings = {k: v for k, v in self.config("scheduler").items() if k in accepted}
+        return DDIMScheduler(**settings | {"clip_sample": False})
+
+    def encode(self, captions: Sequence[str], device: torch.device) -> Tensor:
+        """What the UNet is told of each caption: [n, tokens, width]."""
+        import torch
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+        encoder: Any = CLIPTextModel.from_pretrained(
+            self.folder / "text_encoder", dtype=torch.float32, **_LOCAL
+        )
+        tokens = tokenizer(
+            list(captions),
+            padding="max_length",
+            truncation=True,
+            max_length=encoder.config.max_position_embeddings,
+            return_tensors="pt",
+        )["input_ids"]
+        with torch.no_grad():
+            encoder.to(device).eval()
+            encoded: Tensor = encoder(tokens.to(device))[0]
+        return encoded
+
+
+_LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+
+
+def check_pipeline(folder: Path) -> None:
+    """Raises EvaluatorError unless all parts of the pipeline are there and fit together."""
+    place = f"pipeline '{folder}'"
+    if not folder.is_dir():
+        raise EvaluatorError(f"{place}: no such directory")
+    if not (folder / INDEX).is_file():
+        raise EvaluatorError(f"{place} has no {INDEX}; accepted: a diffusers pipeline's directory")
+    index = read_json(folder / INDEX)
+    if not set(CONFIGS) <= set(index) or "text_encoder_2" in index:
+        raise EvaluatorError(f"{place} is a {index.get('_class_name')}; {ACCEPTED}")
+    for part, name in CONFIGS.items():
+        if not (folder / part / name).is_file():
+            raise EvaluatorError(f"{place} lacks {part}/{name}; {ACCEPTED}")
+    for part, stem in WEIGHTS.items():
+        check_weights(folder / part, stem)
+    width = read_json(folder / "text_encoder" / "config.json").get("hidden_size")
+    wanted = read_json(folder / "unet" / "config.json").get("cross_attention_dim")
+    if width != wanted:
+        raise EvaluatorError(
+            f"{place}: the unet wants texts of width {wanted}, text_encoder gives {width}"
+        )
+
+
+def check_weights(folder: Path, stem: str) -> None:
+    """Raises EvaluatorError unless the weights are there, as safetensors."""
+    wanted = f"{stem}.safetensors"
+    if (folder / wanted).is_file() or (folder / f"{wanted}.index.json").is_file():
+        return
+    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
+    found = (
+        f"weights of '{folder}' are no safetensors but {pickled[0]}"
+        if pickled
+        else (f"'{folder}' has no weights")
+    )
+    raise EvaluatorError(f"{found}; accepted: {wanted}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file. Raises EvaluatorError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluatorError(f"'{path}' cannot be read: {error}") from None
+    if not isinstance(found, dict):
+        raise EvaluatorError(f"'{path}' is no JSON object")
+    return found
+
+
+def _from_hub(base: str) -> Path:
+    import httpx2
+    import huggingface_hub
+
+    if Path(base).is_absolute() or base.startswith((".", "~")) or base.count("/") != 1:
+        raise EvaluatorError(f"pipeline '{base}': no such directory")
+    wanted = [INDEX, *(f"{part}/*.{kind}" for part in CONFIGS for kind in ("json", "txt"))]
+    wanted += [f"{part}/{stem}.safetensors" for part, stem in WEIGHTS.items()]
+    wanted += [f"{part}/{stem}-*.safetensors" for part, stem in WEIGHTS.items()]
+    fetch = huggingface_hub.snapshot_download
+    try:
+        cached = Path(fetch(base, allow_patterns=wanted, local_files_only=True))
+        check_pipeline(cached)  # a part of it may have been fetched for the space
+        return cached
+    except (OSError, ValueError, EvaluatorError):
+        pass
+    try:
+        return Path(fetch(base, allow_patterns=wanted))
+    except (OSError, ValueError, httpx2.HTTPError) as error:
+        line = " ".join((str(error).strip() or type(error).__name__).split())[:200]
+        raise EvaluatorError(
+            f"pipeline '{base}': no such directory, and not from the hub ({line})"
+        ) from None
