@@ -99,6 +99,8 @@ class TableSection(Section):
     path: Path
     metric: str | None = None
     """Default: the first objective."""
+    join: list[Path] = []
+    """Tables of the same architectures that have more metrics."""
     known: list[str] = []
     """Metrics that may be looked up beforehand: their constraints filter the pool."""
     positions: list[str] | None = None

@@ -24,7 +24,7 @@ from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
 from lm_searcher.spaces.objectives import Constraint, Goal
 from lm_searcher.spaces.space import Choice, SearchSpace
-from lm_searcher.spaces.table import load_table
+from lm_searcher.spaces.table import joined, load_table
 from lm_searcher.spaces.toml import load_space
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
@@ -80,9 +80,11 @@ def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
         case TableSection():
             metric = section.metric or run_file.metric
             assert metric is not None  # the run file was checked
-            table = load_table(
-                section.path, metric=metric, space=space, positions=section.positions
-            )
+            named = None if section.join else metric  # which may be in another of the tables
+            table = load_table(section.path, metric=named, space=space, positions=section.positions)
+            for path in section.join:
+                table = joined(table, load_table(path))
+            table.column(metric)
             return space or table.space, TableEvaluator(table, metric, known=section.known)
         case TrainSection():
             assert space is not None  # the run file was checked

@@ -171,7 +171,7 @@ def test_a_file_with_every_key(tmp_path: Path) -> None:
     ("section", "kind"),
     [
         (
-            'kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]\nknown = ["m"]',
+            'kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]\nknown = ["m"]\njoin = ["y.npz"]',
             TableSection,
         ),
         ('kind = "python"\nfunction = "m:f"\nbudget = 2', PythonSection),
