@@ -171,7 +171,8 @@ def test_a_file_with_every_key(tmp_path: Path) -> None:
     ("section", "kind"),
     [
         (
-            'kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]\nknown = ["m"]\njoin = ["y.npz"]',
+            'kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]\nknown = ["m"]\n'
+            'join = ["y.npz"]',
             TableSection,
         ),
         ('kind = "python"\nfunction = "m:f"\nbudget = 2', PythonSection),
@@ -214,7 +215,7 @@ BAD = {
     P + "table = 'x'": "unknown key in [evaluator] 'table'",
     # the evaluator
     '[space]\nname = "nb201"\n': "[evaluator] is missing",
-    '[space]\nname = "nb201"\n[evaluator]\nx = 1': "kind is missing (accepted: command, python",
+    '[space]\nname = "nb201"\n[evaluator]\nx = 1': "kind is missing (accepted: command, lora, python",
     '[space]\nname = "nb201"\n[evaluator]\nkind = "trian"': (
         "[evaluator]: unknown kind 'trian'; did you mean 'train'?"
     ),
@@ -348,6 +349,7 @@ REQUIRED = {
     "ObjectiveEntry": {"metric", "direction"},
     "PythonSection": {"kind", "function"},
     "CommandSection": {"kind", "command"},
+    "LoraSection": {"kind"},
     "RunFile": {"evaluator"},
 }
 
