@@ -120,7 +120,7 @@ SUPPLIED = {
 def test_what_is_imported_is_declared() -> None:
     declared = PROJECT["project"]["dependencies"]
     names = {re.split(r"[>=<\[]", line)[0].replace("-", "_") for line in declared}
-    known = names | {"sklearn", "lm_searcher"} | set(SUPPLIED) | set(sys.stdlib_module_names)
+    known = names | {"sklearn", "PIL", "lm_searcher"} | set(SUPPLIED) | set(sys.stdlib_module_names)
     for path in FILES:
         for line, module in imported(path):
             name = module.split(".")[0]
