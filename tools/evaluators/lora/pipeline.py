@@ -159,17 +159,22 @@ def check_pipeline(folder: Path) -> None:
 
 
 def check_weights(folder: Path, stem: str) -> None:
-    """Raises EvaluatorError unless the weights are there, as safetensors."""
-    wanted = f"{stem}.safetensors"
-    if (folder / wanted).is_file() or (folder / f"{wanted}.index.json").is_file():
+    """Raises EvaluatorError unless the weights are there, whole, and safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    wanted = folder / f"{stem}.safetensors"
+    if wanted.is_file():
+        try:
+            with safe_open(wanted, framework="numpy"):  # its header tells how long it must be
+                return
+        except (SafetensorError, OSError) as error:
+            raise EvaluatorError(f"weights '{wanted}' cannot be read: {error}") from None
+    if (folder / f"{wanted.name}.index.json").is_file():
         return
-    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-    found = (
-        f"weights of '{folder}' are no safetensors but {pickled[0]}"
-        if pickled
-        else (f"'{folder}' has no weights")
-    )
-    raise EvaluatorError(f"{found}; accepted: {wanted}")
+    found = f"'{folder}' has no weights"
+    if pickled := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED):
+        found = f"weights of '{folder}' are no safetensors but {pickled[0]}"
+    raise EvaluatorError(f"{found}; accepted: {wanted.name}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -192,13 +192,12 @@ def test_a_pipeline_that_is_not_whole_is_told_in_one_line(made: Path, tmp_path: 
     shutil.rmtree(copy / "vae")
     fails(EvaluatorError, task(made, base=str(copy)), "lacks vae/config.json")
     copy = broken("weights")
-    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(
-        copy / "unet" / "diffusion_pytorch_model.bin"
-    )
-    fails(
-        EvaluatorError, task(made, base=str(copy)), "no safetensors but diffusion_pytorch_model.bin"
-    )
-    (copy / "unet" / "diffusion_pytorch_model.bin").unlink()
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    fails(EvaluatorError, task(made, base=str(copy)), str(weights), "cannot be read")
+    pickled = weights.rename(weights.with_suffix(".bin"))
+    fails(EvaluatorError, task(made, base=str(copy)), f"no safetensors but {pickled.name}")
+    pickled.unlink()
     fails(EvaluatorError, task(made, base=str(copy)), "has no weights")
     copy = broken("width")
     (copy / "text_encoder" / "config.json").write_text('{"hidden_size": 32}')
