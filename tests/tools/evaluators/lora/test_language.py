@@ -15,12 +15,8 @@ from torch import Tensor, nn
 from lm_searcher.spaces.errors import DatasetError, EvaluatorError, UserError
 from lm_searcher.spaces.lora import lora
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
-from lm_searcher.tools.evaluators.lora.language import (
-    LanguageTask,
-    mean_loss,
-    next_token_loss,
-    perplexity,
-)
+from lm_searcher.tools.evaluators.lora.language import LanguageTask
+from lm_searcher.tools.evaluators.lora.perplexity import mean_loss, next_token_loss, perplexity
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.evaluators.lora.tasks import make_task
 from lm_searcher.tools.evaluators.lora.text import (
