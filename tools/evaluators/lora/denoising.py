@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,9 +52,10 @@ def random_loss(
 
 @dataclass(frozen=True)
 class Probe:
-    """Held-out images, each with noise and timesteps that never change.
+    """Held-out images with noise and timesteps that never change.
 
-    Two denoisers are told apart by what they predict, not by what they were asked.
+    Two denoisers are told apart by what they predict, not by what they were asked. There are
+    `repeats` times as many questions as images; question i is of image i modulo their number.
     """
 
     images: Tensor
@@ -65,30 +67,27 @@ class Probe:
     def of(
         cls, images: Tensor, conditions: Tensor, scheduler: DDIMScheduler, repeats: int
     ) -> Probe:
-        """Each image `repeats` times; all timesteps together are spread evenly."""
+        """The timesteps of all questions are spread evenly."""
         generator = torch.Generator().manual_seed(0)  # the processor's, so for every device
         count = len(images) * repeats
         levels = scheduler.config["num_train_timesteps"]
         order = torch.randperm(count, generator=generator)
         timesteps = (order * levels + levels // 2) // count
         noise = torch.randn((count, *images.shape[1:]), generator=generator)
-        return cls(
-            images.repeat(repeats, *[1] * (images.ndim - 1)),
-            conditions.repeat(repeats, *[1] * (conditions.ndim - 1)),
-            timesteps.to(images.device),
-            noise.to(images.device),
-        )
+        return cls(images, conditions, timesteps.to(images.device), noise.to(images.device))
 
     def loss(self, denoiser: Denoiser, scheduler: DDIMScheduler, batch: int) -> float:
-        """The mean over the probe, with bf16 on CUDA."""
-        place = self.images.device.type
-        parts = (self.images, self.conditions, self.timesteps, self.noise)
-        count = len(self.images)
-        total = torch.zeros((), device=self.images.device)
-        with torch.no_grad(), torch.autocast(place, torch.bfloat16, enabled=place == "cuda"):
-            for start in range(0, count, batch):
-                piece = [part[start : start + batch] for part in parts]
-                total += denoising_loss(denoiser, scheduler, *piece) * len(piece[0])
+        """The mean over all questions, with bf16 on CUDA."""
+        device, count = self.images.device, len(self.timesteps)
+        total = torch.zeros((), device=device)
+        on_cuda = device.type == "cuda"
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=on_cuda):
+            for asked in torch.arange(count, device=device).tensor_split(math.ceil(count / batch)):
+                rows = asked % len(self.images)
+                images, conditions = self.images[rows], self.conditions[rows]
+                timesteps, noise = self.timesteps[asked], self.noise[asked]
+                loss = denoising_loss(denoiser, scheduler, images, conditions, timesteps, noise)
+                total += loss * len(asked)
         return float(total) / count
 
 

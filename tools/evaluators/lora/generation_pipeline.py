@@ -29,8 +29,8 @@ CLIP = {"clip_t": "max", "clip_i": "max"}
 ADAPTATION = Fit(epochs=5, batch_size=4, learning_rate=1e-4)
 SHOWN = 200
 """Images shown in an epoch, at the least: a few are passed over many times."""
-REPEATS = 16
-"""Of each held-out image in a probe."""
+QUESTIONS = 128
+"""In a probe, at the least: pairs of a held-out image and a timestep."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PipelineTask:
 
     def identity(self) -> dict[str, Any]:
         """See Task."""
-        sizes = {"image_size": self.settings.image_size, "shown": SHOWN, "repeats": REPEATS}
+        sizes = {"image_size": self.settings.image_size, "shown": SHOWN, "questions": QUESTIONS}
         sampling = asdict(self.sampling) if self.settings.clip else None
         return {"task": "generation", **asdict(self.fitting), **sizes, "sampling": sampling}
 
@@ -93,8 +93,11 @@ class PipelineTask:
             raise EvaluatorError(
                 "a diffusers pipeline needs: pip install 'lm-searcher[diffusion]'"
             ) from None
+        from transformers.utils import logging
+
         import lm_searcher.tools.evaluators.lora.latent_diffusion  # noqa: F401  so that forked trials find it loaded
 
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
         if self.settings.clip is not None:
             check_clip(self.settings.clip)
         self._data()
@@ -126,22 +129,29 @@ class PipelineTask:
         from lm_searcher.tools.evaluators.lora.latent_diffusion import LatentDiffusion
 
         device, pipeline, data = loop.device(), _found(self.settings.base), self._data()
-        diffusion = LatentDiffusion.around(model.to(device), pipeline, device)
+        texts = pipeline.texts(device)
+        diffusion = LatentDiffusion.around(model.to(device), pipeline, texts, device)
         learn, valid, test = (
-            diffusion.encode(split, pipeline) for split in (data.train, data.valid, data.test)
+            diffusion.encode(split, texts) for split in (data.train, data.valid, data.test)
         )
+        del texts  # half a gigabyte, and no longer needed
         clip = self._clip(device)
         generator = torch.Generator(device).manual_seed(seed + 1)  # the order of images has seed
 
         def loss(rows: Tensor) -> Tensor:
             rows = rows % len(data.train)
-            latents, texts = learn.latents[rows], learn.texts[rows]
-            return random_loss(diffusion.denoise, diffusion.scheduler, latents, texts, generator)
+            return random_loss(
+                diffusion.denoise,
+                diffusion.scheduler,
+                learn.latents[rows],
+                learn.texts[rows],
+                generator,
+            )
 
         def scores(split: Encoded, names: Collection[str]) -> dict[str, float]:
             found = {}
             if "val_denoising_loss" in names:
-                found["val_denoising_loss"] = diffusion.loss(split, REPEATS)
+                found["val_denoising_loss"] = diffusion.loss(split, QUESTIONS)
             if clip is not None and not CLIP.keys().isdisjoint(names):
                 found |= diffusion.clip_scores(split, self.sampling, clip)
             return found

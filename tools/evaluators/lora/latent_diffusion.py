@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from lm_searcher.tools.evaluators.lora.captions import Captioned
 from lm_searcher.tools.evaluators.lora.clip_scores import ClipEmbedding, clip_i, clip_t
 from lm_searcher.tools.evaluators.lora.denoising import Probe, sample
-from lm_searcher.tools.evaluators.lora.pipeline import Pipeline
+from lm_searcher.tools.evaluators.lora.pipeline import Pipeline, TextEncoder
 from lm_searcher.tools.evaluators.lora.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ class LatentDiffusion:
     device: torch.device
 
     @classmethod
-    def around(cls, unet: nn.Module, pipeline: Pipeline, device: torch.device) -> LatentDiffusion:
+    def around(
+        cls, unet: nn.Module, pipeline: Pipeline, texts: TextEncoder, device: torch.device
+    ) -> LatentDiffusion:
         """Loads the other parts."""
-        empty = pipeline.encode([""], device)
-        return cls(unet, pipeline.vae().to(device), pipeline.scheduler(), empty, device)
+        return cls(unet, pipeline.vae().to(device), pipeline.scheduler(), texts([""]), device)
 
-    def encode(self, data: Captioned, pipeline: Pipeline) -> Encoded:
+    def encode(self, data: Captioned, texts: TextEncoder) -> Encoded:
         """What the autoencoder and the text encoder make of images and captions."""
         parts = []
         for start in range(0, len(data), _BATCH):
@@ -57,16 +59,16 @@ class LatentDiffusion:
             with torch.no_grad():
                 parts.append(self.vae.encode(images / 127.5 - 1).latent_dist.mode())
         factor = self.vae.config["scaling_factor"]
-        texts = pipeline.encode(data.captions, self.device)
-        return Encoded(data, factor * torch.cat(parts), texts)
+        return Encoded(data, factor * torch.cat(parts), texts(data.captions))
 
     def denoise(self, noisy: Tensor, timesteps: Tensor, texts: Tensor) -> Tensor:
         """What the UNet predicts."""
         predicted: Tensor = self.unet(noisy, timesteps, texts).sample
         return predicted
 
-    def loss(self, data: Encoded, repeats: int) -> float:
-        """The denoising loss with noise and timesteps that never change."""
+    def loss(self, data: Encoded, questions: int) -> float:
+        """The denoising loss with noise and timesteps that never change, `questions` at least."""
+        repeats = math.ceil(questions / len(data.latents))
         probe = Probe.of(data.latents, data.texts, self.scheduler, repeats)
         return probe.loss(self.denoise, self.scheduler, _BATCH)
 

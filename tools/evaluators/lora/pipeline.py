@@ -32,6 +32,8 @@ WEIGHTS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+_TEXTS = 64
+"""Encoded at a time."""
 PICKLED = (".bin", ".ckpt", ".pt", ".pth")
 ACCEPTED = "accepted: StableDiffusionPipeline, of unet, vae, text_encoder, tokenizer and scheduler"
 
@@ -94,8 +96,8 @@ class Pipeline:
         settings = {k: v for k, v in self.config("scheduler").items() if k in accepted}
         return DDIMScheduler(**settings | {"clip_sample": False})
 
-    def encode(self, captions: Sequence[str], device: torch.device) -> Tensor:
-        """What the UNet is told of each caption: [n, tokens, width]."""
+    def texts(self, device: torch.device) -> TextEncoder:
+        """The text encoder, on the device."""
         import torch
         from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -103,17 +105,30 @@ class Pipeline:
         encoder: Any = CLIPTextModel.from_pretrained(
             self.folder / "text_encoder", dtype=torch.float32, **_LOCAL
         )
-        tokens = tokenizer(
+        return TextEncoder(tokenizer, encoder.to(device).eval())
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """From captions to what the UNet is told of them."""
+
+    tokenizer: Any
+    model: Any
+
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        """Shape [n, tokens, width]."""
+        import torch
+
+        tokens = self.tokenizer(
             list(captions),
             padding="max_length",
             truncation=True,
-            max_length=encoder.config.max_position_embeddings,
+            max_length=self.model.config.max_position_embeddings,
             return_tensors="pt",
-        )["input_ids"]
+        )["input_ids"].to(self.model.device)
+        parts = range(0, len(tokens), _TEXTS)
         with torch.no_grad():
-            encoder.to(device).eval()
-            encoded: Tensor = encoder(tokens.to(device))[0]
-        return encoded
+            return torch.cat([self.model(tokens[i : i + _TEXTS])[0] for i in parts])
 
 
 _LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
@@ -134,26 +149,32 @@ def check_pipeline(folder: Path) -> None:
             raise EvaluatorError(f"{place} lacks {part}/{name}; {ACCEPTED}")
     for part, stem in WEIGHTS.items():
         check_weights(folder / part, stem)
-    width = read_json(folder / "text_encoder" / "config.json").get("hidden_size")
-    wanted = read_json(folder / "unet" / "config.json").get("cross_attention_dim")
-    if width != wanted:
-        raise EvaluatorError(
-            f"{place}: the unet wants texts of width {wanted}, text_encoder gives {width}"
-        )
+    unet, vae, texts = (read_json(folder / p / CONFIGS[p]) for p in ("unet", "vae", "text_encoder"))
+    for what, wanted, given in (
+        ("texts of width", unet.get("cross_attention_dim"), texts.get("hidden_size")),
+        ("images of channels", unet.get("in_channels"), vae.get("latent_channels")),
+    ):
+        if wanted != given:
+            raise EvaluatorError(f"{place}: the unet wants {what} {wanted}, and gets {given}")
 
 
 def check_weights(folder: Path, stem: str) -> None:
-    """Raises EvaluatorError unless the weights are there, as safetensors."""
-    wanted = f"{stem}.safetensors"
-    if (folder / wanted).is_file() or (folder / f"{wanted}.index.json").is_file():
+    """Raises EvaluatorError unless the weights are there, whole, and safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    wanted = folder / f"{stem}.safetensors"
+    if wanted.is_file():
+        try:
+            with safe_open(wanted, framework="numpy"):  # its header tells how long it must be
+                return
+        except (SafetensorError, OSError) as error:
+            raise EvaluatorError(f"weights '{wanted}' cannot be read: {error}") from None
+    if (folder / f"{wanted.name}.index.json").is_file():
         return
-    pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-    found = (
-        f"weights of '{folder}' are no safetensors but {pickled[0]}"
-        if pickled
-        else (f"'{folder}' has no weights")
-    )
-    raise EvaluatorError(f"{found}; accepted: {wanted}")
+    found = f"'{folder}' has no weights"
+    if pickled := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED):
+        found = f"weights of '{folder}' are no safetensors but {pickled[0]}"
+    raise EvaluatorError(f"{found}; accepted: {wanted.name}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -59,7 +59,14 @@ def test_a_probe_asks_the_same_of_all_and_covers_the_timesteps_evenly() -> None:
     one, two = (Probe.of(images, conditions, scheduler("epsilon"), 10) for _ in range(2))
     assert torch.equal(one.noise, two.noise) and torch.equal(one.timesteps, two.timesteps)
     assert sorted(one.timesteps.tolist()) == list(range(5, 1000, 10))
-    assert torch.equal(one.images[10:20], images) and torch.equal(one.conditions[:10], conditions)
+    asked: list[int] = []
+
+    def denoiser(noisy: Tensor, timesteps: Tensor, conditions: Tensor) -> Tensor:
+        asked.extend(conditions.tolist())
+        return noisy
+
+    one.loss(denoiser, scheduler("epsilon"), 7)
+    assert asked == list(range(10)) * 10
 
 
 def test_a_training_step_draws_from_its_generator() -> None:

@@ -192,17 +192,20 @@ def test_a_pipeline_that_is_not_whole_is_told_in_one_line(made: Path, tmp_path: 
     shutil.rmtree(copy / "vae")
     fails(EvaluatorError, task(made, base=str(copy)), "lacks vae/config.json")
     copy = broken("weights")
-    (copy / "unet" / "diffusion_pytorch_model.safetensors").rename(
-        copy / "unet" / "diffusion_pytorch_model.bin"
-    )
-    fails(
-        EvaluatorError, task(made, base=str(copy)), "no safetensors but diffusion_pytorch_model.bin"
-    )
-    (copy / "unet" / "diffusion_pytorch_model.bin").unlink()
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    fails(EvaluatorError, task(made, base=str(copy)), str(weights), "cannot be read")
+    pickled = weights.rename(weights.with_suffix(".bin"))
+    fails(EvaluatorError, task(made, base=str(copy)), f"no safetensors but {pickled.name}")
+    pickled.unlink()
     fails(EvaluatorError, task(made, base=str(copy)), "has no weights")
     copy = broken("width")
     (copy / "text_encoder" / "config.json").write_text('{"hidden_size": 32}')
-    fails(EvaluatorError, task(made, base=str(copy)), "width 16", "gives 32")
+    fails(EvaluatorError, task(made, base=str(copy)), "width 16", "gets 32")
+    copy = broken("inpainting")
+    unet = json.loads((copy / "unet" / "config.json").read_text())
+    (copy / "unet" / "config.json").write_text(json.dumps(unet | {"in_channels": 9}))
+    fails(EvaluatorError, task(made, base=str(copy)), "channels 9", "gets 4")
     copy = broken("other")
     (copy / "model_index.json").write_text('{"_class_name": "FluxPipeline", "vae": 1}')
     fails(EvaluatorError, task(made, base=str(copy)), "FluxPipeline", "StableDiffusionPipeline")
