@@ -14,5 +14,5 @@ def make_pruner(section: PrunerSection) -> BasePruner:
             min_resource=section.min_resource, reduction_factor=section.reduction_factor
         )
     if section.name == "median":
-        return MedianPruner(n_warmup_steps=section.min_resource - 1)
+        return MedianPruner(n_warmup_steps=section.min_resource)
     return NopPruner()

@@ -16,10 +16,12 @@ from lm_searcher.agent.show import read_run
 from lm_searcher.agent.stop import Interrupted
 from lm_searcher.agent.store import TrialStore
 from lm_searcher.spaces.errors import ConfigError, SpaceError, StoreError, TableError
+from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.table import Table
 from lm_searcher.spaces.trial import Trial, TrialState
 from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.evaluators.train import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Report
 from lm_searcher.tools.rankers import RANKERS
 
@@ -524,3 +526,25 @@ def test_a_run_that_failures_ended_can_be_begun_again(tmp_path: Path) -> None:
     result = search().run()
     assert result.stop == "the budget of 20 trials is spent"
     assert [t.state.value for t in result.trials] == ["FAIL"] * 10 + ["COMPLETE"] * 10
+
+
+def test_at_the_last_epoch_nothing_is_stopped_and_before_it_the_worse_are() -> None:
+    class Curve(TrainEvaluator):
+        """Reports of three epochs, the worse the later the trial."""
+
+        def evaluate(self, evaluation: Evaluation, report: Report) -> dict[str, float]:
+            value = -float(evaluation.number)
+            for epoch in (1, 2, 3):
+                if report(epoch, value):
+                    break
+            return {"val_accuracy": value, "epochs": float(epoch)}
+
+    def states(first: int) -> list[tuple[TrialState, float]]:
+        evaluator = Curve(nb201(channels=2, cells=1), epochs=3, inline=True)
+        pruner = {"name": "median", "min_resource": first}
+        keywords: dict[str, Any] = {"trials": 7, "store": "memory", "confirm": {"top": 0}}
+        found = Search(evaluator.space, evaluator, pruner=pruner, ranker="random", **keywords).run()
+        return [(t.state, t.fidelity) for t in found.trials]
+
+    assert states(3) == [(TrialState.COMPLETE, 1.0)] * 7
+    assert states(2)[5:] == [(TrialState.PRUNED, 2 / 3)] * 2
