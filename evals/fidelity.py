@@ -1,0 +1,160 @@
+"""Early stopping, and what the ranker is shown of the trials that were stopped.
+
+    python -m lm_searcher.evals.fidelity record CURVES.jsonl [--cells 150]
+    python -m lm_searcher.evals.fidelity study CURVES.jsonl [--ranker evolution] [--seeds 20]
+
+`record` trains cells on digits and keeps their learning curves. `study` searches among 1,000 cells
+of `builtin:digits-nb201`, each with the curve of one of the five recorded cells nearest to it in
+the end, moved to its own final value: without early stopping, and with successive halving, the
+history holding what stopped trials had reached ("reached") or what they would have come to
+("estimated", the product's). Told is the regret, (best - found) / (best - median), of the whole
+trainings after equally many epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.agent.aims import Aims
+from lm_searcher.agent.config import PrunerSection
+from lm_searcher.agent.pruners import make_pruner
+from lm_searcher.agent.store import MEMORY, TrialStore
+from lm_searcher.evals.digits_benchmark import distinct_cells
+from lm_searcher.spaces.builtin import builtin
+from lm_searcher.spaces.ncode import Codes, to_ncodes
+from lm_searcher.spaces.table import load_table
+from lm_searcher.spaces.trial import TrialState
+from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
+from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.protocols import Evaluation, Outcome
+from lm_searcher.tools.rankers import make_ranker
+
+Floats = NDArray[np.float64]
+CELLS = 1000
+DIRECTIONS = {"val_accuracy": "max", "val_loss": "min"}
+
+
+def record(path: Path, cells: int, metric: str) -> None:
+    """One line a cell: its values of `metric` after each epoch, on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    space = builtin("nb201", **NB201_ON_DIGITS)
+    evaluator = TrainEvaluator(space, metric=metric, direction=DIRECTIONS[metric])
+    chosen = np.random.default_rng(0).permutation(distinct_cells())[:cells]
+    with open(path, "w") as file:
+        for ncode in map(str, chosen):
+            curve: list[float] = []
+
+            def report(step: int, value: float, curve: list[float] = curve) -> bool:
+                curve.append(value)
+                return False
+
+            evaluator.evaluate(Evaluation(0, ncode, space.decode(ncode), 0), report)
+            file.write(json.dumps({"ncode": ncode, metric: curve}) + "\n")
+
+
+def problem(path: Path, metric: str) -> tuple[Codes, Floats]:
+    """Cells [cells, positions] and their curves [cells, epochs], in the metric's own sign."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    recorded = np.array([row[metric] for row in rows], np.float64)
+    table, rng = load_table("builtin:digits-nb201", metric=metric), np.random.default_rng(0)
+    chosen = rng.permutation(len(table.codes))[:CELLS]
+    final = np.array(table.metrics[metric], np.float64)[chosen]
+    near = np.argsort(np.abs(recorded[:, -1] - final[:, None]), axis=1)[:, :5]
+    donors = recorded[near[np.arange(CELLS), rng.integers(5, size=CELLS)]]
+    return table.codes[chosen], donors + (final - donors[:, -1])[:, None]
+
+
+def search(
+    problem: tuple[Codes, Floats],
+    metric: str,
+    ranker: str,
+    halving: PrunerSection | None,
+    estimated: bool,
+    seed: int,
+    epochs: int,
+) -> list[tuple[int, float]]:
+    """(epochs spent, final value) of each whole training, until `epochs` are spent."""
+    (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
+    aims, chooses = Aims.of(metric, DIRECTIONS[metric]), make_ranker(ranker, space)
+    store = TrialStore(MEMORY, "study", space, aims, make_pruner(halving or PrunerSection()))
+    left, spent, found = rng.permutation(len(codes)), 0, []
+    ncodes = to_ncodes(codes)
+    while spent < epochs and len(left):
+        number = len(store)
+        if number >= 5:
+            history = store.history()
+            if not estimated:
+                history.scores[:] = [aims.sign * (t.value or 0.0) for t in store.trials]
+            left = left[chooses.rank(codes[left], history, seed=number)]
+        cell, left = left[0], left[1:]
+        store.start(number, ncodes[cell], 0, ranker)
+        for step, value in enumerate(curves[cell], start=1):
+            stop = store.report(number, step, value) and step < curves.shape[1]
+            if stop:
+                break
+        trial = store.finish(number, Outcome({metric: value}, 0.0, stopped=stop))
+        spent += step
+        if trial.state is TrialState.COMPLETE:
+            found.append((spent, float(value)))
+        left = rng.permutation(left)
+    return found
+
+
+def regret(found: list[tuple[int, float]], epochs: int, finals: Floats, sign: float) -> float:
+    """Of the best whole training within `epochs`; that of the worst cell without any."""
+    values = sign * finals
+    best = max((sign * v for spent, v in found if spent <= epochs), default=values.min())
+    return float((values.max() - best) / (values.max() - np.median(values)))
+
+
+def study(
+    path: Path, metric: str, ranker: str, halving: PrunerSection, seeds: int, budgets: list[int]
+) -> None:
+    """Prints a line for each way, with the standard error of the mean."""
+    cells = problem(path, metric)
+    sign, finals = Aims.of(metric, DIRECTIONS[metric]).sign, cells[1][:, -1]
+    for way, pruner in (("none", None), ("reached", halving), ("estimated", halving)):
+        rows = []
+        for seed in range(seeds):
+            estimated = way == "estimated"
+            found = search(cells, metric, ranker, pruner, estimated, seed, max(budgets))
+            rows.append([regret(found, budget, finals, sign) for budget in budgets])
+        means, errors = np.mean(rows, axis=0), np.std(rows, axis=0) / np.sqrt(seeds)
+        shown = [f"{m:.3f} +- {e:.3f}" for m, e in zip(means, errors, strict=True)]
+        print(f"{metric}, {ranker}, {way}: " + ", ".join(shown), flush=True)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("command", choices=["record", "study"])
+    parser.add_argument("curves", type=Path)
+    parser.add_argument("--metric", choices=sorted(DIRECTIONS), default="val_loss")
+    parser.add_argument("--cells", type=int, default=150)
+    parser.add_argument("--ranker", default="evolution")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--min-resource", type=int, default=1)
+    parser.add_argument("--reduction-factor", type=int, default=3)
+    parser.add_argument("--epochs", default="80,160,320", help="budgets, in epochs")
+    given = parser.parse_args()
+    if given.command == "record":
+        record(given.curves, given.cells, given.metric)
+    else:
+        budgets = [int(n) for n in given.epochs.split(",")]
+        halving = PrunerSection(
+            name="successive_halving",
+            min_resource=given.min_resource,
+            reduction_factor=given.reduction_factor,
+        )
+        study(given.curves, given.metric, given.ranker, halving, given.seeds, budgets)
+
+
+if __name__ == "__main__":
+    main()
