@@ -128,7 +128,8 @@ _ALL = (
     Tool(
         "best",
         "What a run has found so far: the incumbent with its configuration and, where it was "
-        "confirmed, mean and spread over fresh seeds; and the `top` best trials with all metrics.",
+        "confirmed, mean and spread over fresh seeds; and the `top` best trials with all metrics. "
+        "With several objectives: `top` architectures of the Pareto front.",
         a.Best,
         reading.best,
     ),
@@ -176,7 +177,8 @@ _ALL = (
     Tool(
         "compare_runs",
         "Runs side by side: what they found after as many trials each, and whether they may be "
-        "compared at all (same space, objective and evaluator).",
+        "compared at all (same space, objective and evaluator). With several "
+        "objectives the hypervolume counts.",
         a.SeveralRuns,
         reading.compare_runs,
     ),
