@@ -72,6 +72,17 @@ def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Eval
     return FunctionEvaluator(evaluator)
 
 
+ON_DIGITS: dict[str, dict[str, Any]] = {
+    "darts": {"channels": 8, "cells": 3},
+    "macro": {
+        "widths": [8, 16, 24], "strides": [1, 2, 2], "depth": 3,
+        "stem": 8, "stem_stride": 1, "head": 64,
+    },
+    "nb201": NB201_ON_DIGITS,
+}  # fmt: skip
+"""The size of a space's networks that goes with the recipe for digits."""
+
+
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
     section = run_file.evaluator
@@ -121,8 +132,8 @@ def _fitting(space: str | None, evaluator: EvaluatorSection) -> dict[str, Any]:
         return {"base": own_base(evaluator.task)}
     if not isinstance(evaluator, TrainSection):
         return {}
-    if space == "nb201" and evaluator.dataset == "digits":
-        return dict(NB201_ON_DIGITS)
+    if evaluator.dataset == "digits":
+        return ON_DIGITS.get(space or "", {})
     if space == "transformer" and evaluator.dataset in TEXTS:
         return {"kind": "decoder"}
     return {}

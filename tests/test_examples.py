@@ -10,6 +10,7 @@ import pytest
 
 from lm_searcher.agent.config import load_run_file
 from lm_searcher.agent.search import Search
+from lm_searcher.agent.setup import from_run_file
 from lm_searcher.spaces.trial import TrialState
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -39,3 +40,22 @@ def test_the_example_searches(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert result.incumbent is not None
     if search.space.cost is not None and section.kind == "train":
         assert all(t.metrics["params_m"] > 0 for t in result.trials)
+
+
+FULL_SIZE = [
+    path  # that of a lora names a model that is not here
+    for path in RUN_FILES
+    if "\n# [space]\n" in path.read_text() and load_run_file(path).evaluator.kind == "train"
+]
+
+
+@pytest.mark.parametrize("path", FULL_SIZE, ids=lambda path: path.stem)
+def test_the_full_size_in_the_comments_is_accepted(path: Path, tmp_path: Path) -> None:
+    commented = path.read_text().partition("\n# [space]\n")[2]
+    lines = [line.removeprefix("#").strip() for line in ("# [space]\n" + commented).splitlines()]
+    full = tmp_path / "full.toml"
+    full.write_text("\n".join(lines))
+    space, evaluator = from_run_file(load_run_file(full))
+    small, _ = from_run_file(load_run_file(path))
+    assert space.name == small.name and space.settings != small.settings
+    assert evaluator.identity() != {}

@@ -77,7 +77,7 @@ def _parts(folder: Path) -> tuple[dict[str, Part], list[str]]:
             f"dataset 'folder': no folder '{folder / 'train'}'; accepted: {ACCEPTED}"
         )
     for name in found:
-        if name not in FOLDERS:
+        if name.startswith(FOLDERS) and name not in FOLDERS:  # validation, say
             raise DatasetError(f"'{folder}': {unknown('folder', name, FOLDERS)}")
     listed = {name: _classes(folder / name) for name in FOLDERS if name in found}
     names = list(listed["train"])

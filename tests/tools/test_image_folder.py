@@ -50,6 +50,7 @@ def counts(labels: np.ndarray) -> list[int]:
 
 
 def test_a_folder_is_read_and_every_image_is_used_once(folder: Path) -> None:
+    (folder / "runs").mkdir()  # whatever else lies there is passed over
     data = load_dataset("folder", folder, image_size=8)
     assert (data.classes, data.shape) == (3, (3, 8, 8))
     assert [counts(s[1]) for s in (data.train, data.valid, data.test)] == [
@@ -205,7 +206,7 @@ def without_classes(folder: Path) -> None:
 
 
 def misnamed(folder: Path) -> None:
-    (folder / "val").rename(folder / "vali")
+    (folder / "val").rename(folder / "validation")
 
 
 def one_class(folder: Path) -> None:
@@ -236,7 +237,7 @@ def too_few(folder: Path) -> None:
             without_classes,
             "images/test': no class folders; accepted: a folder with train/CLASS/*.jpg",
         ),
-        (misnamed, "unknown folder 'vali'; did you mean 'val'?"),
+        (misnamed, "images': unknown folder 'validation' (accepted: test, train, val)"),
         (one_class, "images/train': only class 'ant'; accepted: at least 2"),
         (too_few, "no image is left to learn from when some are held out"),
     ],

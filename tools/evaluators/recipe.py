@@ -111,6 +111,7 @@ RECIPES = {
     "digits": Recipe(epochs=8, batch_size=200, learning_rate=0.05, weight_decay=5e-4),
     "cifar10": Recipe(12, 256, 0.1, 5e-4, augment=True),
     "cifar100": Recipe(12, 256, 0.1, 5e-4, augment=True),
+    "folder": Recipe(12, 256, 0.1, 5e-4, augment=True),
 }
 OTHER = Recipe(12, 256, 0.1, 5e-4)
 """For the user's own data set."""
