@@ -83,8 +83,10 @@ def draw_weights(objectives: int, rng: np.random.Generator) -> Values:
 def scalarised(values: Values, violations: Values, weights: Values) -> Values:
     """One score a trial, higher is better, shape [trials]; NaN where a value is missing.
 
-    The augmented Tchebycheff distance to the best of each objective (Knowles, ParEGO, 2006),
-    each objective in units of its range over the front. A single objective is its own score.
+    The augmented Tchebycheff distance to the best of each objective (Knowles, ParEGO, 2006). The
+    distance is the mean of two: in units of the objective's range over the front, and the share
+    of trials that are better. One odd design can stretch a range until all others look alike;
+    shares alone do not tell a small gain from a large one. A single objective is its own score.
     Infeasible trials stand below the feasible ones, those that violate least first (Deb 2000).
     """
     known = _known(values)
@@ -95,8 +97,7 @@ def scalarised(values: Values, violations: Values, weights: Values) -> Values:
     if values.shape[1] == 1:
         scores[known] = values[known, 0]
     else:
-        low, high = _ranges(values, known, feasible)
-        weighted = weights * (high - values[known]) / (high - low)
+        weighted = weights * _distances(values, known, feasible)
         scores[known] = -(weighted.max(axis=1) + AUGMENTED * weighted.sum(axis=1))
     infeasible = known & ~feasible
     if infeasible.any():
@@ -105,6 +106,18 @@ def scalarised(values: Values, violations: Values, weights: Values) -> Values:
         step = max(spread, np.spacing(abs(floor)), 1e-9)
         scores[infeasible] = floor - step * (0.1 + violations[infeasible])
     return scores
+
+
+def _distances(values: Values, known: NDArray[np.bool_], feasible: NDArray[np.bool_]) -> Values:
+    """How far each known trial is from the best of each objective, [known, objectives]."""
+    low, high = _ranges(values, known, feasible)
+    among = values[feasible if feasible.any() else known]
+    shares = [
+        1 - np.searchsorted(np.sort(column), own, side="right") / len(column)
+        for column, own in zip(among.T, values[known].T, strict=True)
+    ]
+    ranges: Values = (high - values[known]) / (high - low)
+    return (ranges + np.stack(shares, axis=1)) / 2
 
 
 def _ranges(

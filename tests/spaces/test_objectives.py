@@ -85,9 +85,10 @@ def test_a_scalarisation_prefers_by_its_weights() -> None:
     second = objectives.scalarised(VALUES, FEASIBLE, np.array([0.0, 1.0]))
     assert np.nanargmax(first) == 3 and np.nanargmax(second) == 0
     assert np.isnan(first[4]) and first[3] == first[5]
-    # Row 1 lies (2/3, 1/3) of the front's range off the best: the larger, and 5 % of the sum.
+    # Row 1 lies (2/3, 1/3) of the front's range off the best; (2/5, 1/5) of the trials are better.
     even = objectives.scalarised(VALUES, FEASIBLE, np.array([0.5, 0.5]))
-    assert even[1] == pytest.approx(-(1 / 3 + 0.05 * 0.5))
+    far, near = (2 / 3 + 2 / 5) / 4, (1 / 3 + 1 / 5) / 4
+    assert even[1] == pytest.approx(-(far + 0.05 * (far + near)))
 
 
 def test_a_dominated_trial_never_scores_better() -> None:
