@@ -105,7 +105,8 @@ def front_line(result: Result) -> str:
     ranges = []
     for goal in result.aims.goals:
         values = [member.values[goal.metric] for member in members]
-        ranges.append(f"{goal.metric} {min(values):.6g} to {max(values):.6g}")
+        low, high = f"{min(values):.6g}", f"{max(values):.6g}"
+        ranges.append(f"{goal.metric} {low}" + f" to {high}" * (low != high))
     plural = "s" if len(members) > 1 else ""
     return f"{len(members)} architecture{plural}, {', '.join(ranges)}"
 
