@@ -54,7 +54,7 @@ class Aims:
             goals = [{"metric": g.metric, "direction": g.direction} for g in self.goals]
             document["objectives"] = goals
         if self.constraints:
-            document["constraints"] = [f"{c.metric} {c.sign} {c.bound!r}" for c in self.constraints]
+            document["constraints"] = list(map(str, self.constraints))
         return document
 
     @property

@@ -63,7 +63,7 @@ class Constraint:
         return cls(found["metric"], found["sign"], bound)
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.sign} {self.bound:g}"
+        return f"{self.metric} {self.sign} {self.bound!r}"
 
     def violation(self, values: Values) -> Values:
         """By how much the bound is overstepped, in units of it (of 1 for small bounds); else 0."""
@@ -116,8 +116,8 @@ def _distances(values: Values, known: NDArray[np.bool_], feasible: NDArray[np.bo
         1 - np.searchsorted(np.sort(column), own, side="right") / len(column)
         for column, own in zip(among.T, values[known].T, strict=True)
     ]
-    ranges: Values = (high - values[known]) / (high - low)
-    return (ranges + np.stack(shares, axis=1)) / 2
+    distances: Values = (high - values[known]) / (high - low) + np.stack(shares, axis=1)
+    return np.asarray(distances / 2)
 
 
 def _ranges(
