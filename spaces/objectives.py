@@ -63,7 +63,8 @@ class Constraint:
         return cls(found["metric"], found["sign"], bound)
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.sign} {self.bound!r}"
+        short = f"{self.bound:g}"
+        return f"{self.metric} {self.sign} {short if float(short) == self.bound else self.bound!r}"
 
     def violation(self, values: Values) -> Values:
         """By how much the bound is overstepped, in units of it (of 1 for small bounds); else 0."""
