@@ -82,7 +82,7 @@ def lora(
     _check_alpha(alphas, alpha)
     choices = _ranks(ranks)
     try:
-        adapters = Adapters.on(untrained(base), patterns, group, alpha)
+        adapters = _adapters(base, patterns, group, alpha)
     except SpaceError as error:
         raise SpaceError(f"space 'lora', base '{base}': {error}") from None
     _check_multiples(adapters, choices)
@@ -118,6 +118,17 @@ class _Canonical:
         ranks, alphas = ncode[: self.groups], ncode[self.groups :]
         kept = ("0" if rank == "0" else a for rank, a in zip(ranks, alphas, strict=True))
         return ranks + "".join(kept)
+
+
+def _adapters(
+    base: str, patterns: Sequence[str], group: str | None, alpha: float | None
+) -> Adapters:
+    known = EMBEDDED.get(base)
+    if known is None or known.outline is None or tuple(patterns) != known.targets:
+        return Adapters.on(untrained(base), patterns, group, alpha)
+    outline = known.outline()
+    targets = [Target(name, per_rank) for name, per_rank in outline.per_rank.items()]
+    return Adapters(grouped(targets, group), alpha, outline.parameters)
 
 
 def _patterns(base: Any, targets: Any) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,33 @@ class EmbeddedBase:
     """The untrained model; it may be called under ``torch.device("meta")``."""
     targets: tuple[str, ...]
     """The patterns of the modules to adapt, unless the run file has its own."""
+    outline: Callable[[], Outline] | None = None
+    """What these match, where it is to be known without loading a framework: it must agree."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The modules that an embedded base has adapted, and its size, without the model."""
+
+    per_rank: Mapping[str, int]
+    """By name, in the model's order: the parameters of a rank of 1."""
+    parameters: int
+
+
+def language_outline() -> Outline:
+    """Of `language`: lists of spaces show it, and are not to wait for torch."""
+    width, inner, layers = 96, 256, 3
+    shapes = {
+        "self_attn.q_proj": 2 * width,
+        "self_attn.v_proj": 2 * width,
+        "mlp.up_proj": width + inner,
+        "mlp.down_proj": width + inner,
+    }
+    layer = 4 * width**2 + 3 * width * inner + 2 * width
+    return Outline(
+        {f"model.layers.{i}.{name}": size for i in range(layers) for name, size in shapes.items()},
+        layers * layer + 2 * 256 * width + width,
+    )
 
 
 def language() -> nn.Module:
@@ -80,7 +107,9 @@ def diffuser() -> nn.Module:
 
 
 EMBEDDED: dict[str, EmbeddedBase] = {
-    DEFAULT_BASE: EmbeddedBase(language, ("q_proj", "v_proj", "up_proj", "down_proj")),
+    DEFAULT_BASE: EmbeddedBase(
+        language, ("q_proj", "v_proj", "up_proj", "down_proj"), language_outline
+    ),
     "builtin:segmenter": EmbeddedBase(
         segmenter, ("patch_embeddings.proj", "[qv]_proj", "fc1", "fc2")
     ),

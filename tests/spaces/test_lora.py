@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from transformers import SamConfig, SamModel
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.errors import SpaceError
 from lm_searcher.spaces.lora import Adapters, lora
-from lm_searcher.spaces.lora_bases import untrained
+from lm_searcher.spaces.lora_bases import EMBEDDED, untrained
 from lm_searcher.spaces.lora_network import attach, build
 from lm_searcher.spaces.lora_targets import find_targets, grouped
 from lm_searcher.spaces.ncode import to_ncodes
@@ -50,6 +52,25 @@ def test_the_defaults() -> None:
     assert all(p.choices == (0, 2, 4, 8) and p.ordered for p in space.positions)
     assert space.positions[0].name == "model.layers.0.self_attn.q_proj"
     json.dumps(dict(space.settings))  # the store keeps them
+
+
+def test_what_is_known_of_a_base_without_building_it_is_so() -> None:
+    outlined = {name: base for name, base in EMBEDDED.items() if base.outline}
+    assert LANGUAGE in outlined
+    for name, base in outlined.items():
+        assert base.outline is not None
+        outline, real = base.outline(), Adapters.on(untrained(name), base.targets, None, None)
+        by_name = {t.name: t.per_rank for (t,) in real.groups.values()}
+        assert list(outline.per_rank.items()) == list(by_name.items())
+        assert outline.parameters == real.base_parameters
+
+
+def test_a_list_of_spaces_loads_no_framework() -> None:
+    code = (
+        "import sys; from lm_searcher.spaces.builtin import builtin; builtin('lora')\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def detach(model: nn.Module, names: Iterable[str]) -> None:
