@@ -120,6 +120,8 @@ class LocalExecutor:
             for worker in self._pool:
                 self._await_ready(worker)
         except BaseException:
+            for worker in self._pool:  # it loads, and would not hear that nobody waits for it
+                worker.process.kill()
             self.close()
             raise
 

@@ -179,7 +179,7 @@ BAD = {
     P + "table = 'x'": "unknown key in [evaluator] 'table'",
     # the evaluator
     '[space]\nname = "nb201"\n': "[evaluator] is missing",
-    '[space]\nname = "nb201"\n[evaluator]\nx = 1': "kind is missing (accepted: command, python",
+    '[space]\nname = "nb201"\n[evaluator]\nx = 1': "kind is missing (accepted: command, lora",
     '[space]\nname = "nb201"\n[evaluator]\nkind = "trian"': (
         "[evaluator]: unknown kind 'trian'; did you mean 'train'?"
     ),
@@ -282,6 +282,7 @@ REQUIRED = {
     "TableSection": {"kind", "path", "metric"},
     "PythonSection": {"kind", "function"},
     "CommandSection": {"kind", "command"},
+    "LoraSection": {"kind"},
     "RunFile": {"evaluator"},
 }
 

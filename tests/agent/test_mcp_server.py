@@ -150,7 +150,8 @@ def test_nothing_but_protocol_on_standard_output(folder: Path) -> None:
     server.stderr.close()
     replies = [json.loads(line) for line in lines]
     assert [reply["id"] for reply in replies] == [1, 2]
-    assert replies[1]["result"]["structuredContent"]["spaces"][0]["name"] == "nb201"
+    names = [s["name"] for s in replies[1]["result"]["structuredContent"]["spaces"]]
+    assert "nb201" in names
 
 
 def test_what_needs_a_person_is_refused(folder: Path) -> None:

@@ -84,9 +84,9 @@ def test_a_space_that_links_out_is_not_read(workspace: Workspace, tmp_path: Path
 def test_a_broken_space_does_not_hide_the_others(workspace: Workspace) -> None:
     (workspace.folder / "spaces").mkdir()
     (workspace.folder / "spaces" / "bad.toml").write_text("positions = 1")
-    rows = call(workspace, "list_spaces", {}).data["spaces"]
-    assert rows[0]["size"] == 15625
-    assert "no [[positions]]" in rows[1]["error"]
+    rows = {row["name"]: row for row in call(workspace, "list_spaces", {}).data["spaces"]}
+    assert rows["nb201"]["size"] == 15625
+    assert "no [[positions]]" in rows["bad"]["error"]
 
 
 def test_what_may_measure_and_rank(workspace: Workspace) -> None:

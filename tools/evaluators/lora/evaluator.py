@@ -55,6 +55,11 @@ class LoraEvaluator:
                 f"evaluator 'lora' adapts a base's modules, which space '{self.space.name}' does "
                 'not name; accepted: space "lora"'
             )
+        base = self.space.settings["base"]
+        if base != self.task.settings.base:
+            raise EvaluatorError(
+                f"base '{base}' of the space is not that of the task, '{self.task.settings.base}'"
+            )
         import lm_searcher.spaces.lora_network  # noqa: F401  so that forked trials find it loaded
 
         self.task.prepare()

@@ -93,7 +93,9 @@ class LanguageTask:
 
     def prepare(self) -> None:
         """See Task. Raises EvaluatorError, DatasetError, or RankerError for a tokenizer."""
-        import lm_searcher.tools.evaluators.lora.loop  # noqa: F401  so that forked trials find it loaded
+        # So that forked trials find them loaded.
+        import lm_searcher.tools.evaluators.lora.loop
+        import lm_searcher.tools.evaluators.lora.perplexity  # noqa: F401
 
         folder = Path(self.settings.base)
         if self.embedded:
@@ -119,7 +121,7 @@ class LanguageTask:
             on_gpu = torch.cuda.is_available()
             model = load_base(self.settings.base, torch.bfloat16 if on_gpu else torch.float32)
         if self.settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable()
         adapted: nn.Module = model
         return adapted
 
@@ -128,6 +130,11 @@ class LanguageTask:
         import torch
 
         from lm_searcher.tools.evaluators.lora import loop
+        from lm_searcher.tools.evaluators.lora.perplexity import (
+            mean_loss,
+            next_token_loss,
+            perplexity,
+        )
 
         device = loop.device()
         model.to(device=device)
@@ -151,40 +158,14 @@ class LanguageTask:
         )
         valid_loss = fitted.value if self.metric == "val_loss" else math.log(fitted.value)
         test_loss = mean_loss(model, test, self.fitting.batch_size)
-        return {
+        metrics = {
             "val_loss": valid_loss,
             "val_perplexity": perplexity(valid_loss),
             "test_loss": test_loss,
             "test_perplexity": perplexity(test_loss),
-            "train_loss": fitted.train_loss,
             "epochs": float(fitted.epochs),
         }
-
-
-def next_token_loss(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats, of each token of the blocks but their first."""
-    from torch.nn import functional
-
-    logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
-    return functional.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
-
-
-def mean_loss(model: nn.Module, blocks: Tensor, batch_size: int) -> float:
-    """The loss over all blocks, with bf16 on CUDA."""
-    import torch
-
-    model.eval()
-    total = torch.zeros((), device=blocks.device)
-    place = blocks.device.type
-    with torch.no_grad(), torch.autocast(place, torch.bfloat16, enabled=place == "cuda"):
-        for batch in torch.split(blocks, batch_size):
-            total += next_token_loss(model, batch) * len(batch)
-    return float(total) / len(blocks)
-
-
-def perplexity(loss: float) -> float:
-    """Of a loss in nats; infinite where it has no number."""
-    return math.exp(loss) if loss < 700 else math.inf
+        return metrics | ({"train_loss": fitted.train_loss} if fitted.epochs else {})
 
 
 def train_base(text: str, seed: int, context: int, **fit: Any) -> dict[str, Tensor]:
@@ -192,6 +173,7 @@ def train_base(text: str, seed: int, context: int, **fit: Any) -> dict[str, Tens
     import torch
 
     from lm_searcher.tools.evaluators.lora import loop
+    from lm_searcher.tools.evaluators.lora.perplexity import next_token_loss
 
     torch.manual_seed(seed)
     model = language()

@@ -44,6 +44,11 @@ class Task(Protocol):
     """
 
     @property
+    def settings(self) -> TaskSettings:
+        """What it was made with."""
+        ...
+
+    @property
     def metric(self) -> str:
         """The metric that is the objective unless the run file names another."""
         ...
