@@ -105,6 +105,7 @@ def test_the_command_is_the_one_that_is_installed() -> None:
 
 
 SUPPLIED = {
+    "PIL": "pillow",
     "anyio": "mcp",
     "diffusers": "diffusion",
     "matplotlib": "eval",

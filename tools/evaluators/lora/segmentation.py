@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_searcher.spaces.errors import ConfigError, DatasetError, unknown
-from lm_searcher.spaces.lora_bases import PREFIX, SEGMENTER, segmenter
+from lm_searcher.spaces.lora_bases import PREFIX
 from lm_searcher.tools.evaluators.lora.base import BaseModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.mask_folder import ACCEPTED, load_masked
 from lm_searcher.tools.evaluators.lora.masked import MaskedData
-from lm_searcher.tools.evaluators.lora.scenes import CLASSES, scene_data, scenes
+from lm_searcher.tools.evaluators.lora.scene_base import load_scene_base, scene_base
+from lm_searcher.tools.evaluators.lora.scenes import scene_data
 from lm_searcher.tools.evaluators.lora.segmenters import (
     Form,
     check_weights,
@@ -26,16 +27,13 @@ from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.protocols import Metrics, Report
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 METRICS = ("val_miou", "val_s_measure")
 EMBEDDED = Fit(epochs=8, batch_size=16, learning_rate=5e-3)
 PRETRAINED = Fit(epochs=30, batch_size=4, learning_rate=1e-4)
 ADAPTED = (500, 200)
 """Shifted scenes that an adapter of the embedded base learns from, and is scored by."""
-
-BASE_FIT = Fit(epochs=14, batch_size=32, learning_rate=3e-3, weight_decay=0.01)
-BASE_SCENES = 1500
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ class SegmentationTask:
     @cached_property
     def embedded_base(self) -> BaseModel:
         """The base that comes with the package: trained on plain scenes."""
-        made_of = {"model": SEGMENTER, "drawn": scenes("train", 8, shifted=False).digest}
-        recipe = {"scenes": BASE_SCENES, "seed": 0, "made_of": made_of, **asdict(BASE_FIT)}
-        return BaseModel("segmenter", f"{__name__}:train_base", recipe)
+        return scene_base()
 
     def identity(self) -> dict[str, Any]:
         """See Task."""
@@ -92,7 +88,7 @@ class SegmentationTask:
         return {
             "task": "segmentation",
             **asdict(self.fitting),
-            "images": "scenes" if self.settings.folder is None else "folder",
+            "images": list(ADAPTED) if self.settings.folder is None else "folder",
             "classes": self.settings.classes,
             "train_head": self.settings.train_head,
             **own,
@@ -102,8 +98,8 @@ class SegmentationTask:
         """See Task. Raises EvaluatorError, DatasetError or ConfigError."""
         # So that forked trials find them loaded.
         importlib.import_module("transformers.models.segformer.modeling_segformer")
+        importlib.import_module("lm_searcher.tools.evaluators.lora.loop")
         importlib.import_module("lm_searcher.tools.evaluators.lora.mask_scores")
-
         if self.embedded:
             self.embedded_base.make(self.settings.cache)
         else:
@@ -133,11 +129,7 @@ class SegmentationTask:
         """See Task."""
         classes = self._data().classes
         if self.embedded:
-            model: Any = segmenter(classes)
-            state = self.embedded_base.load(self.settings.cache)
-            if classes != CLASSES:
-                state = {k: v for k, v in state.items() if not k.startswith(_LAST)}
-            model.load_state_dict(state, strict=classes == CLASSES)
+            model: Any = load_scene_base(self.embedded_base, self.settings.cache, classes)
         else:
             model = load_segmenter(self.settings.base, classes)
         if self.settings.gradient_checkpointing:
@@ -178,32 +170,6 @@ class SegmentationTask:
             "epochs": float(fitted.epochs),
             "head_params_m": head_params / 1e6,
         }
-
-
-_LAST = "decode_head.classifier."
-
-
-def train_base(scenes: int, seed: int, made_of: Any, **fit: Any) -> dict[str, Tensor]:
-    """The embedded base's weights. `made_of` tells a recipe from that of another version."""
-    import torch
-
-    from lm_searcher.tools.evaluators.lora import loop
-    from lm_searcher.tools.evaluators.lora.mask_scores import Masks
-
-    torch.manual_seed(seed)
-    model, form = segmenter(), form_of("builtin:segmenter")
-    plain = scene_data(scenes, 1, shifted=False).train
-    learn = Masks.of(plain, CLASSES, form.mean, form.std, torch.device("cpu"))
-    loop.train(
-        model,
-        Fit(**fit),
-        examples=scenes,
-        loss=lambda rows: learn.loss(model, rows),
-        score=lambda: 0.0,
-        seed=seed,
-        report=lambda step, value: False,
-    )
-    return model.state_dict()
 
 
 @cache

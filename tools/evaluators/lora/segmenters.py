@@ -6,6 +6,8 @@ features. SAM is prompted with a box around the whole image: it was trained with
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -122,7 +124,7 @@ def load_segmenter(base: str, classes: int) -> nn.Module:
         config.mask_decoder_config.num_multimask_outputs = classes
     model_class: Any = SamModel if form.kind == "sam" else SegformerForSemanticSegmentation
     try:
-        with _quiet():
+        with _quietly():
             model, report = model_class.from_pretrained(
                 base,
                 config=config,
@@ -141,20 +143,18 @@ def load_segmenter(base: str, classes: int) -> nn.Module:
     return cast("nn.Module", model)
 
 
-class _quiet:
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
     """transformers says nothing of weights that it draws."""
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
-        self.verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self.verbosity)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def head_of(model: nn.Module) -> nn.Module:

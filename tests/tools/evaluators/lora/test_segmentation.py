@@ -27,10 +27,12 @@ from lm_searcher.spaces.lora_bases import segmenter
 from lm_searcher.spaces.lora_targets import find_targets
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
 from lm_searcher.tools.evaluators.lora.making import write
-from lm_searcher.tools.evaluators.lora.segmentation import SegmentationTask, train_base
+from lm_searcher.tools.evaluators.lora.scene_base import scene_base
+from lm_searcher.tools.evaluators.lora.segmentation import SegmentationTask
 from lm_searcher.tools.evaluators.lora.segmenters import form_of, head_of, load_segmenter, logits
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.protocols import Evaluation, Metrics
+from lm_searcher.tools.references import resolve
 
 SIDE = 64
 
@@ -164,9 +166,9 @@ def test_a_segformer_with_other_classes_learns_a_new_head(tmp_path: Path, kind: 
 
 
 def test_the_embedded_base_takes_a_folder_too(tmp_path: Path) -> None:
-    settings = TaskSettings("builtin:segmenter", cache=tmp_path)
-    path = SegmentationTask(settings).embedded_base.path(tmp_path)
-    state = train_base(16, 0, {}, epochs=1, batch_size=8, learning_rate=1e-3, weight_decay=0.0)
+    base = scene_base()
+    path, less = base.path(tmp_path), {"scenes": 16, "epochs": 1, "batch_size": 8}
+    state = resolve(base.train, "base", EvaluatorError)(**{**base.recipe, **less})
     write(state, path)
     own = evaluator("builtin:segmenter", ["fc1"], cache=tmp_path, epochs=1, batch_size=100)
     assert trial(own, "1")["head_params_m"] == 0
@@ -179,10 +181,7 @@ def test_the_embedded_base_takes_a_folder_too(tmp_path: Path) -> None:
 
 
 def test_the_objective_may_be_the_s_measure(tmp_path: Path) -> None:
-    write(
-        segmenter().state_dict(),
-        SegmentationTask(TaskSettings("builtin:segmenter")).embedded_base.path(tmp_path),
-    )
+    write(segmenter().state_dict(), scene_base().path(tmp_path))
     said: list[float] = []
     found = evaluator("builtin:segmenter", ["fc1"], cache=tmp_path, metric="val_s_measure")
 
