@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lm_searcher.spaces.nb201 import nb201
 from lm_searcher.spaces.space import Choice, SearchSpace
+from lm_searcher.tools.datasets import Dataset
 from lm_searcher.tools.evaluators import sgd
 from lm_searcher.tools.evaluators.augment import cutout
 from lm_searcher.tools.evaluators.faster import Forward, draws_on_processor, graphed
@@ -140,7 +141,8 @@ def test_the_parts_of_a_trial_are_told() -> None:
 def test_a_smaller_budget() -> None:
     whole = evaluate(TrainEvaluator(nb201(channels=4, cells=1), epochs=1))
     narrow = TrainEvaluator(nb201(channels=4, cells=1), epochs=1, width=0.5, data_fraction=0.3)
-    assert len(narrow._data().train[1]) == 300
+    assert isinstance(narrow.data, Dataset)
+    assert len(narrow.data.train[1]) == 300
     assert narrow.identity()["width"] == 0.5 and narrow.identity()["data_fraction"] == 0.3
     metrics = evaluate(narrow)
     assert metrics["params_m"] == evaluate(TrainEvaluator(SPACE, epochs=1))["params_m"]
