@@ -37,7 +37,8 @@ def build(
 class Network(nn.Module):
     """With `auxiliary`, a forward pass in training mode leaves the second classifier's logits
     [n, classes] in `auxiliary_logits` (the paper adds 0.4 times their loss); else that is None.
-    `set_drop_path` changes the probability: the paper raises it linearly over the epochs.
+    The probability to drop a path rises over the epochs, as in the paper, where the training
+    calls `begin_epoch`.
     """
 
     def __init__(
@@ -70,7 +71,12 @@ class Network(nn.Module):
             if auxiliary and cell == self.head_after:
                 self.head = AuxiliaryHead(previous, classes)
         self.classifier = nn.Linear(previous, classes)
+        self.drop_path = drop_path
         self.set_drop_path(drop_path)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Before epoch `epoch` of `epochs`, from 1: the paths drop with a share of `drop_path`."""
+        self.set_drop_path(self.drop_path * (epoch - 1) / epochs)
 
     def set_drop_path(self, probability: float) -> None:
         """From now on; an operation's result is dropped for a whole image, in training only."""

@@ -31,7 +31,8 @@ def attach(model: nn.Module, adapters: Mapping[str, tuple[int, float]]) -> None:
     """Put LoRA adapters into `model`, in place, and freeze all else.
 
     `adapters` has rank and alpha by module name. Their weights are drawn from torch's generator;
-    the second factor is zero, so that the model computes what it did.
+    the second factor is zero, so that the model computes what it did. They are float32 whatever
+    the base is: in bfloat16 the steps of an optimizer are lost in rounding.
     """
     model.requires_grad_(False)
     if not adapters:
@@ -45,3 +46,6 @@ def attach(model: nn.Module, adapters: Mapping[str, tuple[int, float]]) -> None:
     with warnings.catch_warnings():  # of what the space has checked, and of merging
         warnings.simplefilter("ignore", UserWarning)
         peft.inject_adapter_in_model(config, model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

@@ -182,6 +182,15 @@ def test_drop_path_is_noise_in_training_only() -> None:
     torch.testing.assert_close(model(images), plain(images))
 
 
+def test_drop_path_rises_over_the_epochs() -> None:
+    model = network(drop_path=0.4)
+    seen = []
+    for epoch in (1, 2, 3, 4):
+        model.begin_epoch(epoch, 4)
+        seen.append(model.cells[0].drop_path)
+    assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
 def test_drop_path_keeps_the_mean() -> None:
     cell = network(drop_path=0.25).cells[0]
     assert isinstance(cell, Cell)

@@ -286,3 +286,13 @@ def test_a_rank_that_a_convolutions_groups_do_not_divide(tmp_path: Path) -> None
     with pytest.raises(SpaceError, match="a convolution of 4 groups; accepted: multiples of 4"):
         lora(str(tmp_path), targets=["dwconv"], ranks=[0, 2])
     assert len(lora(str(tmp_path), targets=["dwconv"], ranks=[0, 8]).positions) == 2
+
+
+def test_adapters_of_a_bfloat16_base_are_float32() -> None:
+    model = untrained(LANGUAGE, "cpu").to(torch.bfloat16)
+    attach(model, {"model.layers.0.self_attn.q_proj": (4, 8.0)})
+    kinds = {p.requires_grad: p.dtype for p in model.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    loss = model(input_ids=torch.ones(1, 8, dtype=torch.long)).logits.float().sum()
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

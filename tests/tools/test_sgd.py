@@ -43,6 +43,10 @@ class TwoHeads(nn.Module):
         self.main, self.beside = nn.Linear(64, classes), nn.Linear(64, classes)
         nn.init.zeros_(self.beside.weight)
         self.auxiliary_logits: Tensor | None = None
+        self.told: list[tuple[int, int]] = []
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        self.told.append((epoch, epochs))
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.flatten(1)
@@ -105,6 +109,7 @@ def test_an_auxiliary_head_learns_if_its_loss_counts(weight: float) -> None:
     metrics = evaluate(TrainEvaluator(space, epochs=2, auxiliary_weight=weight))
     assert metrics["val_accuracy"] > 0.4
     assert bool(BUILT[-1].beside.weight.any()) is (weight > 0)
+    assert BUILT[-1].told == [(1, 2), (2, 2)]
 
 
 def test_the_gradients_norm_is_cut() -> None:

@@ -68,7 +68,8 @@ def train(
     `report` gets `metric` after each epoch (the validation accuracy if it is none of those that
     are known then, REPORTED); when it says so, the training ends there. The last, incomplete
     batch of an epoch is left out, so that all have the same shape. `lap` is called at the end of
-    each part, for who measures: "ready", then "train" and "validate" by turns, "test".
+    each part, for who measures: "ready", then "train" and "validate" by turns, "test". A model
+    that has a method `begin_epoch(epoch, epochs)` is told, from 1.
     Raises TrialFailure when the loss is no longer a number.
     """
     device = trial_device()
@@ -91,7 +92,9 @@ def train(
     run = forward_of(forward, learn, batch, compile, cuda_graph)
     generator = torch.Generator(device).manual_seed(seed)
     lap("ready")
+    begin_epoch = getattr(model, "begin_epoch", lambda epoch, epochs: None)
     for epoch in range(1, recipe.epochs + 1):
+        begin_epoch(epoch, recipe.epochs)
         forward.train()
         loss = run_epoch(run, optimizer, schedule, learn, recipe, generator)
         lap("train")
