@@ -64,7 +64,8 @@ class Constraint:
 
     def __str__(self) -> str:
         short = f"{self.bound:g}"
-        return f"{self.metric} {self.sign} {short if float(short) == self.bound else self.bound!r}"
+        exact = short if float(short) == self.bound else repr(self.bound)
+        return f"{self.metric} {self.sign} {exact}"
 
     def violation(self, values: Values) -> Values:
         """By how much the bound is overstepped, in units of it (of 1 for small bounds); else 0."""

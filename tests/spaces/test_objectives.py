@@ -22,6 +22,8 @@ def test_a_constraint_is_read(text: str, metric: str, sign: str, bound: float) -
     constraint = Constraint.parse(text)
     assert constraint == Constraint(metric, sign, bound)
     assert Constraint.parse(str(constraint)) == constraint
+    assert str(Constraint("a", "<=", 1.0)) == "a <= 1"
+    assert str(Constraint("a", ">=", 0.123456789)) == "a >= 0.123456789"
 
 
 @pytest.mark.parametrize(

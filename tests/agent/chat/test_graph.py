@@ -36,7 +36,7 @@ def test_a_turn(talk: Talk) -> None:
     session = talk(("list_spaces", {}), "There is nb201.")
     events = list(session.say("what is there?"))
     assert events[0] == Called("list_spaces", {})
-    assert isinstance(events[1], Returned) and events[1].text.startswith("1 search space")
+    assert isinstance(events[1], Returned) and events[1].text.startswith("5 search spaces")
     assert len(events) > 4, "the answer comes in pieces"
     assert said(events) == "There is nb201."
     assert [m.type for m in session.messages] == ["human", "ai", "tool", "ai"]

@@ -50,7 +50,7 @@ def test_best_and_status_have_the_front(sized: Workspace, run: Any) -> None:
     assert [m["values"]["acc"] for m in found.data["front"]] == sorted(
         (m["values"]["acc"] for m in found.data["front"]), reverse=True
     )
-    assert found.data["objectives"] == TWO and found.data["constraints"] == ["size <= 9.0"]
+    assert found.data["objectives"] == TWO and found.data["constraints"] == ["size <= 9"]
     assert found.data["front"][0]["config"].keys() == {"a", "b", "c"}
     status = call(sized, "status", {}).data
     assert status["best"] is None and status["front_size"] == found.data["front_size"]
