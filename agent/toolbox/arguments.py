@@ -14,8 +14,8 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$", description="Letters, digits, '
 Run = Annotated[
     Name | None, Field(description="The run's name; left out: the one used or begun last.")
 ]
-Dataset = Literal["digits", "cifar10", "cifar100"]
-assert set(NAMES) == set(Dataset.__args__)  # type: ignore[attr-defined]
+Dataset = Literal["digits", "cifar10", "cifar100", "pydoc"]
+assert {*NAMES, "pydoc"} == set(Dataset.__args__)  # type: ignore[attr-defined]
 
 
 class Arguments(BaseModel):
@@ -70,15 +70,23 @@ class StartSearch(Arguments):
     ] = None
     name: Annotated[Name | None, Field(description="The new run's name; default: made up.")] = None
     space_settings: Annotated[
-        dict[str, int], Field(description="Of a built-in space: nb201 takes channels and cells.")
+        dict[str, int | list[int]],
+        Field(
+            description="Of a built-in space: nb201 and darts take channels and cells, transformer "
+            "widths, layers, heads and hidden (lists), lora ranks (a list)."
+        ),
     ] = {}
     evaluator: Annotated[
-        Literal["train", "table", "python"],
+        Literal["train", "table", "python", "lora"],
         Field(description="How an architecture is measured, see list_evaluators."),
     ] = "train"
     dataset: Annotated[Dataset, Field(description="train: what is learned.")] = "digits"
     epochs: Annotated[
         int | None, Field(ge=1, description="train: epochs a trial; default: the data set's.")
+    ] = None
+    task: Annotated[
+        Literal["language", "segmentation", "generation"] | None,
+        Field(description="lora, with space lora: what the adapted model does."),
     ] = None
     table: Annotated[str | None, Field(description="table: a name of list_evaluators.")] = None
     function: Annotated[

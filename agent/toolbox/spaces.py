@@ -19,6 +19,7 @@ from lm_searcher.spaces.table import BUILTIN as BUILTIN_TABLE
 from lm_searcher.spaces.table import DATA
 from lm_searcher.spaces.toml import load_space, parse_space
 from lm_searcher.tools.datasets import NAMES
+from lm_searcher.tools.evaluators.lora.tasks import TASKS
 from lm_searcher.tools.rankers import RANKERS
 
 
@@ -75,16 +76,21 @@ def overwrites(workspace: Workspace, args: DefineSpace) -> str | None:
     return None
 
 
+EMBEDDED = ("digits", "pydoc")
+"""Data that is there without a folder. pydoc is text, for space transformer."""
+
+
 def list_evaluators(workspace: Workspace, args: Nothing) -> ToolResult:
     """What start_search accepts as evaluator and as ranker."""
-    datasets = list(NAMES) if workspace.data else ["digits"]
+    datasets = [*dict.fromkeys([*EMBEDDED, *(NAMES if workspace.data else ())])]
     tables = {name: table_metrics(path) for name, path in tables_of(workspace).items()}
     rankers = [*RANKERS, *workspace.rankers]
-    kinds = f"train on {', '.join(datasets)}; {len(tables)} tables"
+    kinds = f"train on {', '.join(datasets)}; lora for {', '.join(TASKS)}; {len(tables)} tables"
     return ToolResult(
         f"{kinds}; {len(workspace.functions)} python functions; {len(rankers)} rankers",
         {
-            "train": {"datasets": datasets, "spaces": sorted(BUILTIN)},
+            "train": {"datasets": datasets, "spaces": sorted({*BUILTIN} - {"lora"})},
+            "lora": {"tasks": list(TASKS), "spaces": ["lora"]},
             "table": tables,
             "python": list(workspace.functions),
             "rankers": rankers,

@@ -11,7 +11,7 @@ from lm_searcher.agent.setup import aims_of, from_run_file, make_proposer
 from lm_searcher.agent.toolbox import background, toml
 from lm_searcher.agent.toolbox.arguments import StartSearch
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.spaces import find_space, space_path, tables_of
+from lm_searcher.agent.toolbox.spaces import EMBEDDED, find_space, space_path, tables_of
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.builtin import BUILTIN
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, SpaceError, unknown
@@ -101,17 +101,20 @@ def _space(workspace: Workspace, args: StartSearch) -> dict[str, Any]:
 
 
 def _evaluator(workspace: Workspace, args: StartSearch) -> dict[str, Any]:
-    wanted = {"train": "dataset", "table": "table", "python": "function"}
+    wanted = {"train": "dataset", "table": "table", "python": "function", "lora": "task"}
     for kind, key in wanted.items():
         if kind != args.evaluator and key in args.model_fields_set and getattr(args, key):
             raise ConfigError(f"{key} goes with evaluator '{kind}', not '{args.evaluator}'")
     if args.evaluator == "train":
-        if args.dataset != "digits" and workspace.data is None:
-            raise ConfigError(f"{args.dataset} is not at hand here; accepted: digits")
-        folder = None if args.dataset == "digits" else str(workspace.data)
+        if args.dataset not in EMBEDDED and workspace.data is None:
+            accepted = ", ".join(EMBEDDED)
+            raise ConfigError(f"{args.dataset} is not at hand here; accepted: {accepted}")
+        folder = None if args.dataset in EMBEDDED else str(workspace.data)
         return {"kind": "train", "dataset": args.dataset, "folder": folder, "epochs": args.epochs}
+    if args.evaluator == "lora":
+        return {"kind": "lora", "task": args.task or "language", "epochs": args.epochs}
     if args.epochs is not None:
-        raise ConfigError(f"epochs goes with evaluator 'train', not '{args.evaluator}'")
+        raise ConfigError(f"epochs goes with evaluator 'train' or 'lora', not '{args.evaluator}'")
     if args.evaluator == "table":
         tables = tables_of(workspace)
         if args.table not in tables:

@@ -99,7 +99,7 @@ def test_the_nearest_command(sentence: str, command: str) -> None:
         ("/sea", {"search"}),
         ("/describe n", {"nb201"}),
         ("/search --tr", {"--trials"}),
-        ("/search nb201 --evaluator ", {"train", "table", "python"}),
+        ("/search nb201 --evaluator ", {"train", "table", "python", "lora"}),
         ("/search nb201 --table g", {"grid.csv"}),
         ("/search nb201 --ranker evo", {"evolution"}),
         ("/help expl", {"explain"}),

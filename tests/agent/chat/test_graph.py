@@ -62,7 +62,7 @@ def test_mistakes_go_back_to_the_model(talk: Talk) -> None:
         "unknown space 'nowhere'",
         "no valid JSON",
         "no JSON object",
-        "should be 'train', 'table' or 'python'",
+        "should be 'train', 'table', 'python' or 'lora'",
     ):
         assert any(expected in text for text in texts), expected
     answered(session)

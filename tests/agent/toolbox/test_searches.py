@@ -36,6 +36,7 @@ def test_the_question_shows_what_would_run(workspace: Workspace) -> None:
 
 PYTHON = {"evaluator": "python", "table": None, "space": "nb201", "function": "os:system"}
 TWO = [{"metric": "acc", "direction": "max"}, {"metric": "size", "direction": "min"}]
+LORA = {"evaluator": "lora", "table": None, "metric": None, "space": "lora"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"constraints": ["params_m < 0.1"]}, "constraint 'params_m < 0.1'; accepted: a metric"),
     ({"constraints": ["acc >= 1"], "known": ["acc"]}, "no architecture of space 'grid' satisfies"),
@@ -45,7 +46,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"objectives": [TWO[0], {"metric": "size"}], "metric": None}, "objectives.1.direction"),
     ({"objectives": TWO, "metric": None}, "unknown metric 'size'"),
     ({"objectives": TWO, "metric": None, "target": 1.0}, "[budget] target: there is none for"),
-    ({"evaluator": "command"}, "'train', 'table' or 'python'"),
+    ({"evaluator": "command"}, "'train', 'table', 'python' or 'lora'"),
     ({"command": "env"}, "unknown argument 'command'"),
     ({"ranker": "endpoint:m@http://evil/v1"}, "unknown ranker"),
     ({"ranker": "lm:some/model"}, "unknown ranker"),
@@ -55,6 +56,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"metric": None}, "metric is missing; list_evaluators has the table's metrics"),
     ({"metric": "acd"}, "did you mean 'acc'?"),
     (PYTHON, "unknown python function"),
+    (LORA | {"space": "nb201"}, "accepted: [space] name = 'lora'"),
+    (LORA | {"space_settings": {"base": "some/model"}}, "space_settings"),
+    (LORA | {"space_settings": {"ranks": [4]}}, "ranks has 1; accepted: 2 to 36"),
+    (LORA | {"task": "flying"}, "'language', 'segmentation' or 'generation'"),
     ({"evaluator": "train", "table": None}, "space is missing; see list_spaces"),
     ({"evaluator": "train", "table": None, "space": "nb202"}, "did you mean 'nb201'?"),
     ({"evaluator": "train", "table": None, "dataset": "os:system"}, "'digits', 'cifar10'"),
@@ -122,3 +127,18 @@ def test_a_name_that_is_taken(workspace: Workspace, run: Any) -> None:
     run("grid", trials=3)
     result = call(workspace, "start_search", TABLE | {"name": "grid"})
     assert result.error and "run 'grid' exists" in result.summary
+
+
+def test_every_domain_can_be_asked_for(workspace: Workspace) -> None:
+    def document(**arguments: Any) -> dict[str, Any]:
+        asked = question(workspace, "start_search", {"trials": 60} | arguments)
+        assert asked is not None
+        return tomllib.loads(asked.split("\n", 1)[1])
+
+    text = document(space="transformer", dataset="pydoc", space_settings={"widths": [16, 32]})
+    assert text["space"] == {"name": "transformer", "widths": [16, 32]}
+    assert text["evaluator"] == {"kind": "train", "dataset": "pydoc"}
+    lora = document(space="lora", evaluator="lora", task="language")
+    assert lora["evaluator"] == {"kind": "lora", "task": "language"}
+    for space in ("darts", "macro"):
+        assert document(space=space)["space"] == {"name": space}

@@ -93,7 +93,8 @@ def test_what_may_measure_and_rank(workspace: Workspace) -> None:
     workspace.functions = ("mine:train",)
     workspace.rankers = ("endpoint:m@http://localhost/v1",)
     data = call(workspace, "list_evaluators", {}).data
-    assert data["train"]["datasets"] == ["digits"]
+    assert data["train"]["datasets"] == ["digits", "pydoc"]
+    assert "lora" not in data["train"]["spaces"] and "language" in data["lora"]["tasks"]
     assert data["table"]["grid.csv"] == ["a", "b", "c", "acc"]
     assert "val_loss" in data["table"]["builtin:digits-nb201"]
     assert len(data["table"]) == 2
