@@ -100,9 +100,13 @@ def test_the_quickstart_finds_the_best(tmp_path: Path) -> None:
 
 
 def test_the_files_of_the_readme_are_accepted(tmp_path: Path) -> None:
-    run_file, space_file, *_ = blocks("toml")
-    (tmp_path / "run.toml").write_text(run_file)
-    assert config.load_run_file(tmp_path / "run.toml").evaluator.kind == "train"
+    run_file, aims, lora, space_file, *_ = blocks("toml")
+    (tmp_path / "run.toml").write_text(aims + run_file)
+    whole = config.load_run_file(tmp_path / "run.toml")
+    assert whole.evaluator.kind == "train" and len(whole.objectives) == len(whole.constraints) == 2
+    (tmp_path / "lora.toml").write_text(lora)
+    adapted = config.load_run_file(tmp_path / "lora.toml")
+    assert adapted.evaluator.kind == "lora" and adapted.space.settings["ranks"] == [0, 4, 8, 16]
     (tmp_path / "space.toml").write_text(space_file)
     assert load_space(tmp_path / "space.toml").name == "mlp"
 
