@@ -148,7 +148,11 @@ def test_what_is_compared_has_the_same_base_and_recipe(settings: TaskSettings) -
     ("evaluator", "space", "said"),
     [
         ({"task": "langage"}, {}, "did you mean 'language'?"),
-        ({}, {"base": "builtin:segmenter"}, "task 'language' cannot adapt base 'builtin:segmenter'"),
+        (
+            {},
+            {"base": "builtin:segmenter"},
+            "task 'language' cannot adapt base 'builtin:segmenter'",
+        ),
         ({"metric": "val_los"}, {}, "did you mean 'val_loss'?"),
         ({"ranks": [1]}, {}, "unknown key in [evaluator] 'ranks'"),
         ({}, {"rank": [1, 2]}, "did you mean 'ranks'?"),
