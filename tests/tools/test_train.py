@@ -47,6 +47,15 @@ def photographs() -> Any:
     return split(30), split(5), split(7)
 
 
+def panoramas() -> Any:
+    rng = np.random.default_rng(0)
+
+    def split(n: int) -> Any:
+        return rng.integers(0, 256, (n, 3, 8, 24), dtype=np.uint8), np.arange(n) % 2
+
+    return split(30), split(5), split(7)
+
+
 def flat(config: Mapping[str, Choice], *, in_channels: int, classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
 
@@ -184,6 +193,19 @@ def test_identity_names_what_makes_values_comparable() -> None:
     assert identity["batch_size"] == RECIPES["digits"].batch_size
     assert "folder" not in identity
     assert nb201(**NB201_ON_DIGITS).settings == NB201_ON_DIGITS
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_operations_are_those_of_the_images(wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted where the formulas, which are of square images, do not hold."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    name = "panoramas" if wide else "photographs"
+    evaluator = TrainEvaluator(SPACE, dataset=f"test_train:{name}", epochs=1, batch_size=10)
+    formula = flops(NCODE, 4, 1, classes=2, in_channels=3, image_size=8) / 1e6
+    found = evaluate(evaluator)["flops_m"]
+    assert found > 2 * formula if wide else found == formula
+    known = evaluator.costs(SPACE.codes([NCODE]), ["flops_m", "params_m"])
+    assert set(known) == ({"params_m"} if wide else {"params_m", "flops_m"})
 
 
 def test_it_travels_without_its_data() -> None:

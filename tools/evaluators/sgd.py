@@ -59,6 +59,7 @@ def train(
     seed: int,
     report: Report,
     metric: str = "val_accuracy",
+    flops: float | None = None,
     compile: bool = False,
     cuda_graph: bool = False,
     lap: Callable[[str], None] = lambda part: None,
@@ -69,7 +70,8 @@ def train(
     are known then, REPORTED); when it says so, the training ends there. The last, incomplete
     batch of an epoch is left out, so that all have the same shape. `lap` is called at the end of
     each part, for who measures: "ready", then "train" and "validate" by turns, "test". A model
-    that has a method `begin_epoch(epoch, epochs)` is told, from 1.
+    that has a method `begin_epoch(epoch, epochs)` is told, from 1. `flops`, in millions, saves
+    the counting of them.
     Raises TrialFailure when the loss is no longer a number.
     """
     device = trial_device()
@@ -81,7 +83,7 @@ def train(
     )
     metrics = {
         "params_m": count_parameters(model) / 1e6,
-        "flops_m": count_flops(model, learn.normalise(learn.images[:1])) / 1e6,
+        "flops_m": flops if flops is not None else counted_flops(model, learn),
     }
     batch = min(recipe.batch_size, len(learn))
     optimizer = optimizer_for(model, recipe)
@@ -108,6 +110,11 @@ def train(
     test_accuracy, _ = measure(model, test)
     lap("test")
     return metrics | now | {"test_accuracy": test_accuracy, "epochs": float(epoch)}
+
+
+def counted_flops(model: nn.Module, split: Resident) -> float:
+    """In millions, for one image."""
+    return count_flops(model, split.normalise(split.images[:1])) / 1e6
 
 
 def forward_of(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError
 from lm_searcher.spaces.ncode import Codes
-from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.space import Config, SearchSpace
 from lm_searcher.tools.datasets import NAMES, Dataset, load_dataset, share
 from lm_searcher.tools.evaluators.cost import costs_of
 from lm_searcher.tools.evaluators.recipe import CONTEXT, Recipe, TextRecipe, recipe_for
@@ -179,6 +179,8 @@ class TrainEvaluator:
         data = self.data
         call = {**data.call, **self.settings}
         size = {"image_size": data.shape[1]} if isinstance(data, Dataset) else {}
+        if isinstance(data, Dataset) and not _square(data):
+            metrics = {*metrics} - {"flops_m"}  # the formulas are of square images
         return costs_of(self.space, self._builder, call, size, codes, metrics)
 
     def _check_kind(self, parameters: Iterable[str]) -> None:
@@ -231,6 +233,7 @@ class TrainEvaluator:
             seed=seed,
             report=report,
             metric=self.metric,
+            flops=self._known_flops(evaluation.config, data),
             compile=self.compile,
             cuda_graph=self.cuda_graph,
             lap=self.lap,
@@ -238,6 +241,13 @@ class TrainEvaluator:
         if self.latency:
             metrics = {**metrics, "latency_ms": latency_ms(model, data.shape)}
         return {**metrics, **peak_memory()}
+
+    def _known_flops(self, config: Config, data: Dataset) -> float | None:
+        """By the space's formula, which is exact; counting takes longer than a forward pass."""
+        if self.space.cost is None or not _square(data):
+            return None
+        call = {"image_size": data.shape[1], **data.call, **self.settings}
+        return self.space.cost(config, **call).get("flops_m")
 
     def lap(self, part: str) -> None:
         """Told of each part of a trial that ends; for who measures. See `sgd.train`."""
@@ -266,6 +276,10 @@ class TrainEvaluator:
         if isinstance(builder, str):
             return resolve(builder, f"builder of space '{self.space.name}'", EvaluatorError)
         return builder
+
+
+def _square(data: Dataset) -> bool:
+    return data.shape[1] == data.shape[2]
 
 
 @cache
