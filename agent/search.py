@@ -54,6 +54,7 @@ from lm_searcher.tools.protocols import (
     Executor,
     Metrics,
     Outcome,
+    SlowlyPreparedEvaluator,
 )
 from lm_searcher.tools.rankers import make_ranker
 from lm_searcher.tools.worker import checked
@@ -178,6 +179,8 @@ class Search:
         if self._context is None and self.files.kept and has_run(self.files.url, self.files.name):
             self._check_same(read_run(self.files).attributes)  # before the workers start
         section = self.settings.executor
+        if isinstance(self.evaluator, SlowlyPreparedEvaluator) and self.evaluator.note:
+            self.observe(self.evaluator.note)
         try:
             return make_executor(
                 self.evaluator,

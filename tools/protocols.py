@@ -159,6 +159,16 @@ class CostedEvaluator(Evaluator, Protocol):
         ...
 
 
+@runtime_checkable
+class SlowlyPreparedEvaluator(Evaluator, Protocol):
+    """An evaluator whose `prepare` may take long."""
+
+    @property
+    def note(self) -> str:
+        """What a person should be told before `prepare` is called; empty: nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of an evaluation: metrics, or the reason why there are none."""

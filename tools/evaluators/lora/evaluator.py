@@ -52,6 +52,14 @@ class LoraEvaluator:
         """The task's identity, and what is adapted."""
         return {"kind": "lora", **self.task.identity(), "settings": dict(self.space.settings)}
 
+    @property
+    def note(self) -> str:
+        """See SlowlyPreparedEvaluator."""
+        base = self.task.own_base
+        if base is None or base.path(self.task.settings.cache).exists():
+            return ""
+        return f"training the base 'builtin:{base.name}' first, once; it is kept"
+
     def prepare(self) -> None:
         """Import peft, prepare the task. Runs no torch operation. Raises UserError."""
         if "targets" not in self.space.settings:

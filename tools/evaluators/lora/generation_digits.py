@@ -77,6 +77,11 @@ class DigitsTask:
         recipe = {"seed": 0, "diffuser": asdict(BASE_FIT), "judge": judge}
         return BaseModel("diffuser", f"{_HERE}.digit_diffusion:train_base", recipe)
 
+    @property
+    def own_base(self) -> BaseModel | None:
+        """See Task."""
+        return self.embedded_base
+
     def identity(self) -> dict[str, Any]:
         """See Task."""
         sizes = {"passes": PASSES, "repeats": REPEATS, "samples": SAMPLES, "steps": STEPS}

@@ -79,6 +79,11 @@ class PipelineTask:
         given = {n: getattr(self.settings, n) for n in ("epochs", "batch_size", "learning_rate")}
         return replace(ADAPTATION, **{k: v for k, v in given.items() if v is not None})
 
+    @property
+    def own_base(self) -> None:
+        """See Task."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """See Task."""
         sizes = {"image_size": self.settings.image_size, "shown": SHOWN, "questions": QUESTIONS}

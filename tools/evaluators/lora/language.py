@@ -84,6 +84,11 @@ class LanguageTask:
         recipe = {"text": hashlib.sha256(topics().encode()).hexdigest(), "seed": 0, "context": 128}
         return BaseModel("language", f"{__name__}:train_base", recipe | asdict(BASE_FIT))
 
+    @property
+    def own_base(self) -> BaseModel | None:
+        """See Task."""
+        return self.embedded_base if self.embedded else None
+
     def identity(self) -> dict[str, Any]:
         """See Task."""
         own = {"base_digest": self.embedded_base.digest} if self.embedded else {}

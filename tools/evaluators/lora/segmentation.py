@@ -82,6 +82,11 @@ class SegmentationTask:
         """The base that comes with the package: trained on plain scenes."""
         return scene_base()
 
+    @property
+    def own_base(self) -> BaseModel | None:
+        """See Task."""
+        return self.embedded_base if self.embedded else None
+
     def identity(self) -> dict[str, Any]:
         """See Task."""
         own = {"base_digest": self.embedded_base.digest} if self.embedded else {}

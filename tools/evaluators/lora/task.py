@@ -11,6 +11,8 @@ from lm_searcher.tools.protocols import Metrics, Report
 if TYPE_CHECKING:
     from torch import nn
 
+    from lm_searcher.tools.evaluators.lora.base import BaseModel
+
 
 @dataclass(frozen=True)
 class TaskSettings:
@@ -60,6 +62,11 @@ class Task(Protocol):
     @property
     def direction(self) -> str:
         """`max` or `min`, of `metric`."""
+        ...
+
+    @property
+    def own_base(self) -> BaseModel | None:
+        """The embedded base that is adapted; None for a base of the user's."""
         ...
 
     def identity(self) -> dict[str, Any]:

@@ -14,13 +14,14 @@ import torch
 from lm_searcher.agent.config import RunFile, checked, load_run_file
 from lm_searcher.agent.setup import from_run_file
 from lm_searcher.spaces.errors import ConfigError, UserError
+from lm_searcher.spaces.lora import lora
 from lm_searcher.spaces.lora_bases import language
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
 from lm_searcher.tools.evaluators.lora.language import LanguageTask
 from lm_searcher.tools.evaluators.lora.making import write
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.executor import LocalExecutor
-from lm_searcher.tools.protocols import Evaluation
+from lm_searcher.tools.protocols import Evaluation, SlowlyPreparedEvaluator
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -179,3 +180,10 @@ def test_a_training_that_diverges_is_a_failed_trial(settings: TaskSettings) -> N
 def test_the_api_refuses_a_metric_too() -> None:
     with pytest.raises(ConfigError, match="unknown metric"):
         LanguageTask(TaskSettings("builtin:language", metric="accuracy"))
+
+
+def test_who_waits_for_a_base_is_told(settings: TaskSettings, tmp_path: Path) -> None:
+    there = LoraEvaluator(lora(), LanguageTask(settings))
+    missing = LoraEvaluator(lora(), LanguageTask(replace(settings, cache=tmp_path)))
+    assert isinstance(there, SlowlyPreparedEvaluator) and there.note == ""
+    assert missing.note == "training the base 'builtin:language' first, once; it is kept"
