@@ -79,5 +79,6 @@ def test_the_full_size_in_the_comments_is_accepted(path: Path, tmp_path: Path) -
     full.write_text("\n".join(lines))
     space, evaluator = from_run_file(load_run_file(full))
     small, _ = from_run_file(load_run_file(path))
-    assert space.name == small.name and space.settings != small.settings
+    assert space.name == small.name
+    assert (space.settings, space.fingerprint) != (small.settings, small.fingerprint)
     assert evaluator.identity() != {}
