@@ -81,4 +81,4 @@ def test_the_full_size_in_the_comments_is_accepted(path: Path, tmp_path: Path) -
     small, _ = from_run_file(load_run_file(path))
     assert space.name == small.name
     assert (space.settings, space.fingerprint) != (small.settings, small.fingerprint)
-    assert evaluator.identity() != {}
+    assert evaluator.metric in ("val_accuracy", "val_loss")  # no data is read, it is not here
