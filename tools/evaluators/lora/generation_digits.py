@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -67,8 +67,7 @@ class DigitsTask:
     @property
     def fitting(self) -> Fit:
         """How an adapter is trained. Raises ConfigError."""
-        given = {n: getattr(self.settings, n) for n in ("epochs", "batch_size", "learning_rate")}
-        return replace(ADAPTATION, **{k: v for k, v in given.items() if v is not None})
+        return self.settings.fit(ADAPTATION)
 
     @cached_property
     def embedded_base(self) -> BaseModel:

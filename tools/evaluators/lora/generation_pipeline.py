@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -76,8 +76,7 @@ class PipelineTask:
     @property
     def fitting(self) -> Fit:
         """How an adapter is trained. Raises ConfigError."""
-        given = {n: getattr(self.settings, n) for n in ("epochs", "batch_size", "learning_rate")}
-        return replace(ADAPTATION, **{k: v for k, v in given.items() if v is not None})
+        return self.settings.fit(ADAPTATION)
 
     @property
     def own_base(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,21 +62,14 @@ class LanguageTask:
         return "min"
 
     @property
-    def embedded(self) -> bool:
-        """Whether the base comes with the package."""
-        return self.settings.base.startswith(PREFIX)
-
-    @property
     def context(self) -> int:
         """Tokens in a block."""
-        return self.settings.context or CONTEXT[self.embedded]
+        return self.settings.context or CONTEXT[self.settings.embedded]
 
     @property
     def fitting(self) -> Fit:
         """How an adapter is trained. Raises ConfigError."""
-        given = {n: getattr(self.settings, n) for n in ("epochs", "batch_size", "learning_rate")}
-        default = EMBEDDED if self.embedded else PRETRAINED
-        return replace(default, **{k: v for k, v in given.items() if v is not None})
+        return self.settings.fit(EMBEDDED if self.settings.embedded else PRETRAINED)
 
     @cached_property
     def embedded_base(self) -> BaseModel:
@@ -87,11 +80,11 @@ class LanguageTask:
     @property
     def own_base(self) -> BaseModel | None:
         """See Task."""
-        return self.embedded_base if self.embedded else None
+        return self.embedded_base if self.settings.embedded else None
 
     def identity(self) -> dict[str, Any]:
         """See Task."""
-        own = {"base_digest": self.embedded_base.digest} if self.embedded else {}
+        own = {"base_digest": self.embedded_base.digest} if self.settings.embedded else {}
         text = "library" if self.settings.folder is None else "folder"
         fit = asdict(self.fitting)
         return {"task": "language", **fit, "context": self.context, "text": text, **own}
@@ -103,7 +96,7 @@ class LanguageTask:
         import lm_searcher.tools.evaluators.lora.perplexity  # noqa: F401
 
         folder = Path(self.settings.base)
-        if self.embedded:
+        if self.settings.embedded:
             self.embedded_base.make(self.settings.cache)
         elif folder.is_dir() and not list(folder.glob("*.safetensors")):
             raise EvaluatorError(f"base '{folder}' has no weights; accepted: safetensors")
@@ -115,7 +108,7 @@ class LanguageTask:
     def base(self) -> nn.Module:
         """See Task."""
         model: Any
-        if self.embedded:
+        if self.settings.embedded:
             model = language()
             model.load_state_dict(self.embedded_base.load(self.settings.cache))
         else:

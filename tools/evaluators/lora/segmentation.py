@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_searcher.spaces.errors import ConfigError, DatasetError, unknown
-from lm_searcher.spaces.lora_bases import PREFIX
 from lm_searcher.tools.evaluators.lora.base import BaseModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.mask_folder import ACCEPTED, load_masked
@@ -49,7 +48,7 @@ class SegmentationTask:
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise ConfigError(unknown("metric of task 'segmentation'", self.metric, METRICS))
-        if self.settings.folder is None and not self.embedded:
+        if self.settings.folder is None and not self.settings.embedded:
             raise DatasetError(
                 f"base '{self.settings.base}' needs images; accepted for folder: {ACCEPTED}"
             )
@@ -66,16 +65,9 @@ class SegmentationTask:
         return "max"
 
     @property
-    def embedded(self) -> bool:
-        """Whether the base comes with the package."""
-        return self.settings.base.startswith(PREFIX)
-
-    @property
     def fitting(self) -> Fit:
         """How an adapter is trained. Raises ConfigError."""
-        given = {n: getattr(self.settings, n) for n in ("epochs", "batch_size", "learning_rate")}
-        default = EMBEDDED if self.embedded else PRETRAINED
-        return replace(default, **{k: v for k, v in given.items() if v is not None})
+        return self.settings.fit(EMBEDDED if self.settings.embedded else PRETRAINED)
 
     @cached_property
     def embedded_base(self) -> BaseModel:
@@ -85,11 +77,11 @@ class SegmentationTask:
     @property
     def own_base(self) -> BaseModel | None:
         """See Task."""
-        return self.embedded_base if self.embedded else None
+        return self.embedded_base if self.settings.embedded else None
 
     def identity(self) -> dict[str, Any]:
         """See Task."""
-        own = {"base_digest": self.embedded_base.digest} if self.embedded else {}
+        own = {"base_digest": self.embedded_base.digest} if self.settings.embedded else {}
         return {
             "task": "segmentation",
             **asdict(self.fitting),
@@ -105,7 +97,7 @@ class SegmentationTask:
         importlib.import_module("transformers.models.segformer.modeling_segformer")
         importlib.import_module("lm_searcher.tools.evaluators.lora.loop")
         importlib.import_module("lm_searcher.tools.evaluators.lora.mask_scores")
-        if self.embedded:
+        if self.settings.embedded:
             self.embedded_base.make(self.settings.cache)
         else:
             check_weights(self.settings.base)
@@ -133,7 +125,7 @@ class SegmentationTask:
     def base(self) -> nn.Module:
         """See Task."""
         classes = self._data().classes
-        if self.embedded:
+        if self.settings.embedded:
             model: Any = load_scene_base(self.embedded_base, self.settings.cache, classes)
         else:
             model = load_segmenter(self.settings.base, classes)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lm_searcher.spaces.lora_bases import PREFIX
+from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.protocols import Metrics, Report
 
 if TYPE_CHECKING:
@@ -39,6 +41,19 @@ class TaskSettings:
     """generation only: the directory of a CLIP model that scores samples."""
     image_size: int | None = None
     """generation only: height and width in pixels; default: what the pipeline was made for."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the base comes with the package."""
+        return self.base.startswith(PREFIX)
+
+    def fit(self, default: Fit) -> Fit:
+        """How an adapter is trained: `default`, and what was given in its place.
+
+        Raises ConfigError.
+        """
+        given = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
+        return replace(default, **{k: v for k, v in given.items() if v is not None})
 
 
 class Task(Protocol):
