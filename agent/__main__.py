@@ -1,5 +1,5 @@
 """python -m lm_searcher.agent."""
 
-from lm_searcher.agent.cli import main
+from lm_searcher.agent.cli.app import main
 
 main()

@@ -14,11 +14,11 @@ from typing import Any, Literal
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from lm_searcher.agent.confirm import confirm_top
-from lm_searcher.agent.memory import Findings
+from lm_searcher.agent.loop.confirmation import confirm_top
+from lm_searcher.agent.loop.memory import Findings
+from lm_searcher.agent.loop.selection import draw, pick, take_up, weigh
+from lm_searcher.agent.loop.stopping import FAILURES, Interrupted, stop_reason
 from lm_searcher.agent.state import Context, State
-from lm_searcher.agent.steps import draw, pick, take_up, weigh
-from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
 from lm_searcher.tools.protocols import Evaluation
 
 Update = dict[str, Any]

@@ -17,14 +17,14 @@ from typing import Any, Self
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
 
-from lm_searcher.agent.by_hand import ByHand
-from lm_searcher.agent.config import RunFile, Settings, load_run_file
 from lm_searcher.agent.graph import build_graph
-from lm_searcher.agent.interrupts import interrupts
-from lm_searcher.agent.memory import Findings, Memory
-from lm_searcher.agent.pruners import make_pruner
-from lm_searcher.agent.runs import RunFiles, checkpointer, run_lock
-from lm_searcher.agent.setup import (
+from lm_searcher.agent.loop.memory import Findings, Memory
+from lm_searcher.agent.loop.requests import ByHand
+from lm_searcher.agent.loop.selection import draw, pick, weigh
+from lm_searcher.agent.loop.signals import interrupts
+from lm_searcher.agent.loop.stopping import FAILURES, Interrupted, stop_reason
+from lm_searcher.agent.results.result import Result, describe_space, read_run, remembered
+from lm_searcher.agent.settings.build import (
     aims_of,
     as_evaluator,
     as_space,
@@ -33,19 +33,20 @@ from lm_searcher.agent.setup import (
     make_proposer,
     settings_of,
 )
-from lm_searcher.agent.show import Result, describe_space, read_run, remembered
+from lm_searcher.agent.settings.run_file import RunFile, Settings, load_run_file
 from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
-from lm_searcher.agent.steps import draw, pick, weigh
-from lm_searcher.agent.stop import FAILURES, Interrupted, stop_reason
-from lm_searcher.agent.store import TrialStore, has_run, shown
-from lm_searcher.spaces.account import Account
+from lm_searcher.agent.study.paths import RunFiles, checkpointer, run_lock
+from lm_searcher.agent.study.pruners import make_pruner
+from lm_searcher.agent.study.trial_store import TrialStore, has_run, shown
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
+from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.trial import Trial
-from lm_searcher.tools.evaluators.train import TrainEvaluator
-from lm_searcher.tools.executor import make_executor
-from lm_searcher.tools.pool import Proposer
+from lm_searcher.spaces.usage import Account
+from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
+from lm_searcher.tools.executors.local import make_executor
+from lm_searcher.tools.executors.worker import checked
+from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import (
     AskingRanker,
     Cancelled,
@@ -57,7 +58,6 @@ from lm_searcher.tools.protocols import (
     SlowlyPreparedEvaluator,
 )
 from lm_searcher.tools.rankers import make_ranker
-from lm_searcher.tools.worker import checked
 
 PACKAGES = ("lm-searcher", "langgraph", "optuna", "numpy", "torch")
 

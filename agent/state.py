@@ -13,15 +13,15 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
-from lm_searcher.agent.by_hand import ByHand
-from lm_searcher.agent.memory import Memory
-from lm_searcher.agent.store import TrialStore
+from lm_searcher.agent.loop.memory import Memory
+from lm_searcher.agent.loop.requests import ByHand
+from lm_searcher.agent.study.trial_store import TrialStore
+from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.objectives import draw_weights
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.trial import History, Trial
-from lm_searcher.tools.pool import Proposer
+from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import Evaluation, Executor, Outcome, Ranker
 
 STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3, "weights": 4}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from lm_searcher.spaces.layout import Layout
+from lm_searcher.spaces.landscapes.space_shape import Layout
 from lm_searcher.spaces.ncode import Codes
 
 Values = NDArray[np.float64]

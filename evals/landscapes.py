@@ -3,9 +3,9 @@ searched?
 
     python -m lm_searcher.evals.landscapes [--tables FILE:METRIC ...] [--tasks 300] [--json OUT]
 
-Prints the 10 %, 50 % and 90 % quantiles of the tasks of spaces/tasks.py, and a row a table: each
-statistic, and in brackets the share of the tasks (in %) that have less of it. The tasks' spaces
-have 5 to 12 positions of up to 10 options and at least 1,000 designs, as those of tables do.
+Prints the 10 %, 50 % and 90 % quantiles of the tasks of spaces/landscapes/tasks.py, and a row a
+table: each statistic, and in brackets the share of the tasks (in %) that have less of it. The
+tasks' spaces have 5 to 12 positions of up to 10 options and at least 1,000 designs, as those of tables do.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from rich.table import Table as Shown
 from lm_searcher.evals.landscape_statistics import Statistics, Values, statistics
 from lm_searcher.evals.problems import TableProblem, table_problem
 from lm_searcher.spaces.errors import UserError
-from lm_searcher.spaces.layout import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.tasks import random_task
 from lm_searcher.spaces.ncode import Codes
-from lm_searcher.spaces.tasks import random_task
 
 SIZES = {"min_positions": 5, "max_positions": 12, "max_options": 10}
 LEAST_DESIGNS = 1000

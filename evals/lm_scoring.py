@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from lm_searcher.prompts import ncode
+from lm_searcher.tools.llm.huggingface import LoadedModel, load
+from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
 from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods, separately
-from lm_searcher.tools.rankers.lm.load import LoadedModel, load
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
-from lm_searcher.tools.training.scratch import from_scratch
 
 DIGITS = 6
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.table import Table, load_table, table_path
+from lm_searcher.spaces.tables import Table, load_table, table_path
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics, Report

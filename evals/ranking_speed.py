@@ -13,9 +13,9 @@ import time
 import numpy as np
 
 from lm_searcher.spaces.builtin import builtin
+from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History
 from lm_searcher.tools.rankers import make_ranker
 
 WIDE = SearchSpace.of(

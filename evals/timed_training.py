@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from lm_searcher.tools.datasets import Dataset, Split
-from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.data.datasets import Dataset, Split
+from lm_searcher.tools.data.texts import Text
+from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
-from lm_searcher.tools.texts import Text
 
 
 @cache

@@ -25,8 +25,8 @@ from lm_searcher.evals.card import bandwidth, matmul_rate, step_bytes
 from lm_searcher.evals.timed_training import TimedTraining, photographs, plain_training
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
-from lm_searcher.tools.evaluators.recipe import NB201_ON_DIGITS
-from lm_searcher.tools.executor import make_executor
+from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
+from lm_searcher.tools.executors.local import make_executor
 from lm_searcher.tools.protocols import Evaluation, Outcome
 
 CELL = "333133"
@@ -122,7 +122,7 @@ def card(rows: list[Row], size: argparse.Namespace) -> Row:
     model = model.to(memory_format=torch.channels_last)
     images = torch.randn(size.batch, 3, 32, 32, device="cuda")
     moved = step_bytes(model, images, torch.zeros(size.batch, dtype=torch.long, device="cuda"))
-    from lm_searcher.spaces.nb201 import flops
+    from lm_searcher.spaces.nb201.space import flops
 
     rate, width = matmul_rate(), bandwidth()
     for row in rows:

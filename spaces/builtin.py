@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lm_searcher.spaces.darts import darts
+from lm_searcher.spaces.darts.space import darts
 from lm_searcher.spaces.errors import SpaceError, unknown
-from lm_searcher.spaces.lora import lora
-from lm_searcher.spaces.macro import macro
-from lm_searcher.spaces.nb201 import nb201
+from lm_searcher.spaces.lora.space import lora
+from lm_searcher.spaces.macro.space import macro
+from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.transformer import transformer
+from lm_searcher.spaces.transformer.space import transformer
 
 BUILTIN: dict[str, Callable[..., SearchSpace]] = {
     "darts": darts,

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.config import load_run_file
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.setup import from_run_file
-from lm_searcher.spaces.lora_bases import untrained
-from lm_searcher.spaces.trial import TrialState
-from lm_searcher.tools.evaluators.lora.digit_judge import judge
+from lm_searcher.agent.settings.build import from_run_file
+from lm_searcher.agent.settings.run_file import load_run_file
+from lm_searcher.spaces.history import TrialState
+from lm_searcher.spaces.lora.bases import untrained
+from lm_searcher.tools.evaluators.lora.base_process import write
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
-from lm_searcher.tools.evaluators.lora.making import write
+from lm_searcher.tools.evaluators.lora.generation.digit_classifier import judge
 
 FOLDER = Path(__file__).parents[1] / "examples"
 RUN_FILES = [

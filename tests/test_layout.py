@@ -88,7 +88,7 @@ def test_help_loads_nothing_heavy() -> None:
     heavy = ["torch", "optuna", "langgraph", "plotly", "sklearn", "numpy", "sqlalchemy", "pydantic"]
     code = f"""
 import sys
-from lm_searcher.agent.cli import main
+from lm_searcher.agent.cli.app import main
 sys.argv = ["lm-searcher", "--help"]
 try:
     main()
@@ -101,7 +101,7 @@ except SystemExit as error:
 
 
 def test_the_command_is_the_one_that_is_installed() -> None:
-    assert PROJECT["project"]["scripts"] == {"lm-searcher": "lm_searcher.agent.cli:main"}
+    assert PROJECT["project"]["scripts"] == {"lm-searcher": "lm_searcher.agent.cli.app:main"}
 
 
 SUPPLIED = {

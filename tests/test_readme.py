@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from lm_searcher.agent import config
-from lm_searcher.agent.lm_training_config import LMFile, TableEntry
-from lm_searcher.agent.training_config import InContextFile
-from lm_searcher.spaces.toml import load_space
+from lm_searcher.agent.settings import run_file
+from lm_searcher.agent.settings.train_lm import LMFile, TableEntry
+from lm_searcher.agent.settings.train_ranker import InContextFile
+from lm_searcher.spaces.space_file import load_space
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -100,12 +100,12 @@ def test_the_quickstart_finds_the_best(tmp_path: Path) -> None:
 
 
 def test_the_files_of_the_readme_are_accepted(tmp_path: Path) -> None:
-    run_file, aims, lora, space_file, *_ = blocks("toml")
-    (tmp_path / "run.toml").write_text(aims + run_file)
-    whole = config.load_run_file(tmp_path / "run.toml")
+    settings, objectives, lora, space_file, *_ = blocks("toml")
+    (tmp_path / "run.toml").write_text(objectives + settings)
+    whole = run_file.load_run_file(tmp_path / "run.toml")
     assert whole.evaluator.kind == "train" and len(whole.objectives) == len(whole.constraints) == 2
     (tmp_path / "lora.toml").write_text(lora)
-    adapted = config.load_run_file(tmp_path / "lora.toml")
+    adapted = run_file.load_run_file(tmp_path / "lora.toml")
     assert adapted.evaluator.kind == "lora" and adapted.space.settings["ranks"] == [0, 4, 8, 16]
     (tmp_path / "space.toml").write_text(space_file)
     assert load_space(tmp_path / "space.toml").name == "mlp"
@@ -116,7 +116,7 @@ def test_the_examples_are_accepted(path: Path) -> None:
     if "positions" in tomllib.loads(path.read_text()):
         load_space(path)
     else:
-        config.load_run_file(path)
+        run_file.load_run_file(path)
 
 
 def keys(model: type[BaseModel]) -> set[str]:
@@ -133,8 +133,13 @@ def keys(model: type[BaseModel]) -> set[str]:
 def test_every_key_is_in_the_reference() -> None:
     reference = README[README.index("## Configuration") : README.index("## How it works")]
     documented = set(re.findall(r"`(\w+)`", reference))
-    sections = [config.TrainSection, config.TableSection, config.PythonSection, config.LoraSection]
-    wanted = keys(config.Settings) | keys(config.SpaceSection) | keys(config.CommandSection)
+    sections = [
+        run_file.TrainSection,
+        run_file.TableSection,
+        run_file.PythonSection,
+        run_file.LoraSection,
+    ]
+    wanted = keys(run_file.Settings) | keys(run_file.SpaceSection) | keys(run_file.CommandSection)
     for section in sections:
         wanted |= keys(section)
     assert wanted <= documented, f"not in the README: {sorted(wanted - documented)}"

@@ -9,11 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import LMSearcherError
+from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import Config
-from lm_searcher.spaces.trial import History
+from lm_searcher.spaces.usage import Account
 
 Ranking = NDArray[np.intp]
 """A permutation of the pool's row numbers, the most promising first."""

@@ -8,9 +8,9 @@ from typing import Any
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from lm_searcher.agent.chat import commands
-from lm_searcher.agent.toolbox.spaces import defined, tables_of
-from lm_searcher.agent.toolbox.tools import TOOLS, Tool
+from lm_searcher.agent.chat import slash
+from lm_searcher.agent.toolbox.catalog import defined, tables_of
+from lm_searcher.agent.toolbox.registry import TOOLS, Tool
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.builtin import BUILTIN
 from lm_searcher.spaces.errors import ChatError
@@ -35,13 +35,13 @@ class CommandCompleter(Completer):
 
     def _candidates(self, before: list[str], word: str) -> Iterable[tuple[str, str]]:
         if not before:
-            return commands.names().items()
+            return slash.names().items()
         try:
-            name = commands.tool_of(before[0])
+            name = slash.tool_of(before[0])
         except ChatError:
             return ()
         if name == "help":
-            return commands.names().items()
+            return slash.names().items()
         if name == "watch":
             return ((run, "run") for run in self.workspace.names())
         return self._of_tool(TOOLS[name], before[1:], word) if name in TOOLS else ()
@@ -50,8 +50,7 @@ class CommandCompleter(Completer):
         properties = tool.schema.get("properties", {})
         if word.startswith("-"):
             return (
-                (f"--{key.replace('_', '-')}", commands.about(properties[key]))
-                for key in properties
+                (f"--{key.replace('_', '-')}", slash.about(properties[key])) for key in properties
             )
         last = before[-1] if before else ""
         if last.startswith("--") and "=" not in last:
@@ -59,8 +58,8 @@ class CommandCompleter(Completer):
         else:
             loose = sum(not w.startswith("--") for w in before)
             loose -= sum(w.startswith("--") and "=" not in w for w in before)
-            free = commands.order(tool)
-            if loose >= len(free) and free and "array" in commands.kinds(properties[free[-1]]):
+            free = slash.order(tool)
+            if loose >= len(free) and free and "array" in slash.kinds(properties[free[-1]]):
                 loose = len(free) - 1  # a list takes all that is left
             key = free[loose] if 0 <= loose < len(free) else ""
         return ((value, key) for value in self._values(key, properties.get(key, {})))

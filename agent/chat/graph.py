@@ -19,11 +19,11 @@ from langgraph.prebuilt import ToolNode
 from langgraph.runtime import Runtime
 from langgraph.types import Send, interrupt
 
+from lm_searcher.agent.chat.history_window import waiting, window
+from lm_searcher.agent.chat.langchain_tools import toolset
 from lm_searcher.agent.chat.model import ChatModel
 from lm_searcher.agent.chat.reply import MOST_CALLS
-from lm_searcher.agent.chat.toolset import toolset
-from lm_searcher.agent.chat.window import waiting, window
-from lm_searcher.agent.toolbox.tools import question
+from lm_searcher.agent.toolbox.registry import question
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 DECLINED = "not run: the person declined. Do not call it again unless they ask for it"

@@ -25,10 +25,10 @@ from lm_searcher.agent.chat.reply import Reply
 from lm_searcher.agent.chat.scripted import ScriptedModel
 from lm_searcher.agent.chat.settings import SCRIPTED, ChatSettings
 from lm_searcher.spaces.errors import ChatError
+from lm_searcher.tools.llm.client import Client, Refused, bounded
+from lm_searcher.tools.llm.retry import Unanswered
 from lm_searcher.tools.protocols import Cancelled
-from lm_searcher.tools.rankers.endpoint.client import Client, Refused, bounded
 from lm_searcher.tools.rankers.endpoint.ranker import OVERFLOW
-from lm_searcher.tools.rankers.endpoint.retry import Unanswered
 
 NO_TOOLS = re.compile(r"tool|function.?call", re.IGNORECASE)
 OUTSIDE = (openai.OpenAIError, httpx2.HTTPError, OSError)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lm_searcher.spaces.errors import ChatError
-from lm_searcher.tools.rankers.endpoint.settings import EndpointSettings, check_url
+from lm_searcher.tools.llm.settings import EndpointSettings, check_url
 
 URL = "https://api.openai.com/v1"
 SCRIPTED = "scripted:"

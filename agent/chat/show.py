@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from lm_searcher.agent.chat import render
+from lm_searcher.agent.chat import rendering
 from lm_searcher.agent.chat.session import Called, Event, Question, Returned, Said
 
 
@@ -18,7 +18,7 @@ class Show:
         self.console = console
         self.silent = True
         """Whether nothing has come yet."""
-        self._answer = render.Answer(console)
+        self._answer = rendering.Answer(console)
 
     def __call__(self, event: Event) -> None:
         self.silent = False
@@ -27,10 +27,10 @@ class Show:
             return
         self._answer.close()
         if isinstance(event, Called):
-            render.say(self.console, render.called(event.tool, event.arguments), "cyan")
+            rendering.say(self.console, rendering.called(event.tool, event.arguments), "cyan")
         elif isinstance(event, Returned):
             summary = event.text.partition("\n")[0]
-            render.say(self.console, f"  {summary}", "red" if event.error else "dim")
+            rendering.say(self.console, f"  {summary}", "red" if event.error else "dim")
         else:
             assert isinstance(event, Question)  # which whoever drives the turn asks
 

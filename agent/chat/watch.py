@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 
 from lm_searcher.agent.chat.stopping import stoppable
-from lm_searcher.agent.live import LiveView
-from lm_searcher.agent.toolbox.standing import UNDER_WAY, Standing, standing
+from lm_searcher.agent.results.live import LiveView
+from lm_searcher.agent.toolbox.run_status import UNDER_WAY, Standing, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
-from lm_searcher.spaces.trial import TrialState
+from lm_searcher.spaces.history import TrialState
 
 SECONDS = 0.5
 """Between two looks."""

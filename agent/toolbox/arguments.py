@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_searcher.agent.config import NAME
+from lm_searcher.agent.settings.run_file import NAME
 from lm_searcher.spaces.space import Choice
-from lm_searcher.tools.datasets import NAMES
+from lm_searcher.tools.data.datasets import NAMES
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$", description="Letters, digits, '.', '_', '-'.")]
 Run = Annotated[

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lm_searcher.agent.config import RunFile, checked
-from lm_searcher.agent.runs import RunFiles
-from lm_searcher.agent.setup import aims_of, from_run_file, make_proposer
-from lm_searcher.agent.toolbox import background, toml
+from lm_searcher.agent.settings import toml
+from lm_searcher.agent.settings.build import aims_of, from_run_file, make_proposer
+from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import StartSearch
+from lm_searcher.agent.toolbox.catalog import EMBEDDED, find_space, space_path, tables_of
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.spaces import EMBEDDED, find_space, space_path, tables_of
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.builtin import BUILTIN
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, SpaceError, unknown
@@ -22,7 +23,7 @@ def start_search(workspace: Workspace, args: StartSearch) -> ToolResult:
     """Write the run file, checked, and begin the run in the background."""
     files, document = plan(workspace, args)
     toml.write_text(files.folder / RUN_FILE, toml.dumps(document))
-    background.start(files)
+    processes.start(files)
     workspace.commit(files.name, 0, args.trials)
     workspace.latest = files.name
     space = args.space or args.table

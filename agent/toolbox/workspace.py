@@ -7,8 +7,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lm_searcher.agent.config import NAME
-from lm_searcher.agent.runs import RunFiles
+from lm_searcher.agent.settings.run_file import NAME
+from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import ConfigError, unknown
 
 RUN_FILE = "run.toml"

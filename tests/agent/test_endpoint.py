@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent import cli
+from lm_searcher.agent.cli import app
+from lm_searcher.agent.loop.stopping import Interrupted
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.stop import Interrupted
 
 KEY = "sk-Th1s-must-n0t-be-seen"
 ROWS = [f"{w},{a},{w / 100 + len(a)}" for w in (8, 16, 32, 64, 128) for a in ("a", "bb", "c", "d")]
@@ -43,7 +43,7 @@ def lm_searcher(*words: str) -> tuple[int, str, str]:
     sys.argv = ["lm-searcher", *words]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.main()
+            app.main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     finally:
@@ -159,7 +159,7 @@ def test_ctrl_c_while_it_waits_for_an_answer(place: Path, loopback: Any) -> None
 def table(space: dict[str, list[str]]) -> Any:
     """Looked up in this process."""
     from lm_searcher.spaces.space import SearchSpace
-    from lm_searcher.spaces.table import Table
+    from lm_searcher.spaces.tables import Table
     from lm_searcher.tools.evaluators.table import TableEvaluator
 
     made = SearchSpace.of("space", space)

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_searcher.agent.aims import Aims
-from lm_searcher.agent.runs import RunFiles
+from lm_searcher.agent.loop.stopping import Interrupted
+from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.show import read_run
-from lm_searcher.agent.stop import Interrupted
-from lm_searcher.agent.store import TrialStore
+from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import ConfigError, SpaceError, StoreError, TableError
-from lm_searcher.spaces.nb201 import nb201
+from lm_searcher.spaces.history import Trial, TrialState
+from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.table import Table
-from lm_searcher.spaces.trial import Trial, TrialState
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.table import TableEvaluator
-from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Report
 from lm_searcher.tools.rankers import RANKERS
 
@@ -496,8 +496,8 @@ def test_a_run_file_names_its_run(tmp_path: Path) -> None:
 
 
 def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
-    from lm_searcher.spaces.nb201 import nb201
-    from lm_searcher.spaces.table import load_table
+    from lm_searcher.spaces.nb201.space import nb201
+    from lm_searcher.spaces.tables import load_table
 
     found = load_table(shared_data("nasbench201.npz"), metric="c10_val", space=nb201())
     result = Search(nb201(), TableEvaluator(found, "c10_val"), trials=150, store="memory").run()

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.by_hand import Request, submit
-from lm_searcher.agent.runs import RunFiles
-from lm_searcher.agent.show import read_run
+from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.results.result import read_run
+from lm_searcher.agent.study.paths import RunFiles
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_searcher.agent.config import RunFile, checked
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.setup import from_run_file
+from lm_searcher.agent.settings.build import from_run_file
+from lm_searcher.agent.settings.run_file import RunFile, checked
 from lm_searcher.spaces.ncode import to_ncodes
-from lm_searcher.tools.evaluators.train import TrainEvaluator
+from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -20,7 +20,7 @@ from lm_searcher.evals.landscape_statistics import (
 )
 from lm_searcher.evals.landscapes import NAMES, place, study, task_statistics
 from lm_searcher.spaces.errors import TableError
-from lm_searcher.spaces.layout import Layout
+from lm_searcher.spaces.landscapes.space_shape import Layout
 from lm_searcher.spaces.ncode import Codes
 
 LAYOUT = Layout(np.full(6, 4), np.zeros(6, bool), np.arange(6))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lm_searcher.spaces.ncode import to_ncodes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.references import resolve
+from lm_searcher.tools.importing import resolve
 
 CLASSES = 3
 

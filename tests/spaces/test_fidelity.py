@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lm_searcher.spaces.fidelity import Curves, final_scores
+from lm_searcher.spaces.history import History, Trial, TrialState
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History, Trial, TrialState
 
 NAN = np.nan
 

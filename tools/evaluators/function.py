@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.importing import resolve
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
-from lm_searcher.tools.references import resolve
 
 _NONE = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

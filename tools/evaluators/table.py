@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import TrialFailure
 from lm_searcher.spaces.ncode import Codes
-from lm_searcher.spaces.table import Table
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
 

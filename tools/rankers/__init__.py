@@ -16,9 +16,10 @@ from lm_searcher.tools.rankers.random import RandomRanker
 
 def _optuna(name: str) -> Callable[[SearchSpace], Ranker]:
     def make(space: SearchSpace) -> Ranker:
-        from lm_searcher.tools.rankers import optuna  # half a second that others need not wait
+        from lm_searcher.tools.rankers import optuna_samplers  # takes half a second to import
 
-        ranker: Ranker = {"tpe": optuna.tpe, "gp": optuna.gp, "nsga2": optuna.nsga2}[name](space)
+        makers = {"tpe": optuna_samplers.tpe, "gp": optuna_samplers.gp}
+        ranker: Ranker = {**makers, "nsga2": optuna_samplers.nsga2}[name](space)
         return ranker
 
     return make

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
 
 

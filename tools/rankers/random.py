@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes
-from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
 
 

@@ -15,8 +15,8 @@ import pexpect
 import pyte
 import pytest
 
-from lm_searcher.agent.toolbox.background import running
-from lm_searcher.agent.toolbox.tools import call
+from lm_searcher.agent.toolbox.processes import running
+from lm_searcher.agent.toolbox.registry import call
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 POSITIONS = [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.toolbox import toml
+from lm_searcher.agent.settings import toml
 from lm_searcher.agent.toolbox.arguments import StartSearch
 from lm_searcher.agent.toolbox.start import plan
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.show import read_run
-from lm_searcher.agent.toolbox.tools import TOOLS, call, question
+from lm_searcher.agent.results.result import read_run
+from lm_searcher.agent.toolbox.registry import TOOLS, call, question
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 TWO = [{"metric": "acc", "direction": "max"}, {"metric": "size", "direction": "min"}]

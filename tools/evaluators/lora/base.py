@@ -111,7 +111,7 @@ def _train(base: BaseModel, path: Path, parent: int) -> None:
     environment |= {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
     environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
     with subprocess.Popen(
-        [sys.executable, "-m", "lm_searcher.tools.evaluators.lora.making"],
+        [sys.executable, "-m", "lm_searcher.tools.evaluators.lora.base_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

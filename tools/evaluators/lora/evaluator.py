@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import EvaluatorError, SpaceError, TrialFailure
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.evaluators.cost import told_costs
 from lm_searcher.tools.evaluators.lora.task import Task
+from lm_searcher.tools.evaluators.training.cost import told_costs
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
 
@@ -72,7 +72,7 @@ class LoraEvaluator:
             raise EvaluatorError(
                 f"base '{base}' of the space is not that of the task, '{self.task.settings.base}'"
             )
-        import lm_searcher.spaces.lora_network  # noqa: F401  so that forked trials find it loaded
+        import lm_searcher.spaces.lora.network  # noqa: F401  so that forked trials find it loaded
 
         self.task.prepare()
 
@@ -84,7 +84,7 @@ class LoraEvaluator:
         """Adapt, train, score. Raises TrialFailure for a training that diverged."""
         import torch
 
-        from lm_searcher.spaces.lora_network import attach
+        from lm_searcher.spaces.lora.network import attach
         from lm_searcher.tools.evaluators.lora.memory import Peak
 
         peak = Peak()
@@ -105,7 +105,7 @@ class LoraEvaluator:
         return metrics
 
     def _adapters(self, model: Any, evaluation: Evaluation) -> dict[str, tuple[int, float]]:
-        from lm_searcher.spaces.lora import Adapters
+        from lm_searcher.spaces.lora.space import Adapters
 
         settings = {k: self.space.settings[k] for k in ("targets", "group", "alpha")}
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lm_searcher.spaces.lora_bases import PREFIX
+from lm_searcher.spaces.lora.bases import PREFIX
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.protocols import Metrics, Report
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lm_searcher.spaces.errors import EvaluatorError, unknown
-from lm_searcher.spaces.lora_bases import PREFIX
+from lm_searcher.spaces.lora.bases import PREFIX
 from lm_searcher.tools.evaluators.lora.task import Task, TaskSettings
-from lm_searcher.tools.references import resolve
+from lm_searcher.tools.importing import resolve
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Entry:
 
 _HERE = "lm_searcher.tools.evaluators.lora"
 TASKS = {
-    "language": Entry(f"{_HERE}.language:LanguageTask", f"{PREFIX}language"),
-    "segmentation": Entry(f"{_HERE}.segmentation:SegmentationTask", f"{PREFIX}segmenter"),
-    "generation": Entry(f"{_HERE}.generation:generation_task", f"{PREFIX}diffuser"),
+    "language": Entry(f"{_HERE}.language.task:LanguageTask", f"{PREFIX}language"),
+    "segmentation": Entry(f"{_HERE}.segmentation.task:SegmentationTask", f"{PREFIX}segmenter"),
+    "generation": Entry(f"{_HERE}.generation.task:generation_task", f"{PREFIX}diffuser"),
 }
 """A new task is one file and one line here: a class, made as Task(settings)."""
 

@@ -11,10 +11,10 @@ from lm_searcher.prompts.reply import ReplyError
 from lm_searcher.spaces.errors import RankerError
 from lm_searcher.spaces.ncode import DIGITS
 from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.llm.completion import Completion
+from lm_searcher.tools.llm.settings import EndpointSettings
 from lm_searcher.tools.protocols import Objective
-from lm_searcher.tools.rankers.endpoint.completion import Completion
-from lm_searcher.tools.rankers.endpoint.settings import EndpointSettings
-from lm_searcher.tools.rankers.shortlist import Question
+from lm_searcher.tools.rankers.shortlisting import Question
 
 
 class Prompter:

@@ -9,17 +9,17 @@ from typing import Any
 
 from lm_searcher.prompts.reply import ReplyError
 from lm_searcher.prompts.semantic import schema
-from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import RankerError, unknown
 from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.usage import Account
+from lm_searcher.tools.llm.client import Client, Refused, Unreachable
+from lm_searcher.tools.llm.completion import Completion
+from lm_searcher.tools.llm.retry import Unanswered
+from lm_searcher.tools.llm.settings import EndpointSettings
 from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers import make_fallback
-from lm_searcher.tools.rankers.endpoint.client import Client, Refused, Unreachable
-from lm_searcher.tools.rankers.endpoint.completion import Completion
 from lm_searcher.tools.rankers.endpoint.prompter import Prompter
-from lm_searcher.tools.rankers.endpoint.retry import Unanswered
-from lm_searcher.tools.rankers.endpoint.settings import EndpointSettings
-from lm_searcher.tools.rankers.shortlist import NoAnswer, Question, ShortlistRanker
+from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
 
 REASKS = 2
 """How often a wrong reply is asked for again."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_searcher.spaces.layout import Layout
+from lm_searcher.spaces.landscapes.space_shape import Layout
 
 
 @dataclass(frozen=True)

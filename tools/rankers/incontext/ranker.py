@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lm_searcher.spaces.errors import ConfigError, SpaceError
-from lm_searcher.spaces.layout import Layout
+from lm_searcher.spaces.history import History
+from lm_searcher.spaces.landscapes.space_shape import Layout
 from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History
 from lm_searcher.tools.protocols import Ranking
 from lm_searcher.tools.rankers.incontext.features import Context, digest, inputs, predicted
 from lm_searcher.tools.rankers.incontext.history import Trials

@@ -10,7 +10,7 @@ import peft
 from safetensors import SafetensorError
 
 from lm_searcher.spaces.errors import RankerError
-from lm_searcher.tools.rankers.lm.load import is_here, line
+from lm_searcher.tools.llm.huggingface import is_here, line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lm_searcher.tools.rankers.lm.load import LoadedModel
+from lm_searcher.tools.llm.huggingface import LoadedModel
 
 
 def reply(

@@ -15,14 +15,14 @@ from lm_searcher.prompts.history import LIMIT
 from lm_searcher.spaces.errors import RankerError
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.llm.huggingface import LoadedModel, load
 from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers import make_fallback
 from lm_searcher.tools.rankers.lm import likelihood
 from lm_searcher.tools.rankers.lm.generate import reply
-from lm_searcher.tools.rankers.lm.load import LoadedModel, load
 from lm_searcher.tools.rankers.lm.settings import LMSettings
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
-from lm_searcher.tools.rankers.shortlist import NoAnswer, Question, ShortlistRanker
+from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
 
 ASKS = 3
 """generate: replies until the fallback ranker decides."""

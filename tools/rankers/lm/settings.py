@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
-from lm_searcher.tools.rankers.shortlist import settings_of
+from lm_searcher.tools.rankers.shortlisting import settings_of
 
 FORM = "lm:PATH-OR-ID[+ADAPTER], as in lm:trained/tiny"
 

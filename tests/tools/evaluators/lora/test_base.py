@@ -14,7 +14,7 @@ import torch
 
 from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.tools.evaluators.lora.base import BaseModel, checksum_path
-from lm_searcher.tools.evaluators.lora.making import write
+from lm_searcher.tools.evaluators.lora.base_process import write
 
 TRAINERS = """
 import time

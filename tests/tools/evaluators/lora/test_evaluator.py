@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from lm_searcher.agent.config import RunFile, checked, load_run_file
-from lm_searcher.agent.setup import from_run_file
+from lm_searcher.agent.settings.build import from_run_file
+from lm_searcher.agent.settings.run_file import RunFile, checked, load_run_file
 from lm_searcher.spaces.errors import ConfigError, UserError
-from lm_searcher.spaces.lora import lora
-from lm_searcher.spaces.lora_bases import language
+from lm_searcher.spaces.lora.bases import language
+from lm_searcher.spaces.lora.space import lora
+from lm_searcher.tools.evaluators.lora.base_process import write
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
-from lm_searcher.tools.evaluators.lora.language import LanguageTask
-from lm_searcher.tools.evaluators.lora.making import write
+from lm_searcher.tools.evaluators.lora.language.task import LanguageTask
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
-from lm_searcher.tools.executor import LocalExecutor
+from lm_searcher.tools.executors.local import LocalExecutor
 from lm_searcher.tools.protocols import Evaluation, SlowlyPreparedEvaluator
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})

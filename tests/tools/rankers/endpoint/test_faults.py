@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_searcher.agent.report import render
+from lm_searcher.agent.results.report import render
+from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.show import Result, read_run
+from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.table import Table
-from lm_searcher.spaces.trial import TrialState
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.table import TableEvaluator
 
 SPACE = SearchSpace.of("grid", {f"p{i}": list("abcd") for i in range(5)})  # 1,024

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_searcher.spaces.account import Account
 from lm_searcher.spaces.errors import RankerError
+from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import to_ncodes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History
+from lm_searcher.spaces.usage import Account
+from lm_searcher.tools.llm.retry import LONGEST, retry_after
 from lm_searcher.tools.protocols import AskingRanker, Cancelled, Objective, Ranking
 from lm_searcher.tools.rankers import make_ranker
-from lm_searcher.tools.rankers.endpoint.retry import LONGEST, retry_after
 
 SPACE = SearchSpace.of("grid", {f"p{i}": list("abcd") for i in range(5)})
 POOL = SPACE.sample(200, np.random.default_rng(0))

@@ -12,16 +12,16 @@ import pytest
 
 from lm_searcher.prompts import ncode
 from lm_searcher.spaces.errors import ConfigError, RankerError
+from lm_searcher.spaces.history import History
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.trial import History
+from lm_searcher.tools.llm.huggingface import load
 from lm_searcher.tools.protocols import AskingRanker, Objective
 from lm_searcher.tools.rankers import make_ranker
 from lm_searcher.tools.rankers.lm import likelihood, ranker
+from lm_searcher.tools.rankers.lm.finetuning.tiny_model import digit_tokenizer, from_scratch
 from lm_searcher.tools.rankers.lm.likelihood import separately
-from lm_searcher.tools.rankers.lm.load import load
 from lm_searcher.tools.rankers.lm.ranker import LMRanker
 from lm_searcher.tools.rankers.lm.text import answer_ids, merges_digits, prompt_ids
-from lm_searcher.tools.training.scratch import digit_tokenizer, from_scratch
 
 SPACE = SearchSpace.of("grid", {f"p{i}": list("abcd") for i in range(5)})
 RNG = np.random.default_rng(0)

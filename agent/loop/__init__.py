@@ -1,0 +1,1 @@
+"""One pass of the search loop: selection, memory, stopping, confirmation, requests, signals."""

@@ -1,0 +1,1 @@
+"""What a run has found: the incumbent, the front, and how they are shown."""

@@ -1,0 +1,154 @@
+"""A run as it happens, on the terminal or line by line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lm_searcher.agent.results.front import front_trials
+from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.spaces.history import Trial, TrialState
+from lm_searcher.spaces.usage import Account
+
+
+class LiveView:
+    """Follows a search: trials done, the incumbent or the front, time left, failures.
+
+    On a terminal it redraws one panel; elsewhere it writes a line a finished trial.
+    """
+
+    def __init__(self, console: Console, title: str, aims: Aims, budget: int | None) -> None:
+        self.console, self.title, self.aims = console, title, aims
+        self.front: list[Trial] = []
+        self.budget = budget
+        self.done = self.failed = 0
+        self.account = Account()
+        self._accounted: set[int] = set()
+        self.best: Trial | None = None
+        self.running: dict[int, Trial] = {}
+        self.last = ""
+        self.resumed = 0
+        self.began = time.monotonic()
+        self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
+
+    def resume(self, trials: Sequence[Trial]) -> None:
+        """Count the trials of earlier processes."""
+        for trial in trials:
+            self._add_account(trial)
+            if trial.state.finished:
+                self._count(trial)
+        self.resumed, self.began = self.done, time.monotonic()
+
+    def __call__(self, event: Trial | str) -> None:
+        """See Observer."""
+        if isinstance(event, str):
+            self.last = event
+        elif event.state is TrialState.RUNNING:
+            self.running[event.number] = event
+            self._add_account(event)
+            return
+        else:
+            self.running.pop(event.number, None)
+            self._count(event)
+            self.last = self._line(event)
+        if not self.console.is_terminal:
+            self.console.print(self.last, highlight=False, markup=False, soft_wrap=True)
+
+    def _add_account(self, trial: Trial) -> None:
+        if trial.account is not None and trial.number not in self._accounted:
+            self._accounted.add(trial.number)
+            self.account += trial.account
+
+    def _count(self, trial: Trial) -> None:
+        self.done += 1
+        self.failed += trial.state is TrialState.FAIL
+        if trial.state is not TrialState.COMPLETE or trial.value is None or trial.violation > 0:
+            return
+        if self.best is None or self.aims.row(trial)[0] > self.aims.row(self.best)[0]:
+            self.best = trial
+        if self.aims.several:
+            self.front = front_trials([*self.front, trial], self.aims)
+
+    def _line(self, trial: Trial) -> str:
+        total = f"/{self.budget}" if self.budget else ""
+        head = f"[{self.done}{total}] trial {trial.number}  {trial.ncode}"
+        what = f"failed: {trial.reason}" if trial.reason else self._measured(trial)
+        if trial.state is TrialState.PRUNED:
+            what += f" (stopped early, after report {len(trial.curve)})"
+        if trial.violation > 0:
+            what += " (breaks a constraint)"
+        best = f", best {self.best.value:.4f}" if self.best else ""
+        if self.aims.several:
+            best = f", front of {len(self.front)}"
+        account = trial.account
+        by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""
+        return f"{head}  {what}{best}{by}"
+
+    def _measured(self, trial: Trial) -> str:
+        if not self.aims.several:
+            return f"{self.aims.metric} {trial.value:.4f}"
+        goals = zip(self.aims.goals, trial.values, strict=True)
+        return ", ".join(f"{goal.metric} {value:.4f}" for goal, value in goals)
+
+    def left(self) -> str:
+        """The time left by the pace so far; a dash while it is not known."""
+        fresh = self.done - self.resumed
+        if not self.budget or not fresh:
+            return "-"
+        pace = (time.monotonic() - self.began) / fresh
+        return clock(pace * max(0, self.budget - self.done))
+
+    def render(self) -> Panel:
+        """The panel as it is now."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold")
+        total = f" of {self.budget}" if self.budget else ""
+        table.add_row("trials", f"{self.done}{total}")
+        if self.budget:
+            table.add_row("", ProgressBar(total=self.budget, completed=self.done, width=50))
+        name = "incumbent"
+        if self.aims.several:
+            table.add_row("front", f"{len(self.front)} architectures")
+            name = f"best {self.aims.metric}"
+        where = "-"
+        if self.best is not None:
+            where = f"{self.best.ncode}  {self._measured(self.best)}  (trial {self.best.number})"
+        table.add_row(name, where)
+        running = ", ".join(t.ncode for t in self.running.values()) or "-"
+        table.add_row("running", running)
+        failures = Text(str(self.failed), style="red" if self.failed else "")
+        table.add_row("failures", failures)
+        if self.account.decisions:
+            table.add_row("model", Text(str(self.account), overflow="fold"))
+        elapsed = clock(time.monotonic() - self.began)
+        table.add_row("time", f"{elapsed} gone, {self.left()} left")
+        return Panel(Group(table, Text(self.last, style="dim")), title=self.title)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.live.stop()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 0:00 or 0:00:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

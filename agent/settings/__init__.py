@@ -1,0 +1,1 @@
+"""Run files and training files: their settings, and what is built from them."""

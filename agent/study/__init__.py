@@ -1,0 +1,1 @@
+"""A stored run: its trials, records, files and lock."""

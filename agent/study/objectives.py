@@ -1,0 +1,183 @@
+"""What a search is after: objectives in their order, and constraints.
+
+Rankers see one score a trial. With several objectives it is scalarised with weights that are drawn
+anew for each step; what memory and the stopping rules weigh instead is the domination rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lm_searcher.spaces.history import History, Trial, equal_fidelity
+from lm_searcher.spaces.objectives import (
+    Constraint,
+    Goal,
+    Values,
+    domination_rank,
+    front,
+    scalarised,
+)
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.protocols import Objective, Outcome
+
+
+@dataclass(frozen=True)
+class Aims:
+    """One goal or several, the first of which is a trial's `value`, and bounds on metrics."""
+
+    goals: tuple[Goal, ...]
+    constraints: tuple[Constraint, ...] = ()
+
+    @classmethod
+    def of(cls, metric: str, direction: str = "max") -> Aims:
+        """A single objective without constraints."""
+        return cls((Goal(metric, direction),))
+
+    @classmethod
+    def stored(cls, document: Mapping[str, Any]) -> Aims:
+        """What `to_json` gave."""
+        goals = document.get("objectives") or [document]
+        return cls(
+            tuple(Goal(goal["metric"], goal["direction"]) for goal in goals),
+            tuple(map(Constraint.parse, document.get("constraints", []))),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data: the first objective, and what there is beside it."""
+        document: dict[str, Any] = {"metric": self.metric, "direction": self.direction}
+        if self.several:
+            goals = [{"metric": g.metric, "direction": g.direction} for g in self.goals]
+            document["objectives"] = goals
+        if self.constraints:
+            document["constraints"] = list(map(str, self.constraints))
+        return document
+
+    @property
+    def metric(self) -> str:
+        """The first objective's metric."""
+        return self.goals[0].metric
+
+    @property
+    def direction(self) -> str:
+        """The first objective's direction."""
+        return self.goals[0].direction
+
+    @property
+    def sign(self) -> float:
+        """What makes the first objective higher-is-better."""
+        return self.goals[0].sign
+
+    @property
+    def several(self) -> bool:
+        """Whether the result is a front."""
+        return len(self.goals) > 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is one objective and nothing else."""
+        return not self.several and not self.constraints
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that a trial must have, each once, the first objective's first."""
+        names = [goal.metric for goal in self.goals] + [c.metric for c in self.constraints]
+        return tuple(dict.fromkeys(names))
+
+    def objective(self, picks: int = 1) -> Objective:
+        """What a ranker that reads words is told."""
+        bounds = tuple(map(str, self.constraints))
+        if not self.several:
+            return Objective(self.metric, self.direction, picks, constraints=bounds)
+        parts = tuple((goal.metric, goal.direction) for goal in self.goals)
+        return Objective("score", "max", picks, parts, bounds)
+
+    @cached_property
+    def signs(self) -> Values:
+        """What makes each objective higher-is-better, shape [objectives]."""
+        return np.array([goal.sign for goal in self.goals])
+
+    # -- of one trial ------------------------------------------------------------------------
+
+    def values(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The objectives among the metrics, in the user's own signs."""
+        return tuple(float(metrics[goal.metric]) for goal in self.goals)
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """By how much the constraints are overstepped in all; 0 for a feasible trial."""
+        each = [c.violation(np.array(metrics[c.metric], np.float64)) for c in self.constraints]
+        return float(sum(map(float, each)))
+
+    def margins(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Each constraint's value as Optuna has it: above 0 where it is overstepped."""
+        return {
+            str(c): metrics[c.metric] - c.bound if c.sign == "<=" else c.bound - metrics[c.metric]
+            for c in self.constraints
+        }
+
+    def checked(self, outcome: Outcome) -> Outcome:
+        """The outcome itself, or a failed one where a metric is missing."""
+        missing = [name for name in self.metrics if name not in outcome.metrics]
+        if outcome.reason is not None or not missing:
+            return outcome
+        known = ", ".join(map(str, outcome.metrics)) or "none"
+        return replace(
+            outcome,
+            metrics={},
+            reason=f"the evaluator gave no finite '{missing[0]}'; its metrics: {known}",
+        )
+
+    # -- of many -----------------------------------------------------------------------------
+
+    def row(self, trial: Trial) -> Values:
+        """A trial's values, higher is better, shape [objectives]; NaN without."""
+        given = trial.values if self.several else (trial.value,)
+        if len(given) != len(self.goals) or given[0] is None:
+            return np.full(len(self.goals), np.nan)
+        return self.signs * np.array(given, np.float64)
+
+    def arrays(self, trials: Iterable[Trial]) -> tuple[Values, Values]:
+        """Values, higher is better, shape [trials, objectives], and violations, shape [trials]."""
+        trials = list(trials)
+        values = np.array([self.row(t) for t in trials], np.float64)
+        return (
+            values.reshape(len(trials), len(self.goals)),
+            np.array([t.violation for t in trials], np.float64),
+        )
+
+    def scores(self, values: Values, violations: Values, weights: Values | None = None) -> Values:
+        """One score a trial, shape [trials]: scalarised with `weights`, or else by domination.
+
+        A single objective needs no weights.
+        """
+        if self.plain:
+            scores: Values = values[:, 0].copy()
+            return scores
+        if not self.several:
+            return scalarised(values, violations, np.ones(1))
+        if weights is not None:
+            return scalarised(values, violations, weights)
+        return _by_domination(values, violations)
+
+    def history(
+        self, space: SearchSpace, trials: Iterable[Trial], weights: Values | None = None
+    ) -> History:
+        """The history of `trials`, with such scores."""
+        trials = list(trials)
+        values, violations = self.arrays(trials)
+        values[:, 0] = equal_fidelity(trials, values[:, 0], self.sign)
+        return replace(History.of(space, trials), scores=self.scores(values, violations, weights))
+
+
+def _by_domination(values: Values, violations: Values) -> Values:
+    """Minus the domination rank; the trial that changed the front last stands above the others."""
+    scores = -domination_rank(values, violations)
+    members = np.flatnonzero(front(values, violations))
+    if len(members):
+        _, first = np.unique(values[members], axis=0, return_index=True)
+        scores[members[first.max()]] = 0.5
+    return scores

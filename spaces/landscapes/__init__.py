@@ -1,0 +1,1 @@
+"""Synthetic landscapes: what the local ranker is pre-trained on."""

@@ -1,0 +1,187 @@
+"""Synthetic landscapes: objectives that behave like architectures and settings do.
+
+Each class is one idea of how choices make a result; `make` draws one at random for a layout.
+All are vectorised (codes [n, positions] -> float64 [n], higher is better) and have no scale of
+their own: `tasks.random_task` mixes, standardises and warps them. They are what the in-context
+ranker is pre-trained on; no table of results is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.landscapes.option_effects import (
+    Effects,
+    importances,
+    look_up,
+    option_effects,
+    ordered_effect,
+)
+from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.ncode import Codes
+
+Values = NDArray[np.float64]
+Landscape = Callable[[Codes], Values]
+
+
+@dataclass(frozen=True)
+class Additive:
+    """Every position adds its own share."""
+
+    table: Effects
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        weights = importances(layout.positions, rng)
+        return cls(option_effects(layout, rng) * weights[:, None])
+
+    def __call__(self, codes: Codes) -> Values:
+        return np.asarray(look_up(self.table, codes).sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """A few pairs of positions interact; the rest do not matter.
+
+    Two ordered positions: a product of slopes, or a ridge (the best rate grows with the batch).
+    An ordered with an unordered one: a curve of its own for each option. Else: a random table.
+    """
+
+    pairs: NDArray[np.int64]
+    """Shape [pairs, 2]."""
+    tables: NDArray[np.float64]
+    """Shape [pairs, most options, most options]."""
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        width = int(layout.cardinalities.max())
+        count = 1 + rng.poisson(layout.positions * rng.uniform(0.2, 1))
+        pairs = rng.integers(0, layout.positions, size=(count, 2))
+        tables = np.zeros((count, width, width))
+        for table, (a, b) in zip(tables, pairs, strict=True):
+            table[:] = _interaction(layout, int(a), int(b), width, rng)
+        return cls(pairs, tables * rng.gamma(1.0, size=(count, 1, 1)))
+
+    def __call__(self, codes: Codes) -> Values:
+        a, b = codes[:, self.pairs[:, 0]], codes[:, self.pairs[:, 1]]
+        chosen: Values = self.tables[np.arange(len(self.pairs)), a, b].sum(axis=1)
+        return chosen
+
+
+def _interaction(
+    layout: Layout, a: int, b: int, width: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    x, y = layout.places[a][:, None], layout.places[b][None, :]
+    if layout.ordered[a] and layout.ordered[b]:
+        if rng.random() < 0.5:
+            return np.asarray((x - rng.uniform(-1, 1)) * (y - rng.uniform(-1, 1)))
+        slope = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 1.6)
+        return np.asarray(
+            -(np.abs(x - slope * y - rng.uniform(-0.5, 0.5)) ** rng.choice([1.0, 2.0]))
+        )
+    if layout.ordered[a] or layout.ordered[b]:
+        line = layout.places[a if layout.ordered[a] else b]
+        curves = np.stack([ordered_effect(line, rng) for _ in range(width)])
+        return curves.T if layout.ordered[a] else curves
+    if rng.random() < 0.5:
+        return np.outer(rng.normal(size=width), rng.normal(size=width))
+    return rng.normal(size=(width, width))
+
+
+def embeddings(layout: Layout, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A vector for each option, [positions, most options, size]; ordered options lie on a curve,
+    options of a group share theirs up to a random degree."""
+    width = int(layout.cardinalities.max())
+    shared = rng.random() < 0.5
+    spread = rng.uniform(0, 0.7)
+    count = int(layout.groups.max()) + 1
+    base = rng.normal(size=(count, width, size))[layout.groups]
+    own = rng.normal(size=(layout.positions, width, size))
+    table = base * (1 - spread) + own * spread if shared else own
+    x = layout.places[:, :, None]
+    bends = rng.normal(scale=0.6, size=(layout.positions, 1, size))
+    curve = own[:, :1] * x + bends * (x**2 - 0.4)
+    return np.where(layout.ordered[:, None, None], 1.5 * curve, table)
+
+
+@dataclass(frozen=True)
+class RandomNet:
+    """A random two-layer network over the sum of the options' embeddings: interactions of every
+    order, smoother the smaller its gain."""
+
+    table: NDArray[np.float64]
+    hidden: NDArray[np.float64]
+    out: NDArray[np.float64]
+    wave: bool
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        size, units = 12, int(rng.choice([4, 16, 48]))
+        weights = importances(layout.positions, rng) / np.sqrt(layout.positions)
+        table = embeddings(layout, size, rng) * weights[:, None, None]
+        gain = np.exp(rng.uniform(np.log(0.5), np.log(3)))
+        hidden = rng.normal(size=(size + 1, units)) * gain / np.sqrt(size)
+        return cls(table, hidden, rng.normal(size=units), bool(rng.random() < 0.3))
+
+    def __call__(self, codes: Codes) -> Values:
+        x = self.table[np.arange(codes.shape[1]), codes].sum(axis=1)
+        h = x @ self.hidden[:-1] + self.hidden[-1]
+        h = np.sin(h) if self.wave else np.tanh(h)
+        return np.asarray(h @ self.out)
+
+
+@dataclass(frozen=True)
+class SingleIndex:
+    """Everything acts through one sum, such as capacity or effective learning rate: more is
+    better up to a point (saturation or a peak). Ridges and compensation between positions."""
+
+    table: Effects
+    peak: float
+    power: float
+    beyond: float
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        table = option_effects(layout, rng)
+        line = layout.places * rng.choice([-1.0, 1.0], p=[0.15, 0.85], size=(layout.positions, 1))
+        straight = layout.ordered & (rng.random(layout.positions) < 0.8)
+        table = np.where(straight[:, None], line, table)
+        table = table * importances(layout.positions, rng)[:, None]
+        return cls(
+            table / np.sqrt(layout.positions),
+            rng.normal(scale=0.8),
+            rng.choice([1.0, 2.0]),
+            rng.choice([0.0, 0.3, 1.0, 1.0]),
+        )
+
+    def __call__(self, codes: Codes) -> Values:
+        gap = look_up(self.table, codes).sum(axis=1) - self.peak
+        return np.asarray(-(np.abs(gap) ** self.power) * np.where(gap > 0, self.beyond, 1.0))
+
+
+@dataclass(frozen=True)
+class Multiplicative:
+    """A product of gains (log-scale effects), or the weakest link: one poor choice cannot be
+    made up for by the others."""
+
+    table: Effects
+    sharpness: float
+    """0 is the product; above it the soft minimum, harder as it grows."""
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        weights = importances(layout.positions, rng)[:, None]
+        sharpness = 0.0 if rng.random() < 0.5 else rng.uniform(0.5, 4)
+        scale = rng.uniform(0.2, 1) / np.sqrt(layout.positions) if sharpness == 0 else 1.0
+        return cls(option_effects(layout, rng) * weights * scale, sharpness)
+
+    def __call__(self, codes: Codes) -> Values:
+        effects = look_up(self.table, codes)
+        if self.sharpness == 0:
+            return np.asarray(np.exp(np.clip(effects.sum(axis=1), -8, 8)))
+        return np.asarray(-np.log(np.exp(-self.sharpness * effects).mean(axis=1)))

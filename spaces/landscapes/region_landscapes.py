@@ -1,0 +1,102 @@
+"""Landscapes that cut the space into pieces: trees, basins around optima, forbidden regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.landscapes.landscapes import Values
+from lm_searcher.spaces.landscapes.option_effects import importances
+from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.ncode import Codes
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A sum of shallow random trees: thresholds on ordered positions, sets of options else."""
+
+    sides: NDArray[np.bool_]
+    """Which way each option goes, [trees, depth, most options]."""
+    positions: NDArray[np.int64]
+    """What each level asks, [trees, depth]; one question a level (oblivious trees)."""
+    leaves: NDArray[np.float64]
+    """[trees, 2 ** depth]."""
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        trees, depth = int(rng.integers(1, 13)), int(rng.integers(2, 5))
+        chosen = importances(layout.positions, rng) ** 2
+        asks = rng.choice(layout.positions, p=chosen / chosen.sum(), size=(trees, depth))
+        width = int(layout.cardinalities.max())
+        cut = rng.random((trees, depth, 1)) * layout.cardinalities[asks][..., None]
+        rising = np.arange(width) >= np.maximum(cut, 0.5)
+        sets = rng.random((trees, depth, width)) < rng.choice([0.2, 0.5, 0.8], size=(trees, 1, 1))
+        sides = np.where(layout.ordered[asks][..., None], rising, sets)
+        leaves = rng.normal(size=(trees, 2**depth)) * rng.gamma(2.0, size=(trees, 1))
+        return cls(sides, asks, leaves)
+
+    def __call__(self, codes: Codes) -> Values:
+        trees, depth = self.positions.shape
+        leaf = np.zeros((len(codes), trees), dtype=np.int64)
+        for level in range(depth):
+            options = codes[:, self.positions[:, level]]
+            leaf = 2 * leaf + self.sides[np.arange(trees), level, options]
+        return np.asarray(self.leaves[np.arange(trees), leaf].sum(axis=1))
+
+
+@dataclass(frozen=True)
+class HiddenOptimum:
+    """The nearer to one of a few hidden architectures the better: needles, plateaus and basins,
+    with local optima that are lower."""
+
+    centres: Codes
+    heights: Values
+    mismatch: NDArray[np.float64]
+    """What each option costs against each centre, [centres, positions, most options]."""
+    reach: float
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+        count = int(rng.choice([1, 1, 2, 3, 6]))
+        centres = layout.sample(count, rng)
+        weights = importances(layout.positions, rng) / layout.positions
+        steps = np.arange(int(layout.cardinalities.max()))
+        apart = np.abs(steps - centres[:, :, None].astype(float))
+        ordered = (apart / np.maximum(layout.cardinalities - 1, 1)[:, None]) ** rng.choice([1, 2])
+        mismatch = np.where(layout.ordered[:, None], 2 * ordered, apart > 0) * weights[:, None]
+        heights = -rng.gamma(1.0, 0.2, size=count)
+        heights[0] = 0
+        return cls(centres, heights, mismatch, float(np.exp(rng.uniform(-1.2, 1.5))))
+
+    def __call__(self, codes: Codes) -> Values:
+        places = np.arange(codes.shape[1])
+        far = np.stack([cost[places, codes].sum(axis=1) for cost in self.mismatch], axis=1)
+        return np.asarray((self.heights - np.expm1(-far / self.reach) * -1).max(axis=1))
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Conjunctions of one to three options: `penalty` is what each costs those inside it."""
+
+    positions: NDArray[np.int64]
+    options: NDArray[np.int64]
+    """Both of shape [regions, 3]; a negative position asks nothing."""
+    penalties: NDArray[np.float64]
+
+    @classmethod
+    def make(cls, layout: Layout, rng: np.random.Generator, size: float) -> Self:
+        """One to three regions whose penalties are around `size`."""
+        count = int(rng.integers(1, 4))
+        positions = rng.integers(0, layout.positions, size=(count, 3))
+        options = rng.integers(0, layout.cardinalities[positions])
+        terms = rng.choice([1, 2, 3], p=[0.35, 0.5, 0.15], size=count)
+        positions[np.arange(3) >= terms[:, None]] = -1
+        return cls(positions, options, size * rng.uniform(0.5, 1.5, size=count))
+
+    def __call__(self, codes: Codes) -> Values:
+        """The sum of the penalties, shape [n]."""
+        inside = (codes[:, self.positions] == self.options) | (self.positions < 0)
+        return np.asarray(inside.all(axis=2) @ self.penalties)

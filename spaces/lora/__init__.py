@@ -1,0 +1,1 @@
+"""The LoRA space: a rank for each target module of a base model."""

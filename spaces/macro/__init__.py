@@ -1,0 +1,1 @@
+"""A space of whole networks of inverted residual blocks."""

@@ -1,0 +1,98 @@
+"""What is drawn for whom, and batches picked one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lm_searcher.agent.loop.selection import draw, pick
+from lm_searcher.agent.search import Search
+from lm_searcher.agent.state import Context
+from lm_searcher.spaces.history import History
+from lm_searcher.spaces.ncode import Codes, NCode
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.subspace import Subspace
+from lm_searcher.tools.protocols import Ranker, Ranking
+from lm_searcher.tools.rankers.random import RandomRanker
+
+LARGE = SearchSpace.of("large", {f"p{i}": list(range(8)) for i in range(30)})
+SMALL = SearchSpace.of("small", {f"p{i}": [0, 1, 2] for i in range(3)})
+
+
+class Sum:
+    """Prefers the largest sum of options that is not next to a pending trial."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
+        """By the sum, less a penalty within two edits of what is pending."""
+        self.asked.append((len(pool), int(history.pending.sum())))
+        waiting = history.codes[history.pending]
+        edits = (pool[:, None] != waiting[None]).sum(2)
+        return np.argsort(-(pool.sum(1) - 100.0 * (edits <= 2).any(1)), kind="stable")
+
+
+class Sequential(Sum):
+    """The same, asked again for each pick."""
+
+    sequential = True
+
+
+def context(space: SearchSpace, ranker: Ranker) -> Context:
+    search = Search(space, lambda config: 0.0, store="memory", initial=2)
+    opened = search._open()
+    opened.ranker = ranker
+    return opened
+
+
+def known(space: SearchSpace, n: int = 20) -> History:
+    codes = space.sample(n, np.random.default_rng(0))
+    none = np.zeros(n, bool)
+    return History(codes, codes.sum(1).astype(float), none, none)
+
+
+def test_the_random_ranker_draws_uniformly_whatever_is_known() -> None:
+    history, full = known(LARGE), Subspace.full(LARGE)
+    best = history.codes[history.elites(20)]
+
+    def nearest(ranker: Ranker) -> int:
+        pool = draw(context(LARGE, ranker), history, full, 20)
+        return int((pool[:, None] != best[None]).sum(2).min())
+
+    assert nearest(RandomRanker()) > 10
+    assert nearest(Sum()) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 24, 40])
+def test_a_batch_is_picked_one_at_a_time_knowing_those_before(n: int) -> None:
+    ranker = Sequential()
+    opened, history = context(SMALL, ranker), known(SMALL, 3)
+    pool = opened.proposer.pool(history, Subspace.full(SMALL), np.random.default_rng(0))
+    picks, _ = pick(opened, pool, history, n)
+    assert len(picks) == len(set(picks)) == min(n, len(pool))
+    assert [pending for _, pending in ranker.asked] == list(range(len(picks)))
+
+
+def apart(a: NCode, b: NCode) -> int:
+    return sum(x != y for x, y in zip(a, b, strict=True))
+
+
+def test_what_is_pending_keeps_picks_apart() -> None:
+    history = known(LARGE)
+    pool = LARGE.sample(1000, np.random.default_rng(1))
+    near = np.repeat(pool[pool.sum(1).argmax()][None], 5, axis=0)
+    near[np.arange(5), np.arange(5)] ^= 1
+    pool = np.concatenate([pool, near])
+    (first, second), _ = pick(context(LARGE, Sequential()), pool, history, 2)
+    assert apart(first, second) > 2
+    (first, second), _ = pick(context(LARGE, Sum()), pool, history, 2)
+    assert apart(first, second) <= 2
+
+
+def test_asked_batches_know_each_other(tmp_path: Path) -> None:
+    with Search(SMALL, metric="value", ranker="local", name="a", folder=tmp_path) as search:
+        asked = search.ask(7) + search.ask(20)
+    assert len({trial.ncode for trial in asked}) == 27

@@ -1,0 +1,105 @@
+"""A pipeline's parts around the UNet that is adapted: what goes in, and what comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lm_searcher.tools.evaluators.lora.generation.captions import Captioned
+from lm_searcher.tools.evaluators.lora.generation.clip_scores import ClipEmbedding, clip_i, clip_t
+from lm_searcher.tools.evaluators.lora.generation.denoising import Probe, sample
+from lm_searcher.tools.evaluators.lora.generation.pipeline import Pipeline, TextEncoder
+from lm_searcher.tools.evaluators.lora.generation.sampling import Sampling
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DDIMScheduler
+
+_BATCH = 8
+"""Images at a time in all that is not trained."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images with captions as the UNet sees them."""
+
+    source: Captioned
+    latents: Tensor
+    """[n, channels, height, width], of the middle of what the autoencoder makes of an image."""
+    texts: Tensor
+    """[n, tokens, width]"""
+
+
+@dataclass(frozen=True)
+class LatentDiffusion:
+    """A UNet on its device, with the frozen parts that its training and its scores need."""
+
+    unet: nn.Module
+    vae: AutoencoderKL
+    scheduler: DDIMScheduler
+    empty: Tensor
+    """The text of no caption, [1, tokens, width]: what guidance pushes away from."""
+    device: torch.device
+
+    @classmethod
+    def around(
+        cls, unet: nn.Module, pipeline: Pipeline, texts: TextEncoder, device: torch.device
+    ) -> LatentDiffusion:
+        """Loads the other parts."""
+        return cls(unet, pipeline.vae().to(device), pipeline.scheduler(), texts([""]), device)
+
+    def encode(self, data: Captioned, texts: TextEncoder) -> Encoded:
+        """What the autoencoder and the text encoder make of images and captions."""
+        parts = []
+        for start in range(0, len(data), _BATCH):
+            images = torch.tensor(data.images[start : start + _BATCH], device=self.device)
+            with torch.no_grad():
+                parts.append(self.vae.encode(images / 127.5 - 1).latent_dist.mode())
+        factor = self.vae.config["scaling_factor"]
+        return Encoded(data, factor * torch.cat(parts), texts(data.captions))
+
+    def denoise(self, noisy: Tensor, timesteps: Tensor, texts: Tensor) -> Tensor:
+        """What the UNet predicts."""
+        predicted: Tensor = self.unet(noisy, timesteps, texts).sample
+        return predicted
+
+    def loss(self, data: Encoded, questions: int) -> float:
+        """The denoising loss with noise and timesteps that never change, `questions` at least."""
+        repeats = math.ceil(questions / len(data.latents))
+        probe = Probe.of(data.latents, data.texts, self.scheduler, repeats)
+        return probe.loss(self.denoise, self.scheduler, _BATCH)
+
+    def samples(self, data: Encoded, sampling: Sampling) -> Tensor:
+        """Images for the captions in turn, always from the same noise: [n, 3, h, w], 0 to 1."""
+        rows = torch.arange(sampling.images) % len(data.latents)
+        shape = (len(rows), *data.latents.shape[1:])
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(self.device)
+        images = []
+        for start in range(0, len(rows), _BATCH):
+            texts = data.texts[rows[start : start + _BATCH]]
+            latents = sample(
+                self.denoise,
+                self.scheduler,
+                noise[start : start + _BATCH],
+                texts,
+                steps=sampling.steps,
+                without=self.empty.expand(len(texts), -1, -1),
+                guidance=sampling.guidance,
+            )
+            with torch.no_grad():
+                decoded = self.vae.decode(latents / self.vae.config["scaling_factor"])
+            images.append((decoded.sample / 2 + 0.5).clamp(0, 1))
+        return torch.cat(images)
+
+    def clip_scores(
+        self, data: Encoded, sampling: Sampling, embedding: ClipEmbedding
+    ) -> dict[str, float]:
+        """clip_t and clip_i of samples for the captions of `data`, against its images."""
+        made = embedding.images(self.samples(data, sampling))
+        captions = data.source.captions
+        wanted = embedding.texts([captions[i % len(captions)] for i in range(len(made))])
+        real = embedding.images(torch.tensor(data.source.images) / 255)
+        return {"clip_t": clip_t(made, wanted), "clip_i": clip_i(made, real)}

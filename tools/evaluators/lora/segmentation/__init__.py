@@ -1,0 +1,1 @@
+"""LoRA searches for image segmentation."""

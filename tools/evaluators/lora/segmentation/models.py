@@ -1,0 +1,189 @@
+"""The models that segment: the embedded one, and the SegFormers and SAMs of transformers.
+
+They differ in what they are called with and in their head, which makes masks of the encoder's
+features. SAM is prompted with a box around the whole image: it was trained with prompts only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lm_searcher.spaces.errors import EvaluatorError, SpaceError
+from lm_searcher.spaces.lora.bases import PREFIX, find_config
+from lm_searcher.tools.evaluators.lora.segmentation.scenes import CLASSES, SIDE
+from lm_searcher.tools.llm.huggingface import is_here, line
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+HEADS = {"segformer": "decode_head", "sam": "mask_decoder"}
+"""The module that is the head, by the config's `model_type`."""
+
+SEGFORMER_SIDE = 512
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a base takes, squares of `side` pixels normalised a channel, and what it gives."""
+
+    kind: str
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: int
+    """That its own head tells apart; 0 where it has none. The mask of a SAM makes two."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
+        return len(self.mean)
+
+
+@cache
+def form_of(base: str) -> Form:
+    """Of the embedded base, or from a config.json and, where there is one, the
+    preprocessor_config.json beside it. Raises EvaluatorError for what is neither kind of model.
+    """
+    if base.startswith(PREFIX):
+        return Form("segformer", SIDE, (0.5,), (0.5,), CLASSES)
+    from transformers import AutoConfig
+
+    try:
+        config: Any = AutoConfig.from_pretrained(find_config(base).parent, trust_remote_code=False)
+    except (SpaceError, OSError, ValueError) as error:
+        raise EvaluatorError(f"base '{base}': {line(error)}") from None
+    if config.model_type not in HEADS:
+        raise EvaluatorError(
+            f"base '{base}' is a {config.model_type}; "
+            f"accepted for task 'segmentation': {', '.join(sorted(HEADS))}"
+        )
+    prepared = _preprocessing(base)
+    mean, std = (
+        tuple(float(v) for v in prepared.get(f"image_{name}", default))
+        for name, default in zip(("mean", "std"), IMAGENET, strict=True)
+    )
+    if config.model_type == "sam":
+        return Form("sam", config.vision_config.image_size, mean, std, 2)
+    own = "SegformerForSemanticSegmentation" in (config.architectures or ())
+    side = _side(base, prepared.get("size", SEGFORMER_SIDE))
+    return Form("segformer", side, mean, std, config.num_labels if own else 0)
+
+
+def _preprocessing(base: str) -> dict[str, Any]:
+    import json
+
+    from transformers.utils.hub import cached_file
+
+    name = "preprocessor_config.json"
+    here = is_here(base, "base")
+    try:
+        found = cached_file(
+            base, name, local_files_only=here, _raise_exceptions_for_missing_entries=False
+        )
+        return cast(dict[str, Any], json.loads(Path(found).read_text("utf-8"))) if found else {}
+    except (OSError, ValueError) as error:
+        raise EvaluatorError(f"base '{base}': {name}: {line(error)}") from None
+
+
+def _side(base: str, size: Any) -> int:
+    """The square's side from an image processor's `size`, a number or a dict."""
+    if isinstance(size, dict):
+        size = size.get("height", size.get("shortest_edge"))
+    if not isinstance(size, int) or size < 1:
+        raise EvaluatorError(f"base '{base}': preprocessor_config.json: size is {size!r}")
+    return size
+
+
+def check_weights(base: str) -> None:
+    """Raises EvaluatorError for a directory without safetensors."""
+    folder = Path(base)
+    if folder.is_dir() and not list(folder.glob("*.safetensors")):
+        raise EvaluatorError(f"base '{folder}' has no weights; accepted: safetensors")
+
+
+def load_segmenter(base: str, classes: int) -> nn.Module:
+    """The model of a directory or hub id with a head for `classes`, float32, on the CPU.
+
+    What the head lacks is drawn from torch's generator. Raises EvaluatorError.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, SamModel, SegformerForSemanticSegmentation
+
+    form, here = form_of(base), is_here(base, "base")
+    config: Any = AutoConfig.from_pretrained(base, local_files_only=here, trust_remote_code=False)
+    if form.kind == "segformer" and form.classes != classes:
+        config.num_labels = classes
+    elif form.kind == "sam" and classes > 2:
+        config.mask_decoder_config.num_multimask_outputs = classes
+    model_class: Any = SamModel if form.kind == "sam" else SegformerForSemanticSegmentation
+    try:
+        with _quietly():
+            model, report = model_class.from_pretrained(
+                base,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=here,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise EvaluatorError(f"base '{base}' cannot be loaded ({line(error)})") from None
+    absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    own = () if form.classes == classes else (HEADS[form.kind],)
+    if lost := sorted(key for key in absent if not key.startswith(own)):
+        raise EvaluatorError(f"base '{base}': its weights lack {len(lost)}, such as {lost[0]}")
+    return cast("nn.Module", model)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """transformers says nothing of weights that it draws."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def head_of(model: nn.Module) -> nn.Module:
+    """The model's head."""
+    config: Any = model.config
+    return cast("nn.Module", getattr(model, HEADS[config.model_type]))
+
+
+def logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
+    """Scores [n, classes, side, side] of normalised images [n, channels, side, side].
+
+    A SAM's one mask is the logit of class 1 against 0. For more classes than two it gives one
+    mask each.
+    """
+    import torch
+    from torch.nn import functional
+
+    config: Any = model.config
+    if config.model_type == "sam":
+        side = images.shape[-1]
+        boxes = torch.tensor([[0.0, 0.0, side, side]], device=images.device)
+        found = model(
+            pixel_values=images,
+            input_boxes=boxes.expand(len(images), 1, 4),
+            multimask_output=classes > 2,
+        ).pred_masks[:, 0]
+        scores = found if classes > 2 else torch.cat([torch.zeros_like(found), found], 1)
+    else:
+        scores = model(pixel_values=images).logits
+    return functional.interpolate(
+        scores.float(), size=images.shape[-2:], mode="bilinear", align_corners=False
+    )

@@ -1,0 +1,1 @@
+"""The evaluator that trains a candidate network."""

@@ -1,0 +1,1 @@
+"""Executors: they run evaluations, in this process or in workers."""

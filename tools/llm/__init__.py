@@ -1,0 +1,1 @@
+"""Language models: OpenAI-compatible servers, and Hugging Face models on disk."""

@@ -1,0 +1,1 @@
+"""The rankers as a sampler of Optuna studies."""

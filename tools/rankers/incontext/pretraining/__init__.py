@@ -1,0 +1,1 @@
+"""Pre-training of the local ranker on synthetic landscapes."""

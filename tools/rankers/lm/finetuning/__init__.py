@@ -1,0 +1,1 @@
+"""Fine-tuning of a causal language model as a ranker."""

@@ -1,0 +1,152 @@
+"""Supervised fine-tuning of a ranking language model, by transformers' Trainer:
+`lm-searcher train-ranker lm`.
+
+The loss is taken on the answers alone. Checkpoints are whole or not used, the same command goes
+on from the last of them, and sample i is the same in every process, so an interrupted training
+sees what an uninterrupted one would. Several processes (`accelerate launch`) share the samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from lm_searcher.spaces.errors import TrainingError
+from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import alone
+from lm_searcher.tools.rankers.lm.finetuning.card import model_card
+from lm_searcher.tools.rankers.lm.finetuning.encode import Encoded, collate
+from lm_searcher.tools.rankers.lm.finetuning.measure import Figures
+from lm_searcher.tools.rankers.lm.finetuning.model import Trained, trained_model
+from lm_searcher.tools.rankers.lm.finetuning.progress import (
+    Moment,
+    Progress,
+    Spent,
+    last_checkpoint,
+)
+from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
+from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons, Stream, lessons_of
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+CHECKPOINTS = "checkpoints"
+
+
+def train(
+    config: LMTrainConfig,
+    command: str = "",
+    observe: Callable[[Moment], None] = lambda moment: None,
+    stop: Callable[[], bool] = lambda: False,
+    lessons: Lessons | None = None,
+) -> bool:
+    """Train to the end and write the model, or until `stop` says so.
+
+    Whether it has finished, now or earlier; if not, a checkpoint is written and another call
+    goes on. `command` is what the model card says was run. `lessons` are by default those that
+    `config` describes. Raises TrainingError, TableError, RankerError.
+    """
+    main = _is_main(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with alone(config.out) if main else contextlib.nullcontext():
+        lessons = lessons or lessons_of(config)
+        spent = Spent.of(config, lessons.what)
+        checkpoint = last_checkpoint(config.out / CHECKPOINTS)
+        if spent.step and checkpoint is None and config.product.is_dir():
+            return True
+        trained = trained_model(config)
+        progress = Progress(config, trained, lessons.held_out, spent, observe, stop)
+        trainer = _trainer(config, trained, lessons.samples, progress)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            if checkpoint is None or progress.begun:
+                raise
+            raise TrainingError(
+                f"checkpoint '{checkpoint}' does not load ({_line(error)}); remove it to go on "
+                "from the one before, or choose another --out"
+            ) from error
+        if trainer.state.global_step < trainer.state.max_steps:
+            return False
+        if main:
+            _write(config, trained, command, lessons, spent, progress.measured())
+        return True
+
+
+def _is_main(config: LMTrainConfig) -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState(cpu=config.device == "cpu").is_main_process)
+
+
+def _trainer(
+    config: LMTrainConfig, trained: Trained, samples: Stream, progress: Progress
+) -> Trainer:
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(config.out / CHECKPOINTS),
+        seed=config.seed,
+        data_seed=config.seed,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch,
+        gradient_accumulation_steps=config.accumulation,
+        activation_checkpointing=config.gradient_checkpointing,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        adam_beta2=config.beta2,
+        bf16=on_gpu and config.precision != "float32",
+        use_cpu=config.device == "cpu",
+        logging_steps=config.log_every,
+        save_steps=config.save_every,
+        save_total_limit=2,
+        save_strategy="steps",
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        train_sampling_strategy="sequential",  # they are drawn at random, and may grow
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+    )
+    padding = trained.tokenizer.pad_token_id
+    trainer = Trainer(
+        model=cast(Any, trained.model),
+        args=arguments,
+        train_dataset=cast(Any, Encoded(samples, config.samples, trained.tokenizer, config.cutoff)),
+        data_collator=lambda examples: collate(examples, 0 if padding is None else padding),
+        callbacks=[progress],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _write(
+    config: LMTrainConfig,
+    trained: Trained,
+    command: str,
+    lessons: Lessons,
+    spent: Spent,
+    figures: Figures,
+) -> None:
+    """The model or adapter with its tokenizer and card, whole or not at all."""
+    part = config.product.with_name(config.product.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    trained.model.save_pretrained(str(part), safe_serialization=True)
+    trained.tokenizer.save_pretrained(str(part))
+    card = model_card(config, trained, command, lessons.what, spent, figures)
+    (part / "README.md").write_text(card)
+    shutil.rmtree(config.product, ignore_errors=True)
+    part.replace(config.product)
+    shutil.rmtree(Path(config.out) / CHECKPOINTS, ignore_errors=True)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:150]

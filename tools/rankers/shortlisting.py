@@ -1,0 +1,132 @@
+"""What rankers have in common that ask a model which reads a few candidates only.
+
+A pool has a thousand candidates and more, and a prompt has room for tens. A fallback ranker
+puts the pool in order first. Half of what the model reads are the best by that order, so that
+the neighbours of good trials are among them (a perfect choice from uniform candidates alone
+loses to plain evolution, PAPER.md); the other half is drawn uniformly from the rest, so that
+the model may overrule the fallback. What the model leaves open goes by the fallback's order.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.prompts.history import Entry
+from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.history import History
+from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
+from lm_searcher.spaces.usage import Account
+from lm_searcher.tools.protocols import Ranker, Ranking
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which of the candidates to try next."""
+
+    candidates: list[NCode]
+    """In random order: a model prefers places in a list."""
+    history: list[Entry]
+    """Finished trials; None is the score of one that failed."""
+    pending: list[NCode]
+    seed: int
+
+
+class NoAnswer(Exception):
+    """The model has not decided; the message says why, in a line that may be stored."""
+
+
+class ShortlistRanker(ABC):
+    """An AskingRanker: `choose` is the subclass's.
+
+    `candidates` is how many the model is shown. See tools/protocols.py for the attributes.
+    """
+
+    def __init__(self, fallback: Ranker, candidates: int) -> None:
+        self.fallback = fallback
+        self.candidates = candidates
+        self.account = Account()
+        self.spent = Account()
+        self.notes: list[str] = []
+        self._said: set[str] = set()
+
+    @abstractmethod
+    def choose(self, question: Question) -> list[int]:
+        """Indices of the best of at least two candidates, best first; at least one.
+
+        Adds what it takes to `self.account` as it goes. Raises NoAnswer, RankerError, Cancelled.
+        """
+
+    def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
+        """See Ranker."""
+        order = self.fallback.rank(pool, history, seed=seed)
+        self.account = Account()
+        if len(pool) == 1:
+            return order
+        rows = shortlist(order, self.candidates, seed)
+        self.account = Account(decisions=1)
+        try:
+            chosen = rows[self.choose(_question(pool[rows], history, seed))]
+        except NoAnswer as error:
+            self.account = replace(self.account, fallbacks=1, reason=str(error))
+            return order
+        finally:
+            self.spent += self.account
+        left = np.ones(len(pool), dtype=bool)
+        left[chosen] = False
+        return np.concatenate([chosen, order[left[order]]])
+
+    def say_once(self, note: str) -> None:
+        """Have a person told, unless the same was said before."""
+        if note not in self._said:
+            self._said.add(note)
+            self.notes.append(note)
+
+    def add(self, **counts: float) -> None:
+        """Add to the account of the decision under way."""
+        self.account += Account(**counts)  # type: ignore[arg-type]  # ints but for the cost
+
+
+def shortlist(order: Ranking, n: int, seed: int) -> NDArray[np.intp]:
+    """`n` of the pool's rows at random places: half of them the first, half from the rest."""
+    rng = np.random.default_rng([seed, len(order), 0x5107])
+    first = -(-n // 2)
+    rest = order[first:]
+    drawn = rng.choice(rest, min(n - first, len(rest)), replace=False)
+    rows: NDArray[np.intp] = rng.permutation(np.concatenate([order[:first], drawn]))
+    return rows
+
+
+def entries(history: History) -> list[Entry]:
+    """The finished trials as prompts take them."""
+    codes = to_ncodes(history.codes)
+    return [
+        (code, None if np.isnan(score) else float(score))
+        for code, score, pending in zip(codes, history.scores, history.pending, strict=True)
+        if not pending
+    ]
+
+
+def _question(candidates: Codes, history: History, seed: int) -> Question:
+    pending = to_ncodes(history.codes[history.pending])
+    return Question(to_ncodes(candidates), entries(history), pending, seed)
+
+
+Kind = TypeVar("Kind")
+
+
+def settings_of(kind: type[Kind], name: str, given: Mapping[str, Any], **known: Any) -> Kind:
+    """The dataclass `kind` of a ranker's settings: those of [ranker], and what is known besides.
+
+    Raises ConfigError for a key that this ranker does not take.
+    """
+    accepted = {f.name for f in fields(kind)} - set(known)  # type: ignore[arg-type]
+    for key in given:
+        if key not in accepted:
+            raise ConfigError(unknown(f"key in [ranker] for '{name}'", key, accepted))
+    return kind(**known, **given)

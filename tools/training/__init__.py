@@ -1,1 +1,0 @@
-"""Training samples for a ranking language model, and its fine-tuning."""
