@@ -5,7 +5,8 @@ searched?
 
 Prints the 10 %, 50 % and 90 % quantiles of the tasks of spaces/landscapes/tasks.py, and a row a
 table: each statistic, and in brackets the share of the tasks (in %) that have less of it. The
-tasks' spaces have 5 to 12 positions of up to 10 options and at least 1,000 designs, as those of tables do.
+tasks' spaces have 5 to 12 positions of up to 10 options and at least 1,000 designs, as those of
+tables do.
 """
 
 from __future__ import annotations
