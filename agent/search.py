@@ -19,18 +19,18 @@ from langgraph.types import Durability
 
 from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.loop.memory import Findings, Memory
-from lm_searcher.agent.loop.requests import ByHand
+from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.loop.selection import draw, pick, weigh
 from lm_searcher.agent.loop.signals import interrupts
 from lm_searcher.agent.loop.stopping import FAILURES, Interrupted, stop_reason
 from lm_searcher.agent.results.result import Result, describe_space, read_run, remembered
 from lm_searcher.agent.settings.build import (
-    aims_of,
     as_evaluator,
     as_space,
     check_fidelity,
     from_run_file,
     make_proposer,
+    objective_set_of,
     settings_of,
 )
 from lm_searcher.agent.settings.run_file import RunFile, Settings, load_run_file
@@ -42,7 +42,7 @@ from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, Use
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.executors.local import make_executor
 from lm_searcher.tools.executors.worker import checked
@@ -117,12 +117,12 @@ class Search:
     ) -> None:
         self.space, self.evaluator, self.settings = space, evaluator, settings
         self.observe = observe
-        self.aims = aims_of(settings, evaluator)
-        self.metric, self.direction = self.aims.metric, self.aims.direction
+        self.objectives = objective_set_of(settings, evaluator)
+        self.metric, self.direction = self.objectives.metric, self.objectives.direction
         check_fidelity(evaluator, settings)
         section, executor = settings.ranker, settings.executor
         self.batch = executor.batch or executor.workers
-        objective = self.aims.objective(self.batch)
+        objective = self.objectives.objective(self.batch)
         self.ranker = make_ranker(section.name, space, section.settings, objective)
         name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
         self.files = RunFiles.of(name, settings.run.folder, settings.store.url)
@@ -171,7 +171,7 @@ class Search:
         """What draws the pools. Raises ConfigError if constraints leave nothing to draw."""
         if self._proposer is None:
             self._proposer = make_proposer(
-                self.space, self.evaluator, self.aims, self.settings.ranker.pool
+                self.space, self.evaluator, self.objectives, self.settings.ranker.pool
             )
         return self._proposer
 
@@ -302,7 +302,7 @@ class Search:
             self.space,
             "finished" if stop else "running",
             stop,
-            self.aims,
+            self.objectives,
             list(store.trials),
             store.attributes,
         )
@@ -325,7 +325,7 @@ class Search:
             self.files.url,
             self.files.name,
             self.space,
-            self.aims,
+            self.objectives,
             make_pruner(settings.pruner),
         )
         self._resources.callback(store.close)
@@ -352,7 +352,7 @@ class Search:
     def _make_context(self, store: TrialStore) -> Context:
         settings, evaluator = self.settings, self.evaluator
         if isinstance(self.ranker, AskingRanker):
-            self.ranker.spent = Account.total(trial.account for trial in store.trials)
+            self.ranker.spent = Usage.total(trial.account for trial in store.trials)
         proposer = self.proposer
         top = settings.confirm.top
         if top is None:
@@ -371,14 +371,14 @@ class Search:
             confirm=Confirm(top, settings.confirm.seeds, settings.confirm.full),
             epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
             observe=self.observe,
-            by_hand=ByHand.of(self.files, self.space, store.attributes, proposer.known),
+            requests=Requests.of(self.files, self.space, store.attributes, proposer.known),
         )
 
     def _identity(self) -> dict[str, Any]:
         """What makes two processes' trials comparable."""
         return {
             "space": describe_space(self.space),
-            "objective": self.aims.to_json(),
+            "objective": self.objectives.to_json(),
             "evaluator": self.evaluator.identity(),
             "seed": self.settings.run.seed,
         }

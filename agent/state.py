@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from lm_searcher.agent.loop.memory import Memory
-from lm_searcher.agent.loop.requests import ByHand
+from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.ncode import Codes, NCode
@@ -100,7 +100,7 @@ class Context:
     epochs: int | None = None
     """Reports of an evaluation at full fidelity, where they are known."""
     observe: Observer = lambda event: None
-    by_hand: ByHand | None = None
+    requests: Requests | None = None
     """What a person asks of the run while it goes on; None: nothing is taken up."""
     forgiven: int = 0
     """Trials before the run was begun again after a stop by failures: those no longer count."""
@@ -121,10 +121,10 @@ class Context:
     def history(self, number: int) -> History:
         """The trials below `number` as the ranker sees them when it picks trial `number`: of
         several objectives one score, with weights drawn for this step."""
-        aims = self.store.aims
-        if not aims.several:
+        objectives = self.store.objectives
+        if not objectives.several:
             return self.store.history(number)
-        weights = draw_weights(len(aims.goals), self.rng("weights", number))
+        weights = draw_weights(len(objectives.goals), self.rng("weights", number))
         return self.store.history(number, weights)
 
     def trial_seed(self, number: int, repeat: int | None = None) -> int:

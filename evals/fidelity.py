@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.agent.settings.run_file import PrunerSection
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.pruners import make_pruner
 from lm_searcher.agent.study.trial_store import MEMORY, TrialStore
 from lm_searcher.evals.digits_benchmark import distinct_cells
@@ -82,8 +82,8 @@ def search(
 ) -> list[tuple[int, float]]:
     """(epochs spent, final value) of each whole training, until `epochs` are spent."""
     (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
-    aims, chooses = Aims.of(metric, DIRECTIONS[metric]), make_ranker(ranker, space)
-    store = TrialStore(MEMORY, "study", space, aims, make_pruner(halving or PrunerSection()))
+    objectives, chooses = ObjectiveSet.of(metric, DIRECTIONS[metric]), make_ranker(ranker, space)
+    store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSection()))
     left, spent, found = rng.permutation(len(codes)), 0, []
     ncodes = to_ncodes(codes)
     while spent < epochs and len(left):
@@ -91,7 +91,7 @@ def search(
         if number >= 5:
             history = store.history()
             if not estimated:
-                history.scores[:] = [aims.sign * (t.value or 0.0) for t in store.trials]
+                history.scores[:] = [objectives.sign * (t.value or 0.0) for t in store.trials]
             left = left[chooses.rank(codes[left], history, seed=number)]
         cell, left = left[0], left[1:]
         store.start(number, ncodes[cell], 0, ranker)
@@ -119,7 +119,7 @@ def study(
 ) -> None:
     """Prints a line for each way, with the standard error of the mean."""
     cells = problem(path, metric)
-    sign, finals = Aims.of(metric, DIRECTIONS[metric]).sign, cells[1][:, -1]
+    sign, finals = ObjectiveSet.of(metric, DIRECTIONS[metric]).sign, cells[1][:, -1]
     for way, pruner in (("none", None), ("reached", halving), ("estimated", halving)):
         rows = []
         for seed in range(seeds):

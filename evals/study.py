@@ -134,9 +134,9 @@ def _result(
     confirm: tuple[int, int] = (0, 1),
 ) -> tuple[Result, float]:
     """A search's result, and its seconds a decision."""
-    aims: dict[str, Any] = {"direction": "max" if problem.sign > 0 else "min"}
+    objectives: dict[str, Any] = {"direction": "max" if problem.sign > 0 else "min"}
     if isinstance(problem, FrontProblem):
-        aims = {"objectives": [asdict(goal) for goal in problem.goals]}
+        objectives = {"objectives": [asdict(goal) for goal in problem.goals]}
     began = time.perf_counter()
     result = Search(
         problem.space,
@@ -147,7 +147,7 @@ def _result(
         store=MEMORY,
         memory={"enabled": study.memory},
         confirm={"top": confirm[0], "seeds": confirm[1]},
-        **aims,
+        **objectives,
     ).run()
     return result, (time.perf_counter() - began) / max(1, len(result.trials))
 

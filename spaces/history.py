@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.ncode import Codes, NCode, to_codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 
 
 class TrialState(StrEnum):
@@ -50,7 +50,7 @@ class Trial:
     seconds: float | None = None
     curve: tuple[float, ...] = ()
     """The objective after each report, in order."""
-    account: Account | None = None
+    account: Usage | None = None
     """What asking a model for this pick took; of a batch, the first trial has it for all."""
     values: tuple[float, ...] = ()
     """Every objective, in the user's own signs; empty for running and failed trials."""

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Account:
+class Usage:
     """What one decision of a ranker that asks a model took, or several of them together."""
 
     decisions: int = 0
@@ -33,13 +33,13 @@ class Account:
         """Tokens of prompts and replies."""
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, later: Account) -> Account:
+    def __add__(self, later: Usage) -> Usage:
         numbers = {
             f.name: getattr(self, f.name) + getattr(later, f.name)
             for f in fields(self)
             if f.name != "reason"
         }
-        return Account(**numbers, reason=later.reason or self.reason)
+        return Usage(**numbers, reason=later.reason or self.reason)
 
     def __str__(self) -> str:
         """In words, on one line."""
@@ -61,12 +61,12 @@ class Account:
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Account:
+    def of(cls, stored: Mapping[str, Any]) -> Usage:
         """From plain data; what another version stored besides is passed over."""
         names = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in names})
 
     @classmethod
-    def total(cls, accounts: Iterable[Account | None]) -> Account:
+    def total(cls, accounts: Iterable[Usage | None]) -> Usage:
         """All of them together."""
         return sum((a for a in accounts if a is not None), cls())

@@ -59,7 +59,7 @@ def test_the_example_searches(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     result = search.run()
     assert [t.state for t in result.trials] == [TrialState.COMPLETE] * 3, result.trials
     assert len({search.space.canonical(t.ncode) for t in result.trials}) == 3
-    assert result.front if result.aims.several else result.incumbent is not None
+    assert result.front if result.objectives.several else result.incumbent is not None
     if search.space.cost is not None and section.kind == "train":
         assert all(t.metrics["params_m"] > 0 for t in result.trials)
 

@@ -18,7 +18,7 @@ REMEMBERED = 200_000
 """Architectures whose violation is kept; a long run over a huge space draws ever new ones."""
 
 
-class Known:
+class Feasibility:
     """The constraints on metrics that an evaluator knows of an architecture beforehand.
 
     A cost that is not known of one architecture (NaN) bars nothing: measuring will tell.
@@ -34,7 +34,7 @@ class Known:
     @classmethod
     def of(
         cls, space: SearchSpace, evaluator: Any, constraints: Sequence[Constraint]
-    ) -> Known | None:
+    ) -> Feasibility | None:
         """None where nothing of that kind is known. Raises UserError where costs cannot be told."""
         if not constraints or not isinstance(evaluator, CostedEvaluator):
             return None

@@ -15,7 +15,7 @@ from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, to_codes, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.tools.feasibility import Known
+from lm_searcher.tools.feasibility import Feasibility
 
 WHOLE = 20_000
 """A space of at most this many architectures is the pool, whole."""
@@ -48,7 +48,7 @@ class Proposer:
         space: SearchSpace,
         rows: Codes | None = None,
         size: int = 1000,
-        known: Known | None = None,
+        known: Feasibility | None = None,
     ) -> None:
         self.space = space
         self.size = size
@@ -62,7 +62,7 @@ class Proposer:
             self._whole_keys = self._canonical_keys(self.whole)
             self._classes, self._class_of = np.unique(self._whole_keys, return_inverse=True)
 
-    def _bar(self, known: Known) -> None:
+    def _bar(self, known: Feasibility) -> None:
         """Keep what is permitted of a pool that is the whole; of others, see that there is any."""
         whole = self.whole
         if whole is None:
@@ -120,7 +120,7 @@ class Proposer:
 
     def _from_permitted(
         self,
-        known: Known,
+        known: Feasibility,
         drawn: Codes,
         history: History,
         subspace: Subspace,
@@ -139,7 +139,7 @@ class Proposer:
 
     def _permitted(
         self,
-        known: Known,
+        known: Feasibility,
         found: Codes,
         subspace: Subspace,
         rng: np.random.Generator,

@@ -13,7 +13,7 @@ from lm_searcher.spaces.errors import LMSearcherError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import Config
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 
 Ranking = NDArray[np.intp]
 """A permutation of the pool's row numbers, the most promising first."""
@@ -50,9 +50,9 @@ class SequentialRanker(Ranker, Protocol):
 class AskingRanker(Ranker, Protocol):
     """A Ranker that asks a model: it keeps accounts, and finds out beforehand if it can."""
 
-    account: Account
+    account: Usage
     """What the latest call of `rank` took."""
-    spent: Account
+    spent: Usage
     """What all calls took, those of earlier processes of the run too: limits count from it.
     A run that goes on sets it; `rank` adds to it."""
     notes: list[str]

@@ -10,7 +10,7 @@ from typing import Self
 from lm_searcher.agent.results.live import clock
 from lm_searcher.agent.toolbox.processes import running
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.run_status import Standing, finished_since, standing
+from lm_searcher.agent.toolbox.run_status import RunStatus, finished_since, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import UserError
 
@@ -61,7 +61,7 @@ def under_way(workspace: Workspace) -> str:
     return "  |  ".join(map(_short, stands))
 
 
-def _short(stand: Standing) -> str:
+def _short(stand: RunStatus) -> str:
     data = stand.to_json()
     total = f"/{stand.budget}" if stand.budget else ""
     words = f"{stand.files.name} {stand.done}{total}"

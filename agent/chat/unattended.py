@@ -15,7 +15,7 @@ from lm_searcher.agent.chat.langchain_tools import parts
 from lm_searcher.agent.chat.model import ChatModel
 from lm_searcher.agent.chat.repl import News
 from lm_searcher.agent.chat.session import Event, Session
-from lm_searcher.agent.toolbox.run_status import UNDER_WAY, Standing, standing
+from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError
 
@@ -31,7 +31,7 @@ class Task:
     text: str
     workspace: Workspace
     messages: list[AnyMessage] = field(default_factory=list)
-    runs: dict[str, Standing] = field(default_factory=dict)
+    runs: dict[str, RunStatus] = field(default_factory=dict)
     """The searches that were started, and how they stand."""
     error: str = ""
     """Why the conversation broke off."""
@@ -104,7 +104,7 @@ def _begun(messages: list[AnyMessage]) -> Iterator[str]:
     yield from names
 
 
-def _ended(workspace: Workspace, name: str) -> Standing:
+def _ended(workspace: Workspace, name: str) -> RunStatus:
     """The run's standing once it is no longer under way."""
     files = workspace.files_of(name)
     while (stand := standing(files)).state in UNDER_WAY:

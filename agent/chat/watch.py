@@ -6,7 +6,7 @@ from rich.console import Console
 
 from lm_searcher.agent.chat.stopping import stoppable
 from lm_searcher.agent.results.live import LiveView
-from lm_searcher.agent.toolbox.run_status import UNDER_WAY, Standing, standing
+from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.history import TrialState
 
@@ -14,7 +14,7 @@ SECONDS = 0.5
 """Between two looks."""
 
 
-def watch(console: Console, workspace: Workspace, run: str | None) -> Standing:
+def watch(console: Console, workspace: Workspace, run: str | None) -> RunStatus:
     """Follow a run until it is no longer under way, or Ctrl-C. Raises UserError."""
     files = workspace.files(run)
     with stoppable(workspace, raising=False):
@@ -24,7 +24,7 @@ def watch(console: Console, workspace: Workspace, run: str | None) -> Standing:
         if stand.result is None or stand.state not in UNDER_WAY:
             return stand
         title = f"{files.name} (Ctrl-C: back to the chat; the run goes on)"
-        view = LiveView(console, title, stand.result.aims, stand.budget)
+        view = LiveView(console, title, stand.result.objectives, stand.budget)
         finished = [t for t in stand.result.trials if t.state.finished]
         view.resume(finished)
         seen = {(t.number, t.state) for t in finished}

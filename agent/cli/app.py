@@ -84,7 +84,7 @@ def run(
     console = _console(stderr=as_json, quiet=as_json)
     budget = search.settings.budget.trials
     title = f"{search.files.name}: {search.space.name}, {search.settings.ranker.name}"
-    view = LiveView(console, title, search.aims, budget)
+    view = LiveView(console, title, search.objectives, budget)
     search.observe = view
     try:
         with view:

@@ -36,8 +36,16 @@ def confirm_top(context: Context) -> None:
     top, seeds = context.confirm.top, context.confirm.seeds
     if not top:
         return
-    done, aims, trials = context.store.attributes, context.store.aims, context.store.trials
-    chosen = finalists(trials, aims, top) if aims.several else best_trials(trials, aims.sign, top)
+    done, objectives, trials = (
+        context.store.attributes,
+        context.store.objectives,
+        context.store.trials,
+    )
+    chosen = (
+        finalists(trials, objectives, top)
+        if objectives.several
+        else best_trials(trials, objectives.sign, top)
+    )
     full = dict(context.confirm.full)
     if done.get(FULL, {}) != full:
         context.store.set_attribute(FULL, full)
@@ -60,13 +68,13 @@ def confirm_top(context: Context) -> None:
     assert context.executor is not None
     for evaluation, outcome in context.executor.run(evaluations(), lambda *_: False):
         number, repeat = tasks[evaluation.key]
-        outcome = aims.checked(outcome)
+        outcome = objectives.checked(outcome)
         result: dict[str, Any] = {"seed": evaluation.seed, "seconds": round(outcome.seconds, 4)}
         if full:
             result["budget"] = full
         if outcome.reason is None:
             result["metrics"] = dict(outcome.metrics)
-            result["value"] = outcome.metrics[aims.metric]
+            result["value"] = outcome.metrics[objectives.metric]
         else:
             result["reason"] = outcome.reason
         context.store.set_attribute(KEY.format(number=number, repeat=repeat), result)

@@ -26,7 +26,7 @@ from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.tools.feasibility import Known
+from lm_searcher.tools.feasibility import Feasibility
 
 if TYPE_CHECKING:
     from lm_searcher.agent.study.paths import RunFiles
@@ -69,7 +69,7 @@ def waiting(folder: Path) -> Iterator[tuple[Path, Request]]:
 
 
 @dataclass
-class ByHand:
+class Requests:
     """The requests of one run: those noted in its store, and where new ones come in."""
 
     space: SearchSpace
@@ -77,7 +77,7 @@ class ByHand:
     """None for a run that keeps nothing: it takes no requests."""
     noted: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Notes by their key in the store, in order."""
-    known: Known | None = None
+    known: Feasibility | None = None
     """Constraints that a pick must keep, as far as is known of it."""
 
     @classmethod
@@ -86,8 +86,8 @@ class ByHand:
         files: RunFiles,
         space: SearchSpace,
         attributes: Mapping[str, Any],
-        known: Known | None = None,
-    ) -> ByHand:
+        known: Feasibility | None = None,
+    ) -> Requests:
         """The requests of a run with those attributes."""
         noted = {k: v for k, v in sorted(attributes.items()) if is_note(k, v)}
         return cls(space, files.requests if files.kept else None, noted, known)

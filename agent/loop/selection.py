@@ -27,7 +27,7 @@ def draw(context: Context, history: History, subspace: Subspace, number: int) ->
     uniform = number < context.initial or isinstance(context.ranker, RandomRanker)
     rng = context.rng("propose", number)
     pool = context.proposer.pool(history, subspace, rng, uniform)
-    return context.by_hand.permitted(pool) if context.by_hand else pool
+    return context.requests.permitted(pool) if context.requests else pool
 
 
 def take_up(
@@ -35,9 +35,9 @@ def take_up(
 ) -> tuple[Findings, list[NCode], History]:
     """What a person asked for, before the next pick: the findings after it, the picks, and the
     history with those pending."""
-    if context.by_hand is None:
+    if context.requests is None:
         return findings, [], history
-    findings, asked = context.by_hand.take_up(context.store, history, findings, context.batch)
+    findings, asked = context.requests.take_up(context.store, history, findings, context.batch)
     return findings, asked, history.with_pending(context.space.codes(asked))
 
 
@@ -90,8 +90,8 @@ def _told(context: Context) -> dict[str, Any]:
 
 def weigh(context: Context, history: History, findings: Findings) -> Findings:
     """Memory's findings after `history`, with what it decided put in the store."""
-    if context.by_hand is not None:
-        findings = replace(findings, kept=context.by_hand.kept)
+    if context.requests is not None:
+        findings = replace(findings, kept=context.requests.kept)
     revised, decisions = context.memory.revise(history, findings)
     for i, decision in enumerate(decisions):
         context.store.set_attribute(f"memory:{decision['trial']:06d}:{i:03d}", decision)

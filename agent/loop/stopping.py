@@ -21,7 +21,7 @@ def stop_reason(context: Context, history: History, seconds: float) -> str:
     failures = min(trailing_failures(history), n - context.forgiven)
     if failures >= budget.failures:
         return f"{failures} {FAILURES}, the last: {context.store[n - 1].reason}"
-    if context.by_hand is not None and context.by_hand.extra:
+    if context.requests is not None and context.requests.extra:
         return ""
     if budget.target is not None and reached(context, history, budget.target):
         return f"the target of {budget.target:g} is reached"
@@ -30,7 +30,7 @@ def stop_reason(context: Context, history: History, seconds: float) -> str:
     if budget.hours is not None and seconds >= 3600 * budget.hours:
         return f"the budget of {budget.hours:g} hours is spent"
     if budget.patience is not None and stale(history) >= budget.patience:
-        what = "no change of the front" if context.store.aims.several else "no new best"
+        what = "no change of the front" if context.store.objectives.several else "no new best"
         return f"{what} in {budget.patience} trials"
     return ""
 
@@ -41,8 +41,8 @@ def reached(context: Context, history: History, target: float) -> bool:
     if not len(best):
         return False
     trial = context.store[int(best[0])]
-    aims = context.store.aims
-    return bool(trial.violation <= 0 and history.scores[best[0]] >= aims.sign * target)
+    objectives = context.store.objectives
+    return bool(trial.violation <= 0 and history.scores[best[0]] >= objectives.sign * target)
 
 
 def trailing_failures(history: History) -> int:

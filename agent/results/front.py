@@ -12,34 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Values, front, hypervolume_curve, reference_of, spread_out
 
 
-def front_trials(trials: Sequence[Trial], aims: Aims) -> list[Trial]:
+def front_trials(trials: Sequence[Trial], objectives: ObjectiveSet) -> list[Trial]:
     """The feasible trials that no other dominates, the best of the first objective first."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.values]
     if not complete:
         return []
-    values, violations = aims.arrays(complete)
+    values, violations = objectives.arrays(complete)
     members = np.flatnonzero(front(values, violations))
     return [complete[i] for i in sorted(members, key=lambda i: (-values[i, 0], complete[i].number))]
 
 
-def finalists(trials: Sequence[Trial], aims: Aims, top: int) -> list[Trial]:
+def finalists(trials: Sequence[Trial], objectives: ObjectiveSet, top: int) -> list[Trial]:
     """The members that stand for the front: those with the largest shares of its hypervolume."""
-    members = front_trials(trials, aims)
-    return [members[i] for i in spread_out(aims.arrays(members)[0], top)]
+    members = front_trials(trials, objectives)
+    return [members[i] for i in spread_out(objectives.arrays(members)[0], top)]
 
 
 def hypervolumes(
-    trials: Sequence[Trial], aims: Aims, reference: Values | None = None
+    trials: Sequence[Trial], objectives: ObjectiveSet, reference: Values | None = None
 ) -> list[float]:
     """The hypervolume after each trial, above a reference a tenth of the range below the worst
     values measured, unless another is given; 0 before a trial is feasible."""
-    values, violations = aims.arrays(trials)
+    values, violations = objectives.arrays(trials)
     if np.isnan(values).any(axis=1).all():
         return [0.0] * len(trials)
     reference = reference_of(values) if reference is None else reference
@@ -67,11 +67,13 @@ class Member:
         return asdict(self)
 
 
-def member_of(trial: Trial, aims: Aims, entries: Sequence[Mapping[str, Any]]) -> Member:
+def member_of(
+    trial: Trial, objectives: ObjectiveSet, entries: Sequence[Mapping[str, Any]]
+) -> Member:
     """A member of the front with the confirmations that it has."""
     good = [entry for entry in entries if "value" in entry]
     confirmed, spreads = fresh_means(good)
-    values = {g.metric: v for g, v in zip(aims.goals, trial.values, strict=True)}
+    values = {g.metric: v for g, v in zip(objectives.goals, trial.values, strict=True)}
     return Member(trial.number, trial.ncode, values, trial.metrics, len(good), confirmed, spreads)
 
 

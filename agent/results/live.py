@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_searcher.agent.results.front import front_trials
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 
 
 class LiveView:
@@ -26,12 +26,14 @@ class LiveView:
     On a terminal it redraws one panel; elsewhere it writes a line a finished trial.
     """
 
-    def __init__(self, console: Console, title: str, aims: Aims, budget: int | None) -> None:
-        self.console, self.title, self.aims = console, title, aims
+    def __init__(
+        self, console: Console, title: str, objectives: ObjectiveSet, budget: int | None
+    ) -> None:
+        self.console, self.title, self.objectives = console, title, objectives
         self.front: list[Trial] = []
         self.budget = budget
         self.done = self.failed = 0
-        self.account = Account()
+        self.account = Usage()
         self._accounted: set[int] = set()
         self.best: Trial | None = None
         self.running: dict[int, Trial] = {}
@@ -73,10 +75,10 @@ class LiveView:
         self.failed += trial.state is TrialState.FAIL
         if trial.state is not TrialState.COMPLETE or trial.value is None or trial.violation > 0:
             return
-        if self.best is None or self.aims.row(trial)[0] > self.aims.row(self.best)[0]:
+        if self.best is None or self.objectives.row(trial)[0] > self.objectives.row(self.best)[0]:
             self.best = trial
-        if self.aims.several:
-            self.front = front_trials([*self.front, trial], self.aims)
+        if self.objectives.several:
+            self.front = front_trials([*self.front, trial], self.objectives)
 
     def _line(self, trial: Trial) -> str:
         total = f"/{self.budget}" if self.budget else ""
@@ -87,16 +89,16 @@ class LiveView:
         if trial.violation > 0:
             what += " (breaks a constraint)"
         best = f", best {self.best.value:.4f}" if self.best else ""
-        if self.aims.several:
+        if self.objectives.several:
             best = f", front of {len(self.front)}"
         account = trial.account
         by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""
         return f"{head}  {what}{best}{by}"
 
     def _measured(self, trial: Trial) -> str:
-        if not self.aims.several:
-            return f"{self.aims.metric} {trial.value:.4f}"
-        goals = zip(self.aims.goals, trial.values, strict=True)
+        if not self.objectives.several:
+            return f"{self.objectives.metric} {trial.value:.4f}"
+        goals = zip(self.objectives.goals, trial.values, strict=True)
         return ", ".join(f"{goal.metric} {value:.4f}" for goal, value in goals)
 
     def left(self) -> str:
@@ -116,9 +118,9 @@ class LiveView:
         if self.budget:
             table.add_row("", ProgressBar(total=self.budget, completed=self.done, width=50))
         name = "incumbent"
-        if self.aims.several:
+        if self.objectives.several:
             table.add_row("front", f"{len(self.front)} architectures")
-            name = f"best {self.aims.metric}"
+            name = f"best {self.objectives.metric}"
         where = "-"
         if self.best is not None:
             where = f"{self.best.ncode}  {self._measured(self.best)}  (trial {self.best.number})"

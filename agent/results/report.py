@@ -53,7 +53,7 @@ def render(result: Result) -> str:
         ("Best so far", _best_so_far(result)),
         (f"{result.metric} against parameters", _against_cost(result)),
     ]
-    if result.aims.several:
+    if result.objectives.several:
         found = [("Pareto front", _front(result)), ("Hypervolume", _hypervolume(result))]
     sections = [
         *found,
@@ -97,7 +97,7 @@ def _quiet(text: str) -> str:
 def _overview(result: Result) -> str:
     rows: list[list[object]] = [["state", result.state + (f": {result.stop}" * bool(result.stop))]]
     if (best := result.incumbent) is None:
-        name = "front" if result.aims.several else "incumbent"
+        name = "front" if result.objectives.several else "incumbent"
         rows.append([name, front_line(result) or nothing(result)])
     else:
         rows += [
@@ -125,7 +125,7 @@ def _front(result: Result) -> str:
     if figure is None:
         return _quiet("No trial has values yet.")
     drawn = _figure(figure, 460)
-    if len(result.aims.goals) > 2 and (parallel := parallel_figure(result)) is not None:
+    if len(result.objectives.goals) > 2 and (parallel := parallel_figure(result)) is not None:
         drawn += _figure(parallel)
     if not result.front:
         return drawn + _quiet(nothing(result))
@@ -192,7 +192,7 @@ def _against_cost(result: Result) -> str:
 
 
 def _effects(result: Result) -> str:
-    history = result.aims.history(result.space, result.trials)
+    history = result.objectives.history(result.space, result.trials)
     if not (~history.pending).any():
         return _quiet("No trial has finished yet.")
     options = int(result.space.cardinalities.max())
@@ -221,7 +221,7 @@ def _effects(result: Result) -> str:
     )
     figure.update_yaxes(autorange="reversed", type="category")
     legend = "Mean rank of the trials with each option, 1 is best; in brackets, their number."
-    if result.aims.several:
+    if result.objectives.several:
         legend += " Trials rank by how many fronts lie above their own."
     return _figure(figure, 120 + 42 * len(result.space.positions)) + _quiet(legend)
 
@@ -251,7 +251,7 @@ def _confirmation(result: Result) -> str:
     rows: list[list[object]] = []
     for number, entries in confirmed.items():
         trial = result.trials[number]
-        goals = result.aims.goals
+        goals = result.objectives.goals
         values = [
             _values([e["metrics"][goal.metric] for goal in goals])
             if "value" in e

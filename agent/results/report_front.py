@@ -20,13 +20,13 @@ def front_figure(result: Result) -> go.Figure | None:
         ("breaks a constraint", "x", [t for t in valued if t.violation > 0]),
         ("front", "diamond", [t for t in valued if t.number in members]),
     )
-    first, second = result.aims.goals[:2]
+    first, second = result.objectives.goals[:2]
     figure = go.Figure()
     for name, symbol, trials in kinds:
         trials = sorted(trials, key=lambda t: t.values)
         if not trials:
             continue
-        lined = name == "front" and len(result.aims.goals) == 2
+        lined = name == "front" and len(result.objectives.goals) == 2
         figure.add_scatter(
             x=[t.values[0] for t in trials],
             y=[t.values[1] for t in trials],
@@ -65,7 +65,7 @@ def parallel_figure(result: Result) -> go.Figure | None:
         return None
     members = {member.number for member in result.front}
     dimensions = []
-    for place, goal in enumerate(result.aims.goals):
+    for place, goal in enumerate(result.objectives.goals):
         values = [t.values[place] for t in valued]
         low, high = min(values), max(values)
         ends = [low, high] if goal.direction == "max" else [high, low]

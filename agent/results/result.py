@@ -11,7 +11,7 @@ from typing import Any
 from lm_searcher.agent.loop.confirmation import Incumbent, confirmations, find_incumbent
 from lm_searcher.agent.loop.requests import revised
 from lm_searcher.agent.results.front import Member, front_trials, hypervolumes, member_of
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.trial_store import as_trial, open_storage, shown, store_errors, studies
 from lm_searcher.spaces.builtin import BUILTIN, builtin
@@ -20,7 +20,7 @@ from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import DIGITS
 from lm_searcher.spaces.space import Config, Position, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,30 @@ class Result:
     """`finished`, `running` (a process drives it now), or `interrupted`."""
     stop: str
     """Why it ended; empty unless it is finished."""
-    aims: Aims
+    objectives: ObjectiveSet
     trials: Sequence[Trial]
     attributes: Mapping[str, Any]
 
     @property
     def metric(self) -> str:
         """The objective, or the first of several."""
-        return self.aims.metric
+        return self.objectives.metric
 
     @property
     def direction(self) -> str:
         """Its direction."""
-        return self.aims.direction
+        return self.objectives.direction
 
     @property
     def sign(self) -> float:
         """1 where more of it is better, -1 where less is."""
-        return self.aims.sign
+        return self.objectives.sign
 
     @property
     def incumbent(self) -> Incumbent | None:
         """The architecture that the search stands by; None while no trial has completed and kept
         the constraints, and where several objectives have a front instead."""
-        if self.aims.several:
+        if self.objectives.several:
             return None
         return find_incumbent(self.trials, self.attributes, self.sign)
 
@@ -66,8 +66,8 @@ class Result:
         """What the search has found: the feasible architectures that no other dominates, the best
         of the first objective first. With one objective those that are best alike."""
         fresh = confirmations(self.attributes)
-        found = front_trials(self.trials, self.aims)
-        return [member_of(t, self.aims, fresh.get(t.number, [])) for t in found]
+        found = front_trials(self.trials, self.objectives)
+        return [member_of(t, self.objectives, fresh.get(t.number, [])) for t in found]
 
     @property
     def nearest(self) -> Trial | None:
@@ -79,7 +79,7 @@ class Result:
 
     def hypervolumes(self) -> list[float]:
         """What the front dominates after each trial; see front.py."""
-        return hypervolumes(self.trials, self.aims)
+        return hypervolumes(self.trials, self.objectives)
 
     @property
     def best_config(self) -> Config | None:
@@ -103,9 +103,9 @@ class Result:
         return [t for t in self.trials if t.state is TrialState.FAIL]
 
     @property
-    def account(self) -> Account:
+    def account(self) -> Usage:
         """What asking a model took over the whole run; all 0 where none was asked."""
-        return Account.total(t.account for t in self.trials)
+        return Usage.total(t.account for t in self.trials)
 
     def best_so_far(self) -> list[float | None]:
         """The best objective after each trial among those that keep the constraints; None before
@@ -128,8 +128,8 @@ class Result:
             "space": self.space.name,
             "state": self.state,
             "stop": self.stop,
-            "objective": self.aims.to_json(),
-            "trials": [_trial_json(t, self.aims) for t in self.trials],
+            "objective": self.objectives.to_json(),
+            "trials": [_trial_json(t, self.objectives) for t in self.trials],
             "incumbent": asdict(best) | {"config": self.best_config} if best else None,
             **self._front_json(),
             "confirmations": confirmations(self.attributes),
@@ -147,14 +147,16 @@ class Result:
 
     def _front_json(self) -> dict[str, Any]:
         """Of several objectives the front; empty for one."""
-        if not self.aims.several:
+        if not self.objectives.several:
             return {}
         front = [m.to_json() | {"config": self.space.decode(m.ncode)} for m in self.front]
         return {"front": front, "hypervolumes": self.hypervolumes()}
 
 
-def _trial_json(trial: Trial, aims: Aims) -> dict[str, Any]:
-    beside = {} if aims.plain else {"values": list(trial.values), "violation": trial.violation}
+def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
+    beside = (
+        {} if objectives.plain else {"values": list(trial.values), "violation": trial.violation}
+    )
     return beside | {
         "number": trial.number,
         "ncode": trial.ncode,
@@ -211,9 +213,9 @@ def read_run(files: RunFiles) -> Result:
         raise StoreError(
             f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
         )
-    stop, aims = attributes.get("stop", ""), Aims.stored(attributes["objective"])
+    stop, objectives = attributes.get("stop", ""), ObjectiveSet.stored(attributes["objective"])
     driven = files.driven
-    trials = [as_trial(t, aims) for t in frozen]
+    trials = [as_trial(t, objectives) for t in frozen]
     if not driven:  # whatever ran was cut short, and runs again when the run goes on
         trials = [
             replace(t, state=TrialState.WAITING) if t.state is TrialState.RUNNING else t
@@ -226,7 +228,7 @@ def read_run(files: RunFiles) -> Result:
         stored_space(attributes["space"]),
         state,
         stop,
-        aims,
+        objectives,
         trials,
         attributes,
     )
@@ -250,7 +252,7 @@ def list_runs(folder: Path, url: str | None) -> list[dict[str, Any]]:
         rows.append(
             _row(name, result.state, result.space.name, len(result.trials))
             | {"best": best and best.value, "ncode": best and best.ncode}
-            | ({"front": len(result.front)} if result.aims.several else {})
+            | ({"front": len(result.front)} if result.objectives.several else {})
         )
     return rows
 

@@ -32,7 +32,7 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     done = sum(state.finished for state in states)
     table.add_row("trials", f"{done} ({failed} failed, {stopped_early(result)})")
     if (best := result.incumbent) is None:
-        name = "front" if result.aims.several else "incumbent"
+        name = "front" if result.objectives.several else "incumbent"
         table.add_row(name, Text(front_line(result) or nothing(result)))
     else:
         table.add_row("incumbent", f"{best.ncode}  (trial {best.number})")
@@ -53,7 +53,7 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     table.add_row("store", Text(result.store))
     table.add_row("continue", Text(resume))
     console.print(table)
-    if result.aims.several and result.front:
+    if result.objectives.several and result.front:
         _print_front(console, result)
     for line in failure_lines(result):
         console.print(Text(line, style="red"))
@@ -74,9 +74,9 @@ def _print_front(console: Console, result: Result) -> None:
 def front_table(result: Result) -> tuple[list[str], list[list[str]]]:
     """The front's header and rows: each objective, and the metrics that constraints bound; where
     a member was confirmed, the means over fresh seeds as well."""
-    goals = [f"{g.metric} ({g.direction})" for g in result.aims.goals]
-    goal_names = [goal.metric for goal in result.aims.goals]
-    bounded = [c for c in result.aims.constraints if c.metric not in goal_names]
+    goals = [f"{g.metric} ({g.direction})" for g in result.objectives.goals]
+    goal_names = [goal.metric for goal in result.objectives.goals]
+    bounded = [c for c in result.objectives.constraints if c.metric not in goal_names]
     confirmed = any(member.seeds for member in result.front)
     header = ["NCode", "trial", *goals, *map(str, bounded)]
     header += ["with fresh seeds"] * confirmed
@@ -99,11 +99,11 @@ def front_table(result: Result) -> tuple[list[str], list[list[str]]]:
 
 def front_line(result: Result) -> str:
     """A front in one line; empty where there is none."""
-    members = result.front if result.aims.several else []
+    members = result.front if result.objectives.several else []
     if not members:
         return ""
     ranges = []
-    for goal in result.aims.goals:
+    for goal in result.objectives.goals:
         values = [member.values[goal.metric] for member in members]
         low, high = f"{min(values):.6g}", f"{max(values):.6g}"
         ranges.append(f"{goal.metric} {low}" + f" to {high}" * (low != high))
@@ -116,8 +116,8 @@ def nothing(result: Result) -> str:
     nearest = result.nearest
     if nearest is None:
         return "none: no trial has completed"
-    wanted = " and ".join(map(str, result.aims.constraints))
-    costs = [f"{c.metric} {nearest.metrics[c.metric]:.6g}" for c in result.aims.constraints]
+    wanted = " and ".join(map(str, result.objectives.constraints))
+    costs = [f"{c.metric} {nearest.metrics[c.metric]:.6g}" for c in result.objectives.constraints]
     return (
         f"none: no trial satisfies {wanted}; trial {nearest.number} ({nearest.ncode}) comes "
         f"nearest, with {', '.join(costs)}"
@@ -127,7 +127,7 @@ def nothing(result: Result) -> str:
 def bounds(result: Result, metrics: Mapping[str, float]) -> dict[str, str]:
     """Each constraint, and whether some metrics keep it."""
     lines = {}
-    for constraint in result.aims.constraints:
+    for constraint in result.objectives.constraints:
         value = metrics[constraint.metric]
         kept = "kept" if constraint.violation(np.array(value)) <= 0 else "not kept"
         lines[str(constraint)] = f"{kept}: {value:.6g}"

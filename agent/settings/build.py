@@ -19,7 +19,7 @@ from lm_searcher.agent.settings.run_file import (
     TrainSection,
     checked,
 )
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
 from lm_searcher.spaces.objectives import Constraint, Goal
@@ -35,7 +35,7 @@ from lm_searcher.tools.evaluators.lora.tasks import make_task, own_base
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS, REPORTED
-from lm_searcher.tools.feasibility import Known
+from lm_searcher.tools.feasibility import Feasibility
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import Evaluator
 
@@ -147,7 +147,7 @@ def _space(section: SpaceSection, defaults: Mapping[str, Any]) -> SearchSpace | 
     return builtin(section.name, **{**defaults, **section.settings})
 
 
-def aims_of(settings: Settings, evaluator: Evaluator) -> Aims:
+def objective_set_of(settings: Settings, evaluator: Evaluator) -> ObjectiveSet:
     """What is searched for: what the settings say, else the evaluator's own metric.
 
     The evaluator is told which metrics those are.
@@ -157,20 +157,22 @@ def aims_of(settings: Settings, evaluator: Evaluator) -> Aims:
         one = settings.objective
         direction = one.direction or evaluator.direction
         goals = [Goal(one.metric or evaluator.metric, direction)]
-    aims = Aims(tuple(goals), tuple(map(Constraint.parse, settings.constraints)))
-    evaluator.metric = aims.metric
+    objectives = ObjectiveSet(tuple(goals), tuple(map(Constraint.parse, settings.constraints)))
+    evaluator.metric = objectives.metric
     if isinstance(evaluator, TableEvaluator):
-        evaluator.also = aims.metrics[1:]
-    return aims
+        evaluator.also = objectives.metrics[1:]
+    return objectives
 
 
-def make_proposer(space: SearchSpace, evaluator: Evaluator, aims: Aims, size: int) -> Proposer:
+def make_proposer(
+    space: SearchSpace, evaluator: Evaluator, objectives: ObjectiveSet, size: int
+) -> Proposer:
     """What draws pools of `size`: of the rows where a table has not all architectures, and
     nothing that is known to break a constraint. Raises ConfigError if that leaves nothing."""
     rows = None
     if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
         rows = evaluator.table.codes
-    return Proposer(space, rows, size, Known.of(space, evaluator, aims.constraints))
+    return Proposer(space, rows, size, Feasibility.of(space, evaluator, objectives.constraints))
 
 
 PLACES = {

@@ -27,19 +27,19 @@ from lm_searcher.tools.protocols import Objective, Outcome
 
 
 @dataclass(frozen=True)
-class Aims:
+class ObjectiveSet:
     """One goal or several, the first of which is a trial's `value`, and bounds on metrics."""
 
     goals: tuple[Goal, ...]
     constraints: tuple[Constraint, ...] = ()
 
     @classmethod
-    def of(cls, metric: str, direction: str = "max") -> Aims:
+    def of(cls, metric: str, direction: str = "max") -> ObjectiveSet:
         """A single objective without constraints."""
         return cls((Goal(metric, direction),))
 
     @classmethod
-    def stored(cls, document: Mapping[str, Any]) -> Aims:
+    def stored(cls, document: Mapping[str, Any]) -> ObjectiveSet:
         """What `to_json` gave."""
         goals = document.get("objectives") or [document]
         return cls(

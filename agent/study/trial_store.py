@@ -28,14 +28,14 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.history import History, Trial, TrialState, reported
 from lm_searcher.spaces.ncode import NCode, to_codes
 from lm_searcher.spaces.objectives import Values, penalised
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
 
 MEMORY = "memory"
@@ -183,15 +183,15 @@ class TrialStore:
         url: str,
         name: str,
         space: SearchSpace,
-        aims: Aims,
+        objectives: ObjectiveSet,
         pruner: BasePruner | None = None,
     ) -> None:
-        self.url, self.name, self.space, self.aims = url, name, space, aims
+        self.url, self.name, self.space, self.objectives = url, name, space, objectives
         self._closing = contextlib.ExitStack()
         self.storage = self._closing.enter_context(open_storage(url))
         wanted = [
             StudyDirection.MAXIMIZE if goal.direction == "max" else StudyDirection.MINIMIZE
-            for goal in aims.goals
+            for goal in objectives.goals
         ]
         with store_errors(url):
             try:
@@ -210,7 +210,7 @@ class TrialStore:
         self._trials: list[Trial] = []
         # The history's arrays, with room to grow: a step must not cost more in a longer run.
         self._codes = np.zeros((64, len(space.positions)), np.uint8)
-        self._values = np.full((64, len(aims.goals)), np.nan)
+        self._values = np.full((64, len(objectives.goals)), np.nan)
         self._violations = np.zeros(64)
         self._states = np.zeros(64, np.uint8)
         self._reported = Curves()
@@ -227,7 +227,7 @@ class TrialStore:
             frozen = self.storage.get_all_trials(self.study_id, deepcopy=False)
         for trial in frozen:
             self._ids.append(trial._trial_id)
-            self._append(as_trial(trial, self.aims))
+            self._append(as_trial(trial, self.objectives))
 
     # -- attributes of the run -------------------------------------------------------------
 
@@ -269,10 +269,10 @@ class TrialStore:
         values[:, 0] = self._reported.final(values[:, 0])
         return History(
             self._codes[:n].copy(),
-            self.aims.scores(values, violations, weights),
+            self.objectives.scores(values, violations, weights),
             self._states[:n] == _ORDER.index(TrialState.FAIL),
             self._states[:n] <= _ORDER.index(TrialState.RUNNING),
-            penalised(values, violations) if self.aims.several else None,
+            penalised(values, violations) if self.objectives.several else None,
         )
 
     def start(
@@ -295,7 +295,7 @@ class TrialStore:
         attributes: dict[str, Any] = {"ncode": ncode, "seed": seed, "ranker": ranker}
         if account:
             attributes["account"] = dict(account)
-        trial = Trial(number, ncode, seed=seed, account=Account.of(account) if account else None)
+        trial = Trial(number, ncode, seed=seed, account=Usage.of(account) if account else None)
         template = create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=self.space.decode(ncode),
@@ -342,15 +342,15 @@ class TrialStore:
 
     def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
         """Record what became of a running trial; one without all metrics has failed."""
-        outcome = self.aims.checked(outcome)
+        outcome = self.objectives.checked(outcome)
         state, violation = TrialState.FAIL, 0.0
         values: tuple[float, ...] = ()
         margins: Mapping[str, float] = {}
         if outcome.reason is None:
             state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
-            values = self.aims.values(outcome.metrics)
-            violation = self.aims.violation(outcome.metrics)
-            margins = self.aims.margins(outcome.metrics)
+            values = self.objectives.values(outcome.metrics)
+            violation = self.objectives.violation(outcome.metrics)
+            margins = self.objectives.margins(outcome.metrics)
         attributes: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
         if outcome.metrics:
             attributes["metrics"] = dict(outcome.metrics)
@@ -393,18 +393,18 @@ class TrialStore:
         self._note(trial)
 
     def _note(self, trial: Trial) -> None:
-        self._values[trial.number] = self.aims.row(trial)
+        self._values[trial.number] = self.objectives.row(trial)
         self._violations[trial.number] = trial.violation
         self._states[trial.number] = _ORDER.index(trial.state)
         if trial.curve:
-            self._reported.note(trial.number, *reported(trial, self.aims.sign))
+            self._reported.note(trial.number, *reported(trial, self.objectives.sign))
 
     def close(self) -> None:
         """Let go of the database."""
         self._closing.close()
 
 
-def as_trial(frozen: FrozenTrial, aims: Aims) -> Trial:
+def as_trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
     """One of ours from one of Optuna's."""
     attributes: Mapping[str, Any] = frozen.user_attrs
     state = next(ours for ours, theirs in _STATES.items() if theirs == frozen.state)
@@ -417,12 +417,12 @@ def as_trial(frozen: FrozenTrial, aims: Aims) -> Trial:
         state=state,
         value=values[0] if values else None,
         values=values,
-        violation=aims.violation(metrics) if values else 0.0,
+        violation=objectives.violation(metrics) if values else 0.0,
         metrics=metrics,
         seed=attributes.get("seed", 0),
         fidelity=attributes.get("fidelity", 1.0),
         reason=attributes.get("reason"),
         seconds=attributes.get("seconds"),
         curve=curve,
-        account=Account.of(attributes["account"]) if "account" in attributes else None,
+        account=Usage.of(attributes["account"]) if "account" in attributes else None,
     )

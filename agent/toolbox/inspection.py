@@ -15,7 +15,7 @@ from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.summary import bounds, failure_lines, front_line, nothing
 from lm_searcher.agent.toolbox.arguments import Best, OneRun, SeveralRuns
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.run_status import Standing, standing
+from lm_searcher.agent.toolbox.run_status import RunStatus, standing
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.objectives import reference_of
@@ -24,7 +24,7 @@ WIDTH = 2.5
 """Half of an interval of `explain`, in standard errors, as memory's by default."""
 
 
-def begun(workspace: Workspace, run: str | None) -> tuple[Standing, Result]:
+def begun(workspace: Workspace, run: str | None) -> tuple[RunStatus, Result]:
     """A run and what its store has. Raises StoreError for one that has not begun."""
     stand = standing(workspace.files(run))
     if stand.result is None:
@@ -35,7 +35,7 @@ def begun(workspace: Workspace, run: str | None) -> tuple[Standing, Result]:
 def best(workspace: Workspace, args: Best) -> ToolResult:
     """The incumbent, decoded and with its spread, and the best trials."""
     _, result = begun(workspace, args.run)
-    if result.aims.several:
+    if result.objectives.several:
         return _front(result, args.top)
     found = result.incumbent
     if found is None:
@@ -53,7 +53,7 @@ def best(workspace: Workspace, args: Best) -> ToolResult:
         "metric": result.metric,
         "direction": result.direction,
         "incumbent": asdict(found) | {"config": result.best_config},
-        **({"constraints": bounds(result, found.metrics)} if result.aims.constraints else {}),
+        **({"constraints": bounds(result, found.metrics)} if result.objectives.constraints else {}),
         "trials": [
             {"trial": t.number, "ncode": t.ncode, "value": t.value, "metrics": dict(t.metrics)}
             for t in trials
@@ -67,7 +67,7 @@ def _front(result: Result, top: int) -> ToolResult:
     front = result.front
     data = {
         "run": result.run,
-        **result.aims.to_json(),
+        **result.objectives.to_json(),
         "front_size": len(front),
         "hypervolume": result.hypervolumes()[-1] if result.trials else 0.0,
         "front": [m.to_json() | {"config": result.space.decode(m.ncode)} for m in front[:top]],
@@ -114,7 +114,7 @@ def _refused(value: object) -> bool:
 def effects(result: Result) -> list[dict[str, Any]]:
     """Per position, the one that explains most first: its share of the variance of outcome
     ranks, and its tried options, best first. Empty before a trial has finished."""
-    history = result.aims.history(result.space, result.trials)
+    history = result.objectives.history(result.space, result.trials)
     known = np.flatnonzero(~history.pending)
     if not len(known):
         return []
@@ -178,14 +178,14 @@ def compare_runs(workspace: Workspace, args: SeveralRuns) -> ToolResult:
 def _so_far(results: Sequence[Result]) -> list[list[float | None]]:
     """The best after each trial; of several objectives the hypervolume, above a reference that is
     the same for all runs."""
-    aims = results[0].aims
-    if not aims.several:
+    objectives = results[0].objectives
+    if not objectives.several:
         return [result.best_so_far() for result in results]
-    values = np.concatenate([aims.arrays(result.trials)[0] for result in results])
+    values = np.concatenate([objectives.arrays(result.trials)[0] for result in results])
     if np.isnan(values).any(axis=1).all():
         return [[None] * len(result.trials) for result in results]
     reference = reference_of(values)
-    return [list[float | None](hypervolumes(r.trials, aims, reference)) for r in results]
+    return [list[float | None](hypervolumes(r.trials, objectives, reference)) for r in results]
 
 
 def _row(result: Result) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _row(result: Result) -> dict[str, Any]:
         "space": result.space.name,
         "ranker": config.get("ranker", {}).get("name"),
         "seed": config.get("run", {}).get("seed"),
-        "metric": "hypervolume" if result.aims.several else result.metric,
+        "metric": "hypervolume" if result.objectives.several else result.metric,
         "trials": sum(t.state.finished for t in result.trials),
         "failed": len(result.failures),
         "best": found and found.value,
@@ -205,7 +205,7 @@ def _row(result: Result) -> dict[str, Any]:
         "fresh_seeds": found and found.seeds,
         "ncode": found and found.ncode,
         "seconds": round(sum(t.seconds or 0.0 for t in result.trials), 1),
-        **({"front": len(result.front)} if result.aims.several else {}),
+        **({"front": len(result.front)} if result.objectives.several else {}),
     }
 
 
@@ -213,7 +213,7 @@ def _verdict(rows: Sequence[dict[str, Any]], results: Sequence[Result], least: i
     found = [row for row in rows if row["best_after_as_many_trials"] is not None]
     if not found:
         return "no run has a completed trial yet"
-    sign = 1.0 if results[0].aims.several else results[0].sign
+    sign = 1.0 if results[0].objectives.several else results[0].sign
     value = max(found, key=lambda row: sign * row["best_after_as_many_trials"])[
         "best_after_as_many_trials"
     ]

@@ -9,20 +9,20 @@ import numpy as np
 from lm_searcher.agent.loop.requests import Request, submit
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings import toml
-from lm_searcher.agent.settings.build import aims_of, from_run_file, make_proposer
+from lm_searcher.agent.settings.build import from_run_file, make_proposer, objective_set_of
 from lm_searcher.agent.settings.run_file import RunFile, checked
 from lm_searcher.agent.state import STAGES
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import OneNCode, OneOption
 from lm_searcher.agent.toolbox.inspection import begun
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.run_status import UNDER_WAY, Standing
+from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus
 from lm_searcher.agent.toolbox.workspace import EXTRA_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError, RankerError, SpaceError, unknown
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import draw_weights
-from lm_searcher.tools.feasibility import Known
+from lm_searcher.tools.feasibility import Feasibility
 from lm_searcher.tools.proposer import keys
 from lm_searcher.tools.rankers import RANKERS, make_ranker
 
@@ -37,7 +37,7 @@ def rank_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
         values = [t.value for t in result.trials if t.value is not None]
         better = sum(result.sign * v > result.sign * (trial.value or 0.0) for v in values)
         data |= {"trial": trial.number, "value": trial.value, "reason": trial.reason}
-        if trial.value is not None and not result.aims.plain:
+        if trial.value is not None and not result.objectives.plain:
             return _standing_of(result, trial, data)
         if trial.value is None:
             return ToolResult(f"{args.ncode} is trial {trial.number}: {trial.state}", data)
@@ -56,17 +56,17 @@ def rank_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
 def _standing_of(result: Result, trial: Trial, data: dict[str, Any]) -> ToolResult:
     """A measured architecture where there are several objectives, or constraints."""
     known = [t for t in result.trials if t.value is not None]
-    scores = result.aims.scores(*result.aims.arrays(known))
+    scores = result.objectives.scores(*result.objectives.arrays(known))
     better = int(np.sum(scores > scores[known.index(trial)]))
     on_front = any(member.number == trial.number for member in result.front)
     data |= {
-        "values": dict(zip([g.metric for g in result.aims.goals], trial.values, strict=True)),
+        "values": dict(zip([g.metric for g in result.objectives.goals], trial.values, strict=True)),
         "violation": trial.violation,
         "place": better + 1,
         "of": len(known),
     }
     words = f"{trial.ncode} is trial {trial.number}: {_value(trial)}"
-    if result.aims.several:
+    if result.objectives.several:
         data["on_front"] = on_front
         words += ", on the front" if on_front else ", not on the front"
     if trial.violation > 0:
@@ -84,18 +84,18 @@ def _place(result: Result, ncode: NCode) -> tuple[int, int, str]:
             + ", ".join(RANKERS)
         )
     space, evaluator = from_run_file(run_file)
-    number, aims = len(result.trials), aims_of(run_file, evaluator)
-    proposer = make_proposer(space, evaluator, aims, section.pool)
+    number, objectives = len(result.trials), objective_set_of(run_file, evaluator)
+    proposer = make_proposer(space, evaluator, objectives, section.pool)
     if proposer.known is not None:
         proposer.known.check(ncode)
     rng = np.random.default_rng([run_file.run.seed, number, STAGES["weights"]])
-    weights = draw_weights(len(aims.goals), rng) if aims.several else None
-    history = aims.history(space, result.trials, weights)
+    weights = draw_weights(len(objectives.goals), rng) if objectives.several else None
+    history = objectives.history(space, result.trials, weights)
     rng = np.random.default_rng([run_file.run.seed, number, STAGES["propose"]])
     pool = proposer.pool(history, result.subspace, rng)
     code = space.codes([space.check(ncode)])
     pool = np.concatenate([code, pool[keys(pool) != keys(code)]])
-    ranker = make_ranker(section.name, space, section.settings, aims.objective())
+    ranker = make_ranker(section.name, space, section.settings, objectives.objective())
     order = ranker.rank(pool, history, seed=run_file.run.seed)
     return int(np.flatnonzero(order == 0)[0]) + 1, len(pool), section.name
 
@@ -131,7 +131,7 @@ def evaluate_costs(workspace: Workspace, args: OneNCode) -> str | None:
     return f"Measure {args.ncode} in run '{result.run}'? {beyond}."
 
 
-def _write_extra(stand: Standing) -> None:
+def _write_extra(stand: RunStatus) -> None:
     """A run file that ends as soon as what was asked for is measured, and confirms nothing."""
     assert stand.run_file is not None
     document = stand.run_file.model_dump(mode="json", exclude_unset=True)
@@ -161,11 +161,11 @@ def measured(result: Result, ncode: NCode) -> Trial | None:
 
 def _check_known(result: Result, ncode: NCode) -> None:
     """Raises NCodeError for what is known to break a constraint of the run."""
-    if not result.aims.constraints:
+    if not result.objectives.constraints:
         return
     run_file = checked(RunFile, result.attributes.get("config", {}), f"run '{result.run}'")
     space, evaluator = from_run_file(run_file)
-    known = Known.of(space, evaluator, result.aims.constraints)
+    known = Feasibility.of(space, evaluator, result.objectives.constraints)
     if known is not None:
         known.check(ncode)
 
@@ -180,7 +180,7 @@ def _value(trial: Trial) -> str:
     return trial.reason or str(trial.state)
 
 
-def _when(stand: Standing) -> str:
+def _when(stand: RunStatus) -> str:
     return "" if stand.state in UNDER_WAY else " once it goes on"
 
 

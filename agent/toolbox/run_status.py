@@ -30,7 +30,7 @@ FRONT = 10
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """A run at this moment."""
 
     files: RunFiles
@@ -93,11 +93,13 @@ class Standing:
     @staticmethod
     def _front(result: Result) -> dict[str, Any]:
         """What there is to say beyond one objective; nothing for one without constraints."""
-        aims = result.aims
-        if aims.plain:
+        objectives = result.objectives
+        if objectives.plain:
             return {}
-        document = {k: v for k, v in aims.to_json().items() if k in ("objectives", "constraints")}
-        if aims.several:
+        document = {
+            k: v for k, v in objectives.to_json().items() if k in ("objectives", "constraints")
+        }
+        if objectives.several:
             front = [{"ncode": m.ncode, **m.values, "trial": m.number} for m in result.front]
             document |= {"front": front[:FRONT], "front_size": len(front)}
         return document
@@ -113,26 +115,26 @@ class Standing:
         return words + (f"; {self.why}" if self.why else "")
 
 
-def standing(files: RunFiles) -> Standing:
+def standing(files: RunFiles) -> RunStatus:
     """How the run stands now. Raises StoreError for a store that cannot be read."""
     lives = process(files) is not None
     result = read_run(files) if has_run(files.url, files.name) else None
     run_file = run_file_of(files)
     if lives:
-        stand = Standing(files, "running" if result else "starting", result, run_file, "")
+        stand = RunStatus(files, "running" if result else "starting", result, run_file, "")
         if stand.budget and stand.done >= stand.budget:
             return replace(stand, why="it confirms the best with fresh seeds, or is about to end")
         return stand
     if files.driven:
-        return Standing(files, "running", result, run_file, "started elsewhere")
+        return RunStatus(files, "running", result, run_file, "started elsewhere")
     latest = record(files)
     if result is None and latest is not None and latest.asked:  # before it had begun
-        return Standing(files, LEFT[latest.asked], None, run_file, "")
+        return RunStatus(files, LEFT[latest.asked], None, run_file, "")
     if result is None:
         why = last_words(files) or "its process ended before the search began"
-        return Standing(files, "failed", None, run_file, why)
+        return RunStatus(files, "failed", None, run_file, why)
     state, why = _ended(files, result, run_file)
-    return Standing(files, state, result, run_file, why)
+    return RunStatus(files, state, result, run_file, why)
 
 
 def _ended(files: RunFiles, result: Result, run_file: RunFile | None) -> tuple[State, str]:

@@ -9,7 +9,7 @@ from lm_searcher.agent.settings import toml
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import OneRun, Resume, Wait
 from lm_searcher.agent.toolbox.result import ToolResult
-from lm_searcher.agent.toolbox.run_status import UNDER_WAY, Standing, standing
+from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus, standing
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError
 
@@ -97,7 +97,7 @@ def resume_costs(workspace: Workspace, args: Resume) -> str | None:
     return beyond and f"Go on with '{stand.files.name}' to trial {total}? {beyond}."
 
 
-def _to_go_on(workspace: Workspace, args: Resume) -> tuple[Standing, int]:
+def _to_go_on(workspace: Workspace, args: Resume) -> tuple[RunStatus, int]:
     """The run, and the trials it is to come to. Raises ConfigError if it cannot go on."""
     stand = standing(workspace.files(args.run))
     if stand.state in UNDER_WAY:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from lm_searcher.agent.settings import toml
-from lm_searcher.agent.settings.build import aims_of, from_run_file, make_proposer
+from lm_searcher.agent.settings.build import from_run_file, make_proposer, objective_set_of
 from lm_searcher.agent.settings.run_file import RunFile, checked
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.toolbox import processes
@@ -69,7 +69,7 @@ def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, A
         document["constraints"] = args.constraints
     run_file = checked(RunFile, document, "start_search")
     space, evaluator = from_run_file(run_file)
-    aims = aims_of(run_file, evaluator)
+    objectives = objective_set_of(run_file, evaluator)
     if args.evaluator == "train" and space.builder is None:
         raise EvaluatorError(
             f"space '{space.name}' has no builder of models to train; "
@@ -77,7 +77,7 @@ def plan(workspace: Workspace, args: StartSearch) -> tuple[RunFiles, dict[str, A
         )
     if args.evaluator == "table":
         evaluator.prepare()
-    make_proposer(space, evaluator, aims, run_file.ranker.pool)  # constraints leave something
+    make_proposer(space, evaluator, objectives, run_file.ranker.pool)  # constraints leave something
     return files, document
 
 

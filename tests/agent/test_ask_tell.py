@@ -15,11 +15,11 @@ from lm_searcher.agent.results.report import render
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.summary import print_summary
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.errors import ConfigError, RankerError
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.tables import Table
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import AskingRanker, Cancelled, Evaluation, Metrics, Report
 from lm_searcher.tools.rankers.random import RandomRanker
@@ -133,7 +133,7 @@ def test_what_the_model_reads() -> None:
 
 def test_it_is_told_live_and_in_the_report() -> None:
     console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: SIM115
-    view = LiveView(console, "title", Aims.of("value"), 20)
+    view = LiveView(console, "title", ObjectiveSet.of("value"), 20)
     result = search(Oracle(), observe=view).run()
     told = console.export_text(clear=False)
     console.file.close()
@@ -156,7 +156,7 @@ def test_it_is_told_live_and_in_the_report() -> None:
 
 def test_a_ranker_that_asks_nobody_is_not_mentioned() -> None:
     result: Result = search(RandomRanker()).run()
-    assert result.to_json()["account"] is None and result.account == Account()
+    assert result.to_json()["account"] is None and result.account == Usage()
     assert "What the model was asked" not in render(result)
 
 

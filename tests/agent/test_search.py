@@ -12,7 +12,7 @@ import pytest
 from lm_searcher.agent.loop.stopping import Interrupted
 from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import ConfigError, SpaceError, StoreError, TableError
@@ -355,7 +355,7 @@ def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Pat
     for left in (0, 2, 4):
         folder = tmp_path / str(left)
         mine = search(folder, trials=3)
-        store = TrialStore(mine.files.url, "r", SPACE, Aims.of("acc"))
+        store = TrialStore(mine.files.url, "r", SPACE, ObjectiveSet.of("acc"))
         for key, value in list(mine._identity().items())[:left]:
             store.set_attribute(key, value)
         store.close()

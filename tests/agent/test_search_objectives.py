@@ -330,7 +330,7 @@ def test_the_report_has_the_front(objectives: list[dict[str, str]]) -> None:
 def test_the_terminal_has_the_front() -> None:
     lines: list[str] = []
     run = search(objectives=TWO, constraints=["speed >= 9"], trials=30)
-    view = LiveView(Console(file=io.StringIO()), "t", run.aims, 30)
+    view = LiveView(Console(file=io.StringIO()), "t", run.objectives, 30)
     run.observe = lambda event: (view(event), lines.append(view.last))[0]
     result = run.run()
     assert len(view.front) == len(result.front)

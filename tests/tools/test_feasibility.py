@@ -22,7 +22,7 @@ from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
-from lm_searcher.tools.feasibility import Known
+from lm_searcher.tools.feasibility import Feasibility
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import CostedEvaluator, Evaluation, Metrics, Report
 
@@ -61,16 +61,16 @@ class Costed:
         return {name: told[name] for name in metrics if name in told}
 
 
-def known(evaluator: CostedEvaluator, *texts: str) -> Known:
-    found = Known.of(SPACE, evaluator, bounds(*texts))
+def known(evaluator: CostedEvaluator, *texts: str) -> Feasibility:
+    found = Feasibility.of(SPACE, evaluator, bounds(*texts))
     assert found is not None
     return found
 
 
 def test_only_what_is_known_counts() -> None:
-    assert Known.of(SPACE, Costed(), bounds("latency_ms <= 1")) is None
-    assert Known.of(SPACE, Costed(), []) is None
-    assert Known.of(SPACE, CommandEvaluator("true"), bounds("sum <= 1")) is None
+    assert Feasibility.of(SPACE, Costed(), bounds("latency_ms <= 1")) is None
+    assert Feasibility.of(SPACE, Costed(), []) is None
+    assert Feasibility.of(SPACE, CommandEvaluator("true"), bounds("sum <= 1")) is None
     found = known(Costed(), "latency_ms <= 1", "sum <= 2", "first >= 1")
     assert str(found) == "sum <= 2 and first >= 1"
     assert to_ncodes(CODES[found.permitted(CODES)]) == ["10", "11", "20"]
@@ -119,7 +119,7 @@ def test_each_code_of_a_class_counts_with_its_own_cost() -> None:
     mirrored = SearchSpace.of(
         "m", {"a": [0, 1, 2], "b": [0, 1, 2]}, canonical_form=lambda n: "".join(sorted(n))
     )
-    found = Known.of(mirrored, Costed(), bounds("first >= 2"))
+    found = Feasibility.of(mirrored, Costed(), bounds("first >= 2"))
     pool = Proposer(mirrored, known=found).pool(
         History.empty(2), Subspace.full(mirrored), np.random.default_rng(0)
     )
@@ -161,12 +161,12 @@ def test_parameters_are_counted_on_no_device() -> None:
     assert isinstance(evaluator, CostedEvaluator)
     told = evaluator.costs(MLP.enumerate(), ["params_m", "flops_m", "val_accuracy"])
     assert list(told) == ["params_m"]
-    by_hand = [64 * 4 + 4 + 4 * 10 + 10, 64 * 4 + 4 * 10, 64 * 8 + 8 + 8 * 10 + 10]
-    assert (told["params_m"][:3] * 1e6).round().tolist() == by_hand
+    requests = [64 * 4 + 4 + 4 * 10 + 10, 64 * 4 + 4 * 10, 64 * 8 + 8 + 8 * 10 + 10]
+    assert (told["params_m"][:3] * 1e6).round().tolist() == requests
     assert np.isnan(told["params_m"][3])
     assert evaluator.costs(MLP.enumerate(), ["flops_m"]) == {}
     built = mlp(MLP.decode("00"), in_channels=1, classes=10)
-    assert sum(p.numel() for p in built.parameters()) == by_hand[0]
+    assert sum(p.numel() for p in built.parameters()) == requests[0]
     with pytest.raises(EvaluatorError, match=r"returned a int; accepted: a torch\.nn\.Module"):
         TrainEvaluator(SearchSpace("x", MLP.positions, lambda c, **_: 3)).costs(
             MLP.enumerate(), ["params_m"]

@@ -21,7 +21,7 @@ from lm_searcher.prompts.history import Entry
 from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Ranker, Ranking
 
 
@@ -50,8 +50,8 @@ class ShortlistRanker(ABC):
     def __init__(self, fallback: Ranker, candidates: int) -> None:
         self.fallback = fallback
         self.candidates = candidates
-        self.account = Account()
-        self.spent = Account()
+        self.account = Usage()
+        self.spent = Usage()
         self.notes: list[str] = []
         self._said: set[str] = set()
 
@@ -65,11 +65,11 @@ class ShortlistRanker(ABC):
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
         order = self.fallback.rank(pool, history, seed=seed)
-        self.account = Account()
+        self.account = Usage()
         if len(pool) == 1:
             return order
         rows = shortlist(order, self.candidates, seed)
-        self.account = Account(decisions=1)
+        self.account = Usage(decisions=1)
         try:
             chosen = rows[self.choose(_question(pool[rows], history, seed))]
         except NoAnswer as error:
@@ -89,7 +89,7 @@ class ShortlistRanker(ABC):
 
     def add(self, **counts: float) -> None:
         """Add to the account of the decision under way."""
-        self.account += Account(**counts)  # type: ignore[arg-type]  # ints but for the cost
+        self.account += Usage(**counts)  # type: ignore[arg-type]  # ints but for the cost
 
 
 def shortlist(order: Ranking, n: int, seed: int) -> NDArray[np.intp]:

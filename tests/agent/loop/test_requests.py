@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lm_searcher.agent.loop.memory import Findings, Memory
-from lm_searcher.agent.loop.requests import ByHand, Request, revised, submit, waiting
+from lm_searcher.agent.loop.requests import Request, Requests, revised, submit, waiting
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.state import Observer
@@ -178,8 +178,8 @@ def test_memory_does_not_undo_what_a_person_decided() -> None:
     kept, decisions = memory.revise(history, Findings(full, [], kept=frozenset({(0, 1)})))
     assert not decisions and kept.subspace == full
 
-    by_hand = {"action": "prune", "position": "p0", "option": 1, "by": "hand"}
-    subspace, stands = revised(pruned.subspace, pruned.pruned, by_hand)
+    requests = {"action": "prune", "position": "p0", "option": 1, "by": "hand"}
+    subspace, stands = revised(pruned.subspace, pruned.pruned, requests)
     assert subspace == pruned.subspace
     assert stands == []  # stagnation brings back the last of these
 
@@ -191,8 +191,8 @@ def test_barred_options_are_drawn_by_nobody() -> None:
         for i, (a, o) in enumerate(notes)
     }
     files = RunFiles("run", "memory", Path("nowhere"))
-    by_hand = ByHand.of(files, SPACE, attributes)
-    assert (by_hand.barred, by_hand.kept) == ({(3, 2)}, {(3, 0)})
+    requests = Requests.of(files, SPACE, attributes)
+    assert (requests.barred, requests.kept) == ({(3, 2)}, {(3, 0)})
     pool = to_codes(["0000", "0002", "0004"], 4)
-    assert by_hand.permitted(pool).tolist() == [[0, 0, 0, 0], [0, 0, 0, 4]]
-    assert not by_hand.extra
+    assert requests.permitted(pool).tolist() == [[0, 0, 0, 0], [0, 0, 0, 4]]
+    assert not requests.extra

@@ -8,7 +8,7 @@ import pytest
 
 from lm_searcher.agent.loop.stopping import Interrupted, stale, stop_reason, trailing_failures
 from lm_searcher.agent.state import Budget
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import History, Trial, TrialState
 
 
@@ -24,7 +24,7 @@ NAN = float("nan")
 class Store(list[Trial]):
     """As much of a store as matters here."""
 
-    aims = Aims.of("value")
+    objectives = ObjectiveSet.of("value")
 
 
 def reason(
@@ -35,9 +35,9 @@ def reason(
     **budget: Any,
 ) -> str:
     store = Store(Trial(i, "0", TrialState.FAIL, reason=f"r{i}") for i in range(len(scores)))
-    store.aims = Aims.of("value", "max" if sign > 0 else "min")
+    store.objectives = ObjectiveSet.of("value", "max" if sign > 0 else "min")
     context: Any = SimpleNamespace(
-        budget=Budget(**budget), store=store, forgiven=forgiven, by_hand=None
+        budget=Budget(**budget), store=store, forgiven=forgiven, requests=None
     )
     return stop_reason(context, history(scores), seconds)
 

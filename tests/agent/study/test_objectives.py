@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from lm_searcher.agent.results.front import finalists, front_trials, hypervolumes, member_of
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.objectives import Constraint, Goal
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Objective, Outcome
 
-TWO = Aims((Goal("acc"), Goal("size", "min")))
-BOUND = Aims((Goal("acc"),), (Constraint("size", "<=", 2.0), Constraint("rate", ">=", 0.5)))
+TWO = ObjectiveSet((Goal("acc"), Goal("size", "min")))
+BOUND = ObjectiveSet((Goal("acc"),), (Constraint("size", "<=", 2.0), Constraint("rate", ">=", 0.5)))
 
 
 def trial(number: int, *values: float, violation: float = 0.0) -> Trial:
@@ -33,15 +33,15 @@ TRIALS = [
 ]
 
 
-@pytest.mark.parametrize("aims", [TWO, BOUND, Aims.of("loss", "min")])
-def test_what_is_stored_is_read_again(aims: Aims) -> None:
-    assert Aims.stored(aims.to_json()) == aims
+@pytest.mark.parametrize("objectives", [TWO, BOUND, ObjectiveSet.of("loss", "min")])
+def test_what_is_stored_is_read_again(objectives: ObjectiveSet) -> None:
+    assert ObjectiveSet.stored(objectives.to_json()) == objectives
 
 
 def test_one_objective_is_stored_as_it_was_before_there_were_several() -> None:
-    assert Aims.of("loss", "min").to_json() == {"metric": "loss", "direction": "min"}
-    exact = Aims((Goal("a"),), (Constraint("b", "<=", 1.23456789),))
-    assert Aims.stored(exact.to_json()) == exact
+    assert ObjectiveSet.of("loss", "min").to_json() == {"metric": "loss", "direction": "min"}
+    exact = ObjectiveSet((Goal("a"),), (Constraint("b", "<=", 1.23456789),))
+    assert ObjectiveSet.stored(exact.to_json()) == exact
 
 
 def test_one_trial() -> None:
@@ -126,7 +126,7 @@ def test_a_member_that_was_confirmed() -> None:
 
 
 def test_what_a_ranker_that_reads_words_is_told() -> None:
-    assert Aims.of("loss", "min").objective(3) == Objective("loss", "min", 3)
+    assert ObjectiveSet.of("loss", "min").objective(3) == Objective("loss", "min", 3)
     assert BOUND.objective().constraints == ("size <= 2", "rate >= 0.5")
     told = TWO.objective()
     assert (told.metric, told.direction) == ("score", "max")

@@ -11,7 +11,7 @@ import pytest
 
 from lm_searcher.agent.settings.run_file import PrunerSection
 from lm_searcher.agent.study import trial_store as module
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.pruners import make_pruner
 from lm_searcher.agent.study.trial_store import (
@@ -35,7 +35,9 @@ SPACE = SearchSpace.of("s", {"width": [16, 32, 64], "act": ["relu", "gelu"], "bi
 def opened(
     url: str, name: str = "run", direction: str = "max", **options: object
 ) -> Iterator[TrialStore]:
-    with closing(TrialStore(url, name, SPACE, Aims.of("value", direction), **options)) as store:  # type: ignore[arg-type]
+    with closing(
+        TrialStore(url, name, SPACE, ObjectiveSet.of("value", direction), **options)
+    ) as store:  # type: ignore[arg-type]
         store.load()
         yield store
 

@@ -6,7 +6,7 @@ import pytest
 
 from lm_searcher.agent.loop.requests import waiting
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.objectives import Aims
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.toolbox.registry import call, question
 from lm_searcher.agent.toolbox.workspace import Workspace
 
@@ -54,7 +54,7 @@ def test_a_ranker_that_costs_is_not_asked(workspace: Workspace, run: Any) -> Non
     from lm_searcher.spaces.tables import load_table
 
     space = load_table(workspace.folder / "tables" / "grid.csv", metric="acc").space
-    store = TrialStore(files.url, files.name, space, Aims.of("acc"))
+    store = TrialStore(files.url, files.name, space, ObjectiveSet.of("acc"))
     config = store.attributes["config"]
     config["ranker"]["name"] = "lm:some/model"
     store.set_attribute("config", config)

@@ -136,7 +136,7 @@ def test_the_alpha_of_no_adapter_means_nothing() -> None:
 
 def test_each_kind_of_module_is_counted_as_peft_makes_it() -> None:
     targets = ["words", "conv", "grouped", "line", "q"]
-    by_hand = {
+    requests = {
         "words": 11 + 6,
         "conv": 6 * 15 + 8,
         "grouped": 8 * 9 + 12 // 4,
@@ -145,9 +145,9 @@ def test_each_kind_of_module_is_counted_as_peft_makes_it() -> None:
         "inner.q": 7 + 2,
     }
     found = find_targets(Odd(), targets)
-    assert {t.name: t.per_rank for t in found} == by_hand
+    assert {t.name: t.per_rank for t in found} == requests
     assert {t.name: t.multiple for t in found if t.multiple > 1} == {"grouped": 4}
-    for name, per_rank in by_hand.items():  # "q" alone: peft itself would take "inner.q" as well
+    for name, per_rank in requests.items():  # "q" alone: peft itself would take "inner.q" as well
         model = Odd()
         attach(model, {name: (4, 8.0)})
         assert added(model) == 4 * per_rank, name

@@ -11,7 +11,7 @@ from lm_searcher.prompts.reply import ReplyError
 from lm_searcher.prompts.semantic import schema
 from lm_searcher.spaces.errors import RankerError, unknown
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.llm.client import Client, Refused, Unreachable
 from lm_searcher.tools.llm.completion import Completion
 from lm_searcher.tools.llm.retry import Unanswered
@@ -52,7 +52,7 @@ class EndpointRanker(ShortlistRanker):
         self.client = Client(settings)
         self._optional = list(OPTIONAL)
         self._down = False
-        self._probe = Account()
+        self._probe = Usage()
 
     @classmethod
     def for_space(
@@ -98,7 +98,7 @@ class EndpointRanker(ShortlistRanker):
     def choose(self, question: Question) -> list[int]:
         """See ShortlistRanker."""
         self.account += self._probe
-        self._probe = Account()
+        self._probe = Usage()
         if self.settings.prompt == "semantic":
             return self._decide(question)
         chosen: list[int] = []  # the paper's prompt is answered by one candidate: ask for each
@@ -119,7 +119,7 @@ class EndpointRanker(ShortlistRanker):
         messages: list[Message] = [{"role": "user", "content": prompt}]
         wrong = ""
         for again in range(1 + REASKS):
-            self.account += Account(reasks=int(again > 0))
+            self.account += Usage(reasks=int(again > 0))
             try:
                 reply = self._ask(messages, question.seed, len(shown))
                 return self.prompter.parse(reply, shown)
@@ -149,13 +149,13 @@ class EndpointRanker(ShortlistRanker):
                 if not self._leave_out(str(error)):
                     raise NoAnswer(f"the server refuses the request ({error})") from None
             except Unanswered as error:
-                self.account += Account(retries=error.retries)
+                self.account += Usage(retries=error.retries)
                 self._down = True
                 tries = f"{error.retries + 1} attempt" + "s" * (error.retries > 0)
                 raise NoAnswer(f"{error} ({tries})") from None
         self._down = False
         answer = Completion.of(body)
-        self.account += self._taken(answer, messages) + Account(retries=retries)
+        self.account += self._taken(answer, messages) + Usage(retries=retries)
         return answer
 
     def _request(self, messages: list[Message], seed: int, n: int) -> dict[str, Any]:
@@ -182,14 +182,14 @@ class EndpointRanker(ShortlistRanker):
             self.say_once(f"the server refuses {', '.join(named)}: left out from here on")
         return bool(named)
 
-    def _taken(self, answer: Completion, messages: list[Message]) -> Account:
+    def _taken(self, answer: Completion, messages: list[Message]) -> Usage:
         """What one answer took."""
         sent, got = answer.prompt_tokens, answer.completion_tokens
         if sent is None:
             sent = sum(self.prompter.count(message["content"]) for message in messages)
         if got is None:
             got = self.prompter.count(answer.text)
-        return Account(
+        return Usage(
             asks=1,
             prompt_tokens=sent,
             completion_tokens=got,

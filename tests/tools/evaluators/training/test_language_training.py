@@ -118,16 +118,16 @@ def test_a_text_is_measured_once_and_whole() -> None:
     assert torch.equal(rows[:, :-1].flatten(), text[:96])
     assert torch.equal(rows[:, 1:].flatten(), text[1:97])
     model = Bigrams()
-    by_hand = functional.cross_entropy(model(text[:96].long()), text[1:97].long())
-    assert measure(model, text, 8) == pytest.approx(float(by_hand), rel=1e-6)
+    requests = functional.cross_entropy(model(text[:96].long()), text[1:97].long())
+    assert measure(model, text, 8) == pytest.approx(float(requests), rel=1e-6)
 
 
 def test_of_a_long_text_the_same_windows_are_measured() -> None:
     text = torch.arange(40_001).remainder(251).to(torch.uint8)
     model = Bigrams()
     rows = windows(text, 4)[::3].long()  # 10,000 windows: every third
-    by_hand = functional.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-    assert measure(model, text, 4) == pytest.approx(float(by_hand), rel=1e-5)
+    requests = functional.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+    assert measure(model, text, 4) == pytest.approx(float(requests), rel=1e-5)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

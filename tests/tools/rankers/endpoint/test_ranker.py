@@ -16,7 +16,7 @@ from lm_searcher.spaces.errors import RankerError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import to_ncodes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.usage import Account
+from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.llm.retry import LONGEST, retry_after
 from lm_searcher.tools.protocols import AskingRanker, Cancelled, Objective, Ranking
 from lm_searcher.tools.rankers import make_ranker
@@ -118,7 +118,7 @@ def test_a_wrong_reply_is_told_what_was_wrong(made: Made, loopback: Any) -> None
     assert second[1] == {"role": "assistant", "content": '{"ranking": [0, 1, 0]}'}
     assert "a candidate more than once" in second[2]["content"]
     assert "number 32, which is no candidate; they are 0 to 31" in third[2]["content"]
-    assert ranker.account == Account(
+    assert ranker.account == Usage(
         decisions=1, asks=3, reasks=2, prompt_tokens=210, completion_tokens=21
     )
 
@@ -206,7 +206,7 @@ def test_tokens_and_cost_are_limited(made: Made, loopback: Any) -> None:
     for limit in ({"max_tokens_total": 231}, {"max_cost": 0.35}):
         loopback.requests.clear()
         ranker = made(**limit, **prices)
-        ranker.spent = Account(prompt_tokens=77, cost=0.14)  # by an earlier process
+        ranker.spent = Usage(prompt_tokens=77, cost=0.14)  # by an earlier process
         reasons = []
         for seed in range(4):
             ranked(ranker, seed)
@@ -232,7 +232,7 @@ def test_no_more_is_asked_than_there_is_to_decide(pool: int, made: Made, loopbac
     for prompt in ("semantic", "ncode"):
         ranker = made(picks=4, prompt=prompt)
         assert len(ranker.rank(POOL[:pool], HISTORY, seed=0)) == pool
-        assert ranker.account == (Account() if pool == 1 else ranker.account)
+        assert ranker.account == (Usage() if pool == 1 else ranker.account)
         assert ranker.account.asks == pool - 1
 
 

@@ -44,10 +44,10 @@ class Counting(nn.Module):
 
 def test_the_loss_by_hand() -> None:
     tokens = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 2], [1, 1, 1, 1]])
-    by_hand = [math.log(4 / 3), math.log(4 / 3) * 2 / 3 + math.log(12) / 3, math.log(12)]
-    for row, expected in zip(tokens, by_hand, strict=True):
+    requests = [math.log(4 / 3), math.log(4 / 3) * 2 / 3 + math.log(12) / 3, math.log(12)]
+    for row, expected in zip(tokens, requests, strict=True):
         assert float(next_token_loss(Counting(), row[None])) == pytest.approx(expected)
-    assert mean_loss(Counting(), tokens, 2) == pytest.approx(sum(by_hand) / 3)
+    assert mean_loss(Counting(), tokens, 2) == pytest.approx(sum(requests) / 3)
     assert perplexity(math.log(12)) == pytest.approx(12)
     assert perplexity(1e6) == math.inf
 
