@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Durability
 
 from lm_searcher.agent.graph import build_graph
-from lm_searcher.agent.loop.memory import Findings, Memory
+from lm_searcher.agent.loop.memory import Findings
 from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.loop.selection import draw, pick, weigh
 from lm_searcher.agent.loop.signals import interrupts
@@ -34,7 +34,7 @@ from lm_searcher.agent.settings.build import (
     settings_of,
 )
 from lm_searcher.agent.settings.run_file import RunFile, Settings, load_run_file
-from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
+from lm_searcher.agent.state import Context, Observer, State
 from lm_searcher.agent.study.paths import RunFiles, checkpointer, run_lock
 from lm_searcher.agent.study.pruners import make_pruner
 from lm_searcher.agent.study.trial_store import TrialStore, has_run, shown
@@ -43,8 +43,8 @@ from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.usage import Usage
+from lm_searcher.tools.evaluators.derived import with_derived
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
-from lm_searcher.tools.executors.local import make_executor
 from lm_searcher.tools.executors.worker import checked
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import (
@@ -69,7 +69,9 @@ class Search:
     `evaluator` is an Evaluator, or a function of a configuration (and a budget) that returns
     the objective or a dict of metrics; None if only `ask` and `tell` are used. Keywords are the
     keys of a run file: ``ranker="tpe"``, ``trials=50``, ``workers=2``, ``name="mine"``, or
-    sections: ``memory={"enabled": False}``. Several objectives are a list of dicts
+    sections: ``memory={"enabled": False}``. A function is assumed to be deterministic, as in a run
+    file; say ``deterministic=False`` of one whose results vary with the seed, and the best
+    architectures are confirmed with fresh seeds. Several objectives are a list of dicts
     (``objectives=[{"metric": "acc", "direction": "max"}, ...]``), constraints a list of text
     (``constraints=["params_m <= 1.0"]``). Raises UserError for what cannot work.
 
@@ -87,10 +89,12 @@ class Search:
         evaluator: Evaluator | Callable[..., Any] | str | None = None,
         *,
         observe: Observer = lambda event: None,
+        deterministic: bool | None = None,
         **keywords: Any,
     ) -> None:
         settings = settings_of(keywords)
-        self._setup(as_space(space), as_evaluator(evaluator), settings, observe)
+        measures = as_evaluator(evaluator, deterministic)
+        self._setup(as_space(space), measures, settings, observe)
         self._has_evaluator = evaluator is not None
 
     @classmethod
@@ -182,14 +186,8 @@ class Search:
         if isinstance(self.evaluator, SlowlyPreparedEvaluator) and self.evaluator.note:
             self.observe(self.evaluator.note)
         try:
-            return make_executor(
-                self.evaluator,
-                section.workers,
-                section.seconds,
-                int(section.memory_gb * 2**30) if section.memory_gb else None,
-                section.devices,
-                self.files.log if self.files.kept else None,
-            )
+            evaluator = with_derived(self.evaluator, self.metric, self.objectives.metrics)
+            return section.make(evaluator, self.files.log if self.files.kept else None)
         except UserError:
             self.files.remove_empty()
             raise
@@ -354,9 +352,6 @@ class Search:
         if isinstance(self.ranker, AskingRanker):
             self.ranker.spent = Usage.total(trial.account for trial in store.trials)
         proposer = self.proposer
-        top = settings.confirm.top
-        if top is None:
-            top = 0 if evaluator.deterministic and not settings.confirm.full else 3
         return Context(
             space=self.space,
             store=store,
@@ -366,9 +361,9 @@ class Search:
             seed=settings.run.seed,
             initial=settings.ranker.initial,
             batch=self.batch,
-            budget=Budget(**settings.budget.model_dump()),
-            memory=Memory(**settings.memory.model_dump()),
-            confirm=Confirm(top, settings.confirm.seeds, settings.confirm.full),
+            budget=settings.budget,
+            memory=settings.memory,
+            confirm=settings.confirm.for_evaluator(evaluator.deterministic),
             epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
             observe=self.observe,
             requests=Requests.of(self.files, self.space, store.attributes, proposer.known),

@@ -7,14 +7,16 @@ each step writes it to the checkpoint. Trials live in the store.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from lm_searcher.agent.loop.confirmation import Confirm
 from lm_searcher.agent.loop.memory import Memory
 from lm_searcher.agent.loop.requests import Requests
+from lm_searcher.agent.loop.stopping import Budget
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.ncode import Codes, NCode
@@ -52,30 +54,6 @@ class State(TypedDict):
     """Wall-clock time spent in the loop, over all processes of the run."""
     stop: str
     """Why the search ends; empty while it goes on."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When to stop: at whichever limit comes first."""
-
-    trials: int | None = 100
-    hours: float | None = None
-    target: float | None = None
-    """Stop once the objective is at least this good (in its own sign and direction)."""
-    patience: int | None = None
-    """Stop after this many trials in a row without a new best, or a change of the front."""
-    failures: int = 10
-    """Stop after this many failed trials in a row."""
-
-
-@dataclass(frozen=True)
-class Confirm:
-    """How the incumbent is named: the `top` best, each trained with `seeds` fresh seeds."""
-
-    top: int = 3
-    seeds: int = 2
-    full: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the evaluator at full fidelity, where the search uses others."""
 
 
 @dataclass

@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.agent.settings.run_file import PrunerSection
 from lm_searcher.agent.study.objectives import ObjectiveSet
-from lm_searcher.agent.study.pruners import make_pruner
+from lm_searcher.agent.study.pruners import PrunerSettings, make_pruner
 from lm_searcher.agent.study.trial_store import MEMORY, TrialStore
 from lm_searcher.evals.digits_benchmark import distinct_cells
 from lm_searcher.spaces.builtin import builtin
@@ -75,7 +74,7 @@ def search(
     problem: tuple[Codes, Floats],
     metric: str,
     ranker: str,
-    halving: PrunerSection | None,
+    halving: PrunerSettings | None,
     estimated: bool,
     seed: int,
     epochs: int,
@@ -83,7 +82,7 @@ def search(
     """(epochs spent, final value) of each whole training, until `epochs` are spent."""
     (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
     objectives, chooses = ObjectiveSet.of(metric, DIRECTIONS[metric]), make_ranker(ranker, space)
-    store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSection()))
+    store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSettings()))
     left, spent, found = rng.permutation(len(codes)), 0, []
     ncodes = to_ncodes(codes)
     while spent < epochs and len(left):
@@ -115,7 +114,7 @@ def regret(found: list[tuple[int, float]], epochs: int, finals: Floats, sign: fl
 
 
 def study(
-    path: Path, metric: str, ranker: str, halving: PrunerSection, seeds: int, budgets: list[int]
+    path: Path, metric: str, ranker: str, halving: PrunerSettings, seeds: int, budgets: list[int]
 ) -> None:
     """Prints a line for each way, with the standard error of the mean."""
     cells = problem(path, metric)
@@ -148,7 +147,7 @@ def main() -> None:
         record(given.curves, given.cells, given.metric)
     else:
         budgets = [int(n) for n in given.epochs.split(",")]
-        halving = PrunerSection(
+        halving = PrunerSettings(
             name="successive_halving",
             min_resource=given.min_resource,
             reduction_factor=given.reduction_factor,

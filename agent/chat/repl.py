@@ -20,11 +20,11 @@ from lm_searcher.agent.chat.model import ChatModel
 from lm_searcher.agent.chat.run_watcher import Follower, under_way
 from lm_searcher.agent.chat.session import Session, chats, kept
 from lm_searcher.agent.chat.terminal import Lines, Piped, Terminal
-from lm_searcher.agent.settings.run_file import NAME
 from lm_searcher.agent.toolbox.result import ToolResult
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.prompts import chat as prompt
 from lm_searcher.spaces.errors import ChatError
+from lm_searcher.spaces.settings import NAME
 
 
 @dataclass

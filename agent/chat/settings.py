@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from lm_searcher.spaces.errors import ChatError
@@ -14,12 +13,11 @@ SCRIPTED = "scripted:"
 FORM = "--model MODEL --base-url URL, as in --base-url http://localhost:8000/v1"
 
 
-@dataclass(frozen=True)
 class ChatSettings(EndpointSettings):
     """The server of a chat model."""
 
-    ROLE: ClassVar[str] = "chat model"
-    KEY_ENV: ClassVar[str] = "--key-env"
+    ROLE: ClassVar = "chat model"
+    KEY_ENV: ClassVar = "--key-env"
 
     @classmethod
     def given(
@@ -32,6 +30,6 @@ class ChatSettings(EndpointSettings):
         if not re.match(r"https?://", url):
             raise ChatError(f"chat model: '{url}' is no URL; accepted: {FORM}")
         check_url(url, cls.ROLE, FORM)
-        settings = cls(model, url, key_env=key_env, timeout=timeout)
+        settings = cls(model=model, url=url, key_env=key_env, timeout=timeout)
         settings.key()
         return settings

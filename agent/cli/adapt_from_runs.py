@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_searcher.agent.results.result import read_run
-from lm_searcher.agent.settings.run_file import checked
 from lm_searcher.agent.settings.train_lm import LMFile
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.spaces.history import History
+from lm_searcher.spaces.settings import checked
 
 if TYPE_CHECKING:
     from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig

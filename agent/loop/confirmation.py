@@ -11,16 +11,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lm_searcher.agent.loop.stopping import Interrupted
 from lm_searcher.agent.results.front import finalists, fresh_means
-from lm_searcher.agent.state import Context
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
+from lm_searcher.spaces.settings import Count, CountOrZero, Positive, SettingsModel, Share
 from lm_searcher.tools.protocols import Evaluation
+
+if TYPE_CHECKING:
+    from lm_searcher.agent.state import Context
+
+DEFAULT_TOP = 3
+
+
+class Confirm(SettingsModel):
+    """[confirm]: the best architectures are measured again with fresh seeds, which decides on the
+    incumbent."""
+
+    ROLE: ClassVar = "confirm"
+
+    top: CountOrZero | None = None
+    """How many of the best are confirmed. Default: 3, or 0 where the evaluator is deterministic
+    and no full fidelity is given."""
+    seeds: Count = 2
+    """Fresh seeds for each of them."""
+    epochs: Count | None = None
+    """Full fidelity of the confirmations, where the search trains for fewer epochs."""
+    data_fraction: Share | None = None
+    """Full fidelity: share of the training data."""
+    width: Positive | None = None
+    """Full fidelity: factor on the space's `channels`."""
+    budget: Positive | None = None
+    """Full fidelity of the user's own function or command."""
+
+    @property
+    def full(self) -> dict[str, Any]:
+        """Settings of the evaluator at full fidelity, where the search uses others."""
+        return self.model_dump(exclude={"top", "seeds"}, exclude_none=True)
+
+    def for_evaluator(self, deterministic: bool) -> Confirm:
+        """With the default of `top` filled in."""
+        top = 0 if deterministic and not self.full else DEFAULT_TOP
+        return self if self.top is not None else self.changed(top=top)
+
 
 KEY = "confirm:{number:06d}:{repeat:03d}"
 FULL = "confirmed at"

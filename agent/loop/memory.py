@@ -10,12 +10,13 @@ use, never one of the last two. Stagnation brings options back, the last pruned 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.history import History
+from lm_searcher.spaces.settings import Count, Positive, SettingsModel
 from lm_searcher.spaces.subspace import Subspace
 
 Decision = dict[str, Any]
@@ -35,21 +36,23 @@ class Findings:
     """(position, option) of what a person restored: it is not pruned again."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """When to prune and when to widen. Sizes are in trials."""
+class Memory(SettingsModel):
+    """[memory]: prune options on evidence, and bring them back. Sizes are in trials."""
+
+    ROLE: ClassVar = "memory"
 
     enabled: bool = True
-    start: int = 20
+    """Whether options are pruned at all."""
+    start: Count = 20
     """No pruning before this many finished trials."""
-    interval: int = 10
-    """How often the evidence is weighed."""
-    width: float = 2.5
-    """Half the interval's width, in standard errors."""
-    elites: int = 10
+    interval: Count = 10
+    """Trials between two looks at the evidence."""
+    width: Positive = 2.5
+    """Half the width of an option's interval, in standard errors."""
+    elites: Count = 10
     """The options of this many best trials are never pruned."""
-    stagnation: int = 30
-    """Without a new best for this long, the last prune is undone."""
+    stagnation: Count = 30
+    """After this many trials without a new best, the last prune is undone."""
 
     def revise(self, history: History, findings: Findings) -> tuple[Findings, list[Decision]]:
         """The findings after the latest trials, and the decisions that were made."""

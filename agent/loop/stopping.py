@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lm_searcher.agent.state import Context
+import numpy as np
+from pydantic import model_validator
+
 from lm_searcher.spaces.history import History
+from lm_searcher.spaces.settings import Count, Finite, Positive, SettingsModel
+
+if TYPE_CHECKING:
+    from lm_searcher.agent.state import Context
+
+DEFAULT_TRIALS = 100
+
+
+class Budget(SettingsModel):
+    """[budget]: the search ends at whichever limit comes first."""
+
+    ROLE: ClassVar = "budget"
+
+    trials: Count | None = None
+    """Trials in all. Default: 100, or no limit if `hours` is given."""
+    hours: Positive | None = None
+    """Wall-clock time of the search, over all processes of the run."""
+    target: Finite | None = None
+    """Stop once the objective is at least this good, in its own sign and direction."""
+    patience: Count | None = None
+    """Stop after this many trials in a row without a new best, or a change of the front."""
+    failures: Count = 10
+    """Stop after this many failed trials in a row."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("trials") is None:
+            if given.get("hours") is None:
+                return {**given, "trials": DEFAULT_TRIALS}
+        return given
+
 
 FAILURES = "failures in a row"
 """Said of a search that was ended by them."""

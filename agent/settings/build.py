@@ -1,40 +1,25 @@
-"""From what the user wrote to what a search works with."""
+"""What a search works with, made from its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from lm_searcher.agent.settings.run_file import (
-    CommandSection,
-    EvaluatorSection,
-    LoraSection,
-    PythonSection,
-    RunFile,
-    Settings,
-    SpaceSection,
-    TableSection,
-    TrainSection,
-    checked,
-)
+from lm_searcher.agent.settings.run_file import RunFile, Settings
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
 from lm_searcher.spaces.objectives import Constraint, Goal
+from lm_searcher.spaces.settings import SettingsModel, checked
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.space_file import load_space
-from lm_searcher.spaces.tables import joined, load_table
-from lm_searcher.tools.data.texts import NAMES as TEXTS
-from lm_searcher.tools.evaluators.command import CommandEvaluator
+from lm_searcher.tools.evaluators.derived import METRICS, derived
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
-from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
-from lm_searcher.tools.evaluators.lora.task import TaskSettings
-from lm_searcher.tools.evaluators.lora.tasks import make_task, own_base
-from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.evaluators.settings import RunInfo
+from lm_searcher.tools.evaluators.table import TableEvaluator, TableSettings
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
-from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS, REPORTED
+from lm_searcher.tools.evaluators.training.recipe import REPORTED
 from lm_searcher.tools.feasibility import Feasibility
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import Evaluator
@@ -61,96 +46,50 @@ def as_space(space: SearchSpace | str | Path | Mapping[str, Sequence[Choice]]) -
     return find_space(space)
 
 
-def as_evaluator(evaluator: Evaluator | Callable[..., Any] | str | None) -> Evaluator:
-    """The evaluator that the Python API was given; None is for ask and tell."""
-    if evaluator is None:
-        return FunctionEvaluator("ask:tell")
-    if isinstance(evaluator, str):
-        return FunctionEvaluator(evaluator)
-    if hasattr(evaluator, "evaluate"):
+def as_evaluator(
+    evaluator: Evaluator | Callable[..., Any] | str | None, deterministic: bool | None = None
+) -> Evaluator:
+    """The evaluator that the Python API was given; None is for ask and tell.
+
+    `deterministic` says of a user's function whether a second measurement would only repeat the
+    first; None is the default of a run file. Raises ConfigError if it is said of an Evaluator,
+    which has an attribute for it.
+    """
+    given = {} if deterministic is None else {"deterministic": deterministic}
+    if evaluator is not None and hasattr(evaluator, "evaluate"):
+        if given:
+            raise ConfigError("Search: deterministic is for functions; set it on the evaluator")
         return cast(Evaluator, evaluator)
-    return FunctionEvaluator(evaluator)
-
-
-ON_DIGITS: dict[str, dict[str, Any]] = {
-    "darts": {"channels": 8, "cells": 3},
-    "macro": {
-        "widths": [8, 16, 24], "strides": [1, 2, 2], "depth": 3,
-        "stem": 8, "stem_stride": 1, "head": 64,
-    },
-    "nb201": NB201_ON_DIGITS,
-}  # fmt: skip
-"""The size of a space's networks that goes with the recipe for digits."""
+    return FunctionEvaluator("ask:tell" if evaluator is None else evaluator, **given)
 
 
 def from_run_file(run_file: RunFile) -> tuple[SearchSpace, Evaluator]:
     """The space and the evaluator of a run file. Raises UserError for what cannot work."""
     section = run_file.evaluator
-    space = _space(run_file.space, _fitting(run_file.space.name, section))
-    match section:
-        case TableSection():
-            metric = section.metric or run_file.metric
-            assert metric is not None  # the run file was checked
-            named = None if section.join else metric  # which may be in another of the tables
-            table = load_table(section.path, metric=named, space=space, positions=section.positions)
-            for path in section.join:
-                table = joined(table, load_table(path))
-            table.column(metric)
-            return space or table.space, TableEvaluator(table, metric, known=section.known)
-        case TrainSection():
-            assert space is not None  # the run file was checked
-            options = section.model_dump(exclude={"kind"}, exclude_none=True)
-            if section.dataset == "folder":
-                options.setdefault("cache", run_file.run.folder / ".images")
-            if space.name == "transformer":  # they train badly with SGD
-                options.setdefault("optimizer", "adamw")
-            return space, TrainEvaluator(space, **options)
-        case PythonSection():
-            assert space is not None
-            return space, FunctionEvaluator(**section.model_dump(exclude={"kind"}))
-        case CommandSection():
-            assert space is not None
-            return space, CommandEvaluator(**section.model_dump(exclude={"kind"}))
-        case LoraSection():
-            assert space is not None
-            return space, _lora(space, section)
+    measured = (name for name in run_file.named_metrics if name not in METRICS)
+    run = RunInfo(next(measured, None), run_file.run.folder)
+    space = _space(run_file)
+    if space is not None:
+        return space, section.make(space, run)
+    assert isinstance(section, TableSettings)  # the run file was checked
+    evaluator = section.make(None, run)
+    return evaluator.table.space, evaluator
 
 
-def _lora(space: SearchSpace, section: LoraSection) -> LoraEvaluator:
-    if "base" not in space.settings:
-        raise ConfigError(
-            f"[evaluator] kind = 'lora' with space '{space.name}'; accepted: [space] name = 'lora'"
-        )
-    options = section.model_dump(exclude={"kind", "task"})
-    settings = TaskSettings(base=space.settings["base"], **options)
-    return LoraEvaluator(space, make_task(section.task, settings))
-
-
-def _fitting(space: str | None, evaluator: EvaluatorSection) -> dict[str, Any]:
-    """The settings of a built-in space that go with what is learned."""
-    if space == "lora" and isinstance(evaluator, LoraSection):
-        return {"base": own_base(evaluator.task)}
-    if not isinstance(evaluator, TrainSection):
-        return {}
-    if evaluator.dataset == "digits":
-        return ON_DIGITS.get(space or "", {})
-    if space == "transformer" and evaluator.dataset in TEXTS:
-        return {"kind": "decoder"}
-    return {}
-
-
-def _space(section: SpaceSection, defaults: Mapping[str, Any]) -> SearchSpace | None:
+def _space(run_file: RunFile) -> SearchSpace | None:
+    section = run_file.space
     if section.path is not None:
         return load_space(section.path)
     if section.name is None:
         return None
+    defaults = run_file.evaluator.space_defaults(section.name)
     return builtin(section.name, **{**defaults, **section.settings})
 
 
 def objective_set_of(settings: Settings, evaluator: Evaluator) -> ObjectiveSet:
     """What is searched for: what the settings say, else the evaluator's own metric.
 
-    The evaluator is told which metrics those are.
+    Sets on the evaluator which of its metrics those are.
     """
     goals = [Goal(entry.metric, entry.direction) for entry in settings.objectives]
     if not goals:
@@ -158,9 +97,12 @@ def objective_set_of(settings: Settings, evaluator: Evaluator) -> ObjectiveSet:
         direction = one.direction or evaluator.direction
         goals = [Goal(one.metric or evaluator.metric, direction)]
     objectives = ObjectiveSet(tuple(goals), tuple(map(Constraint.parse, settings.constraints)))
-    evaluator.metric = objectives.metric
+    computed = derived(evaluator, objectives.metrics)
+    measured = [name for name in objectives.metrics if name not in computed]
+    if objectives.metric in measured:
+        evaluator.metric = objectives.metric
     if isinstance(evaluator, TableEvaluator):
-        evaluator.also = objectives.metrics[1:]
+        evaluator.also = tuple(name for name in measured if name != evaluator.metric)
     return objectives
 
 
@@ -175,36 +117,6 @@ def make_proposer(
     return Proposer(space, rows, size, Feasibility.of(space, evaluator, objectives.constraints))
 
 
-PLACES = {
-    "metric": "objective",
-    "direction": "objective",
-    "ranker": "ranker",
-    "initial": "ranker",
-    "pool": "ranker",
-    "weights": "ranker",
-    "trials": "budget",
-    "hours": "budget",
-    "target": "budget",
-    "patience": "budget",
-    "failures": "budget",
-    "workers": "executor",
-    "batch": "executor",
-    "seconds": "executor",
-    "memory_gb": "executor",
-    "devices": "executor",
-    "grace": "executor",
-    "store": "store",
-    "name": "run",
-    "seed": "run",
-    "folder": "run",
-}
-"""The section of each keyword of the Python API."""
-
-RENAMED = {"ranker": "name", "store": "url"}
-SECTIONS = ("memory", "confirm", "pruner", "objectives", "constraints")
-"""Keywords that are whole sections: a dict, or for the last two a list."""
-
-
 def check_fidelity(evaluator: Evaluator, settings: Settings) -> None:
     """Raises ConfigError for a full fidelity that the evaluator does not know, and for a pruner
     whose reports would be of another metric than the objective."""
@@ -216,26 +128,51 @@ def check_fidelity(evaluator: Evaluator, settings: Settings) -> None:
                 f"[confirm] {name} = {value:g} is no budget of this evaluator; accepted: {accepted}"
             )
     if isinstance(evaluator, TrainEvaluator):
-        full = replace(evaluator, **settings.confirm.full)
+        full = evaluator.at(settings.confirm.full)
         _ = full.recipe, full.settings
-        if settings.pruner.name != "none" and evaluator.metric not in REPORTED:
-            raise ConfigError(
-                f"[pruner] name = '{settings.pruner.name}' stops trials by the objective, which is "
-                f"'{evaluator.metric}'; known after each epoch: {', '.join(REPORTED)}"
-            )
+    objective = next(iter(settings.named_metrics), evaluator.metric)
+    reported = REPORTED if isinstance(evaluator, TrainEvaluator) else (evaluator.metric,)
+    if settings.pruner.name != "none" and objective not in reported:
+        raise ConfigError(
+            f"[pruner] name = '{settings.pruner.name}' stops trials by the objective, which is "
+            f"'{objective}'; known after each epoch: {', '.join(reported)}"
+        )
 
 
-def settings_of(keywords: Mapping[str, Any]) -> Settings:
-    """The settings that the Python API's keywords stand for. Raises ConfigError."""
-    document: dict[str, Any] = {}
-    for key, value in keywords.items():
-        if key in SECTIONS:
-            document[key] = value
-        elif key == "ranker" and isinstance(value, Mapping):  # by its name, with settings
-            document.setdefault("ranker", {}).update(value)
-        elif key in PLACES:
-            if value is not None:
-                document.setdefault(PLACES[key], {})[RENAMED.get(key, key)] = value
+FLAT = ("objective", "ranker", "budget", "executor", "run")
+"""Sections whose keys are keywords of the Python API by themselves."""
+SHORT = {"ranker": "name", "store": "url", "executor": "kind"}
+"""Sections that a keyword may give by one key alone, as in ``ranker="tpe"``."""
+
+
+def keywords() -> dict[str, tuple[str, ...]]:
+    """Each keyword of the Python API with the section that it stands for, and the key in it."""
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in Settings.model_fields}
+    for section in FLAT:
+        model: SettingsModel = Settings.model_fields[section].default
+        keys = (key for key in type(model).model_fields if SHORT.get(section) != key)
+        found |= {key: (section, key) for key in keys}
+    return found
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings that the Python API's keywords stand for; None is the default.
+
+    Raises ConfigError.
+    """
+    places, document = keywords(), dict[str, Any]()
+    for keyword, value in given.items():
+        if keyword not in places:
+            raise ConfigError("Search: " + unknown("keyword", keyword, places))
+        section, *key = places[keyword]
+        if section in SHORT and not key and not isinstance(value, Mapping):
+            key = [SHORT[section]]
+        if value is None:
+            continue
+        if key:
+            document.setdefault(section, {})[key[0]] = value
+        elif isinstance(value, Mapping) and isinstance(document.get(section, {}), dict):
+            document[section] = document.get(section, {}) | dict(value)
         else:
-            raise ConfigError("Search: " + unknown("keyword", key, [*PLACES, *SECTIONS]))
+            document[section] = value
     return checked(Settings, document, "Search")

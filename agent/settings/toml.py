@@ -1,30 +1,53 @@
-"""TOML written: the standard library only reads it."""
+"""TOML files, read into settings and written."""
 
 from __future__ import annotations
 
-import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.spaces.settings import Model, checked
 from lm_searcher.tools.files import write_whole
 
 
-def dumps(document: Mapping[str, Any]) -> str:
-    """Values, tables of values and lists of tables of values as TOML; None is left out.
-
-    Raises ConfigError for text that has no UTF-8.
+def load_toml(
+    model: type[Model], what: str, path: str | Path, overrides: Mapping[str, Any]
+) -> Model:
+    """The TOML file at `path` as a `model`, with `overrides` on top. Raises ConfigError, whose
+    message begins with `what`, the kind of file.
     """
-    plain = {k: v for k, v in document.items() if not _tables(v)}
-    lines = _lines(plain)
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            lines += ["", f"[{_key(key)}]", *_lines(value)]
-        elif _tables(value):
-            for table in value:
-                lines += ["", f"[[{_key(key)}]]", *_lines(table)]
-    return "\n".join(lines).lstrip("\n") + "\n"
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{what} '{path}': {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} '{path}' is no valid TOML: {error}") from None
+    for section, values in overrides.items():
+        if values is None:
+            document.pop(section, None)
+        elif not isinstance(values, Mapping):
+            document[section] = values
+        elif isinstance(table := document.setdefault(section, {}), dict):
+            table.update(values)
+    return checked(model, document, f"{what} '{path}'")
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """The document as TOML; None is left out, a path is text.
+
+    Raises ConfigError for text that is not valid Unicode.
+    """
+    text = tomli_w.dumps(_plain(document))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{error.object[error.start : error.end]!r} is no valid text") from None
+    return text
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,30 +59,9 @@ def write_text(path: Path, text: str) -> None:
         raise ConfigError(f"'{path.name}' cannot be written: {error.strerror}") from None
 
 
-def _tables(value: object) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(entry, Mapping) for entry in value)
-    return isinstance(value, Mapping)
-
-
-def _lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{_key(k)} = {_value(v)}" for k, v in table.items() if v is not None]
-
-
-def _key(key: str) -> str:
-    bare = key.replace("_", "").replace("-", "")
-    return key if bare.isascii() and bare.isalnum() else _value(key)
-
-
-def _value(value: object) -> str:
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items() if entry is not None}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, Path):
-        value = str(value)
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(f"{value!r} is no text that can be written") from None
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(value, allow_nan=False)
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

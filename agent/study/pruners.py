@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from lm_searcher.agent.settings.run_file import PrunerSection
+from pydantic import Field
+
+from lm_searcher.spaces.settings import Count, SettingsModel
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
 
 
-def make_pruner(section: PrunerSection) -> BasePruner:
-    """The pruner that a run file asks for. Steps are epochs, from 1."""
+class PrunerSettings(SettingsModel):
+    """[pruner]: early stopping of trials by an Optuna pruner."""
+
+    ROLE: ClassVar = "pruner"
+
+    name: Literal["none", "successive_halving", "median"] = "none"
+    """Which pruner."""
+    min_resource: Count = 1
+    """Epochs before the first decision."""
+    reduction_factor: Annotated[int, Field(ge=2, strict=True)] = 3
+    """successive_halving only: one of so many trials goes on at each decision."""
+
+
+def make_pruner(section: PrunerSettings) -> BasePruner:
+    """Optuna's pruner of these settings. Steps are epochs, from 1."""
+    from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+
     if section.name == "successive_halving":
         return SuccessiveHalvingPruner(
             min_resource=section.min_resource, reduction_factor=section.reduction_factor

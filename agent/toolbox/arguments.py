@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lm_searcher.agent.settings.run_file import NAME
+from lm_searcher.spaces.settings import NAME
 from lm_searcher.spaces.space import Choice
 from lm_searcher.tools.data.datasets import NAMES
 

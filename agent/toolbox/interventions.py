@@ -10,7 +10,7 @@ from lm_searcher.agent.loop.requests import Request, submit
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings import toml
 from lm_searcher.agent.settings.build import from_run_file, make_proposer, objective_set_of
-from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.agent.state import STAGES
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import OneNCode, OneOption
@@ -22,6 +22,7 @@ from lm_searcher.spaces.errors import ConfigError, RankerError, SpaceError, unkn
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import draw_weights
+from lm_searcher.spaces.settings import checked
 from lm_searcher.tools.feasibility import Feasibility
 from lm_searcher.tools.proposer import keys
 from lm_searcher.tools.rankers import RANKERS, make_ranker

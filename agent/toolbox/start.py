@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_searcher.agent.settings import toml
 from lm_searcher.agent.settings.build import from_run_file, make_proposer, objective_set_of
-from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import StartSearch
@@ -16,6 +16,7 @@ from lm_searcher.agent.toolbox.result import ToolResult
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.builtin import BUILTIN
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, SpaceError, unknown
+from lm_searcher.spaces.settings import checked
 from lm_searcher.tools.rankers import RANKERS
 
 

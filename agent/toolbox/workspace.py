@@ -7,9 +7,9 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lm_searcher.agent.settings.run_file import NAME
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import ConfigError, unknown
+from lm_searcher.spaces.settings import NAME
 
 RUN_FILE = "run.toml"
 """What start_search writes into a run's folder, and who goes on with the run reads."""

@@ -13,24 +13,40 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lm_searcher.spaces.errors import EvaluatorError, TrialFailure
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.evaluators.settings import OwnEvaluatorSettings, RunInfo
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
 
-@dataclass
-class CommandEvaluator:
-    """Runs `command` in a shell, or without one if it is a list of arguments."""
+class CommandSettings(OwnEvaluatorSettings):
+    """[evaluator] kind = "command": the user's shell command."""
 
+    kind: Literal["command"] = "command"
     command: str | list[str]
-    budget: float = 1.0
-    metric: str = "value"
-    direction: str = "max"
-    deterministic: bool = False
-    inline: bool = False
+    """A line for the shell, or a list of arguments."""
+
+    def make(self, space: SearchSpace, run: RunInfo) -> CommandEvaluator:
+        """See EvaluatorSettings."""
+        return CommandEvaluator(**self.model_dump(exclude={"kind"}))
+
+
+class CommandEvaluator:
+    """Runs `command` in a shell, or without a shell if `command` is a list of arguments.
+
+    `settings` are keys of CommandSettings. Raises ConfigError.
+    """
+
     budgets: ClassVar = ("budget",)
+    direction = "max"
+    inline = False
+
+    def __init__(self, command: str | list[str], **settings: Any) -> None:
+        checked = CommandSettings(command=command, **settings)
+        self.command, self.budget = checked.command, checked.budget
+        self.metric, self.deterministic = checked.metric, checked.deterministic
 
     def identity(self) -> dict[str, Any]:
         """See Evaluator."""
@@ -71,16 +87,17 @@ class CommandEvaluator:
             raise TrialFailure(f"command {_ended(code)}")
         if not metrics:
             raise TrialFailure(
-                f'command wrote no metrics; wants a JSON line such as {{"{self.metric}": 0.9}}'
+                "command wrote no metrics; it must write a JSON line such as "
+                f'{{"{self.metric}": 0.9}}'
             )
         return metrics
 
     def _listen(
         self, process: subprocess.Popen[str], given: str, report: Report
     ) -> tuple[Metrics, bool]:
-        """The metrics that the command writes, and whether it was told to stop."""
+        """The metrics that the command writes, and whether the trial was stopped early."""
         assert process.stdin is not None and process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it reads no input, which is its own affair
+        with contextlib.suppress(BrokenPipeError):  # the command need not read its input
             process.stdin.write(given + "\n")
             process.stdin.flush()
         with contextlib.suppress(BrokenPipeError):
@@ -93,8 +110,8 @@ class CommandEvaluator:
             elif "step" in message and "value" in message:
                 step, value = _report_of(message)
                 if report(step, value):
-                    # What the shell has started goes with the trial's process group; to read on
-                    # until it has closed the pipe would be to wait for the end of the training.
+                    # Ends the shell only. What the shell has started ends with the trial's process
+                    # group; reading on until the pipe is closed would wait for the training.
                     process.terminate()
                     return {self.metric: value}, True
             elif "step" not in message:
@@ -107,7 +124,7 @@ def _report_of(message: dict[str, Any]) -> tuple[int, float]:
         return int(message["step"]), float(message["value"])
     except (TypeError, ValueError):
         raise TrialFailure(
-            f"command reported {json.dumps(message)[:100]}; step and value want to be numbers"
+            f"command reported {json.dumps(message)[:100]}; step and value must be numbers"
         ) from None
 
 

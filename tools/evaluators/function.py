@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.evaluators.settings import OwnEvaluatorSettings, RunInfo
 from lm_searcher.tools.importing import resolve
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
@@ -16,23 +17,42 @@ _NONE = inspect.Parameter.empty
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-@dataclass
+class PythonSettings(OwnEvaluatorSettings):
+    """[evaluator] kind = "python": the user's function."""
+
+    kind: Literal["python"] = "python"
+    function: str
+    """ "module:function", called as function(config) or function(config, budget)."""
+
+    def make(self, space: SearchSpace, run: RunInfo) -> FunctionEvaluator:
+        """See EvaluatorSettings."""
+        return FunctionEvaluator(**self.model_dump(exclude={"kind"}))
+
+
 class FunctionEvaluator:
     """Calls ``function(config)`` or ``function(config, budget)``.
 
-    The budget goes to a parameter of that name, or to a second one without a default. The
-    function returns the objective, or a dict of metrics that has it. Arguments named `seed`,
-    `ncode` or `report` are passed to a function that has them; ``report(step, value)`` answers
-    whether to stop early.
+    The budget is passed to a parameter of that name, or to a second parameter without a default.
+    The function returns the objective, or a dict of metrics that includes the objective.
+    Parameters named `seed`, `ncode` or `report` are filled in; ``report(step, value)`` returns
+    whether to stop early. `inline` calls the function in the controller's own process. `settings`
+    are keys of PythonSettings. Raises ConfigError.
     """
 
-    function: str | Callable[..., Any]
-    budget: float = 1.0
-    metric: str = "value"
-    direction: str = "max"
-    deterministic: bool = False
-    inline: bool = False
     budgets: ClassVar = ("budget",)
+
+    def __init__(
+        self,
+        function: str | Callable[..., Any],
+        *,
+        direction: str = "max",
+        inline: bool = False,
+        **settings: Any,
+    ) -> None:
+        self.function, self.direction, self.inline = function, direction, inline
+        checked = PythonSettings(function=self.name, **settings)
+        self.budget, self.metric = checked.budget, checked.metric
+        self.deterministic = checked.deterministic
 
     def identity(self) -> dict[str, Any]:
         """See Evaluator."""

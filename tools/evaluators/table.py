@@ -4,20 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from lm_searcher.spaces.errors import TrialFailure
+from lm_searcher.spaces.errors import ConfigError, TrialFailure
 from lm_searcher.spaces.ncode import Codes
-from lm_searcher.spaces.tables import Table
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.tables import Table, joined, load_table
+from lm_searcher.tools.evaluators.settings import EvaluatorSettings, RunInfo
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
+
+
+class TableSettings(EvaluatorSettings):
+    """[evaluator] kind = "table": look the architecture up in a tabular benchmark."""
+
+    kind: Literal["table"] = "table"
+    path: Path
+    """The table: .csv or .npz, or "builtin:NAME"."""
+    metric: str | None = None
+    """Default: the first objective."""
+    join: list[Path] = Field(default_factory=list)
+    """Tables of the same architectures with more metrics."""
+    known: list[str] = Field(default_factory=list)
+    """Metrics that may be looked up before an evaluation: constraints on them filter the pool."""
+    positions: list[str] | None = None
+    """CSV only: the columns that are decisions; default: all columns left of the metric."""
+
+    def make(self, space: SearchSpace | None, run: RunInfo) -> TableEvaluator:
+        """See EvaluatorSettings. Without a space, the table's own is searched."""
+        metric = self.metric or run.metric
+        if metric is None:
+            raise ConfigError("[evaluator] metric is missing")
+        named = None if self.join else metric  # which may be in one of the other tables
+        table = load_table(self.path, metric=named, space=space, positions=self.positions)
+        for path in self.join:
+            table = joined(table, load_table(path))
+        table.column(metric)
+        return TableEvaluator(table, metric, known=self.known)
 
 
 @dataclass
 class TableEvaluator:
-    """Every metric of an architecture's rows, averaged where it has several.
+    """Every metric of an architecture's rows; the mean where an architecture has several rows.
 
     `known` are metrics that a search may look up before it has evaluated an architecture.
     """
@@ -28,15 +60,15 @@ class TableEvaluator:
     inline: bool = True
     known: Sequence[str] = ()
     also: Sequence[str] = ()
-    """Further metrics that a search looks at: objectives and constraints beside the first."""
+    """The search's other objectives and constraints."""
 
     @property
     def direction(self) -> str:
-        """The card's word for the metric, `max` without one."""
+        """What the table's card says of the metric; `max` without a card."""
         return self.table.directions.get(self.metric, "max")
 
     def identity(self) -> dict[str, Any]:
-        """See Evaluator. The content counts, not where the file lies."""
+        """See Evaluator. The path is not part of it, a digest of the values is."""
         return {
             "kind": "table",
             "metric": self.metric,
@@ -46,7 +78,7 @@ class TableEvaluator:
         }
 
     def prepare(self) -> None:
-        """See Evaluator. Raises TableError if there is no such metric."""
+        """See Evaluator. Raises TableError for a metric that the table does not have."""
         for metric in (self.metric, *self.known, *self.also):
             self.table.column(metric)
 

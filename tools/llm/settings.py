@@ -1,4 +1,4 @@
-"""What is set about an endpoint, and the key, which is not."""
+"""The settings of a language model that a server runs, and its key from the environment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
+from pydantic import model_validator
+
 from lm_searcher.spaces.errors import ConfigError
-from lm_searcher.tools.rankers.shortlisting import settings_of
+from lm_searcher.spaces.settings import Count, NotNegative, Positive, SettingsModel
 
 KEY_ENV = "OPENAI_API_KEY"
 NO_KEY = "none"
@@ -20,50 +21,77 @@ NO_KEY = "none"
 FORM = "endpoint:MODEL@URL, as in endpoint:my-model@http://localhost:8000/v1"
 
 
-@dataclass(frozen=True)
-class EndpointSettings:
-    """The keys of [ranker] that `endpoint` takes; the README says what they are."""
+class EndpointOptions(SettingsModel):
+    """How a server is asked: the keys of [ranker] that `endpoint` takes."""
 
-    ROLE: ClassVar[str] = "ranker endpoint"
-    """What a person knows it as; begins what goes wrong."""
+    ROLE: ClassVar = "ranker endpoint"
+    """What users call it; messages begin with it."""
+
+    prompt: Literal["ncode", "semantic"] = "semantic"
+    """`semantic` describes the space in words; `ncode` is the paper's prompt, for models that were
+    trained on it."""
+    candidates: Count | None = None
+    """Candidates that the model reads; default: 32, or 10 with the paper's prompt."""
+    fallback: str | None = None
+    """The ranker that decides where the model does not; default: local, or evolution for a space
+    that local does not take."""
+    context: Count = 32_768
+    """Tokens that the model reads at most, its reply included."""
+    reply_tokens: Count | None = None
+    """Tokens that a reply may have; default: 1024, or 100 with the paper's prompt."""
+    key_env: str | None = None
+    """The environment variable that holds the key; default: OPENAI_API_KEY, and no key for a
+    server on this machine."""
+    timeout: Positive = 120.0
+    """Seconds that a request may take."""
+    attempts: Count = 6
+    """How often a request is sent at most."""
+    retry_seconds: NotNegative = 300.0
+    """Seconds after which a request is not sent again."""
+    backoff: NotNegative = 1.0
+    """Seconds before the second attempt; each further wait is twice as long, up to a minute."""
+    max_tokens_total: Count | None = None
+    """Tokens that the run may use; then the fallback decides."""
+    max_cost: Positive | None = None
+    """What the run may cost; then the fallback decides. Needs both prices."""
+    price_in: NotNegative | None = None
+    """Price of a million tokens that are sent."""
+    price_out: NotNegative | None = None
+    """Price of a million tokens that are received."""
+
+    @model_validator(mode="after")
+    def _prices(self) -> Self:
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("[ranker] price_in and price_out: give both or neither")
+        if self.max_cost is not None and self.price_in is None:
+            raise ValueError("[ranker] max_cost needs price_in and price_out, per million tokens")
+        return self
+
+
+class EndpointSettings(EndpointOptions):
+    """Which model of which server is asked, and how."""
+
     KEY_ENV: ClassVar[str] = "[ranker] key_env"
-    """Where a person names the variable that holds the key."""
+    """Where users name the variable that holds the key."""
 
     model: str
+    """The model's name at the server."""
     url: str
-    prompt: str = "semantic"
-    candidates: int | None = None
-    fallback: str | None = None
-    context: int = 32_768
-    reply_tokens: int | None = None
-    key_env: str | None = None
-    timeout: float = 120.0
-    attempts: int = 6
-    retry_seconds: float = 300.0
-    backoff: float = 1.0
-    max_tokens_total: int | None = None
-    max_cost: float | None = None
-    price_in: float | None = None
-    price_out: float | None = None
+    """Where the server's API begins, as in http://localhost:8000/v1."""
 
     @classmethod
     def of(cls, what: str, given: Mapping[str, Any]) -> EndpointSettings:
-        """Of ``MODEL@URL`` and the keys that were given. Raises ConfigError."""
+        """From ``MODEL@URL`` and the keys of [ranker]. Raises ConfigError."""
         found = re.fullmatch(r"(?P<model>\S+)@(?P<url>https?://\S+)", what)
         if found is None:
             raise ConfigError(f"ranker 'endpoint:{what}'; accepted: {FORM}")
         check_url(found["url"], cls.ROLE, FORM)
-        known = {"model": found["model"], "url": found["url"].rstrip("/")}
-        settings = settings_of(cls, "endpoint", given, **known)
-        if (settings.price_in is None) != (settings.price_out is None):
-            raise ConfigError("[ranker] price_in and price_out: give both or neither")
-        if settings.max_cost is not None and settings.price_in is None:
-            raise ConfigError("[ranker] max_cost needs price_in and price_out, per million tokens")
-        return settings
+        options = EndpointOptions(**given)
+        return cls(model=found["model"], url=found["url"].rstrip("/"), **dict(options))
 
     @property
     def shown(self) -> int:
-        """How many candidates the model reads: in the paper's prompt as many as it learnt on."""
+        """How many candidates the model reads."""
         return self.candidates or (10 if self.prompt == "ncode" else 32)
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes
+from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Ranking
 from lm_searcher.tools.rankers.distance import hamming, nearest_first
 
@@ -23,6 +24,11 @@ class EvolutionRanker:
     def __init__(self, population: int = 30, tournament: int = 10) -> None:
         self.population = population
         self.tournament = tournament
+
+    @classmethod
+    def for_space(cls, space: SearchSpace) -> EvolutionRanker:
+        """The ranker of a space; the same for every space."""
+        return cls()
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""

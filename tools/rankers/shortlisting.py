@@ -10,15 +10,12 @@ the model may overrule the fallback. What the model leaves open goes by the fall
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.prompts.history import Entry
-from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.usage import Usage
@@ -115,18 +112,3 @@ def entries(history: History) -> list[Entry]:
 def _question(candidates: Codes, history: History, seed: int) -> Question:
     pending = to_ncodes(history.codes[history.pending])
     return Question(to_ncodes(candidates), entries(history), pending, seed)
-
-
-Kind = TypeVar("Kind")
-
-
-def settings_of(kind: type[Kind], name: str, given: Mapping[str, Any], **known: Any) -> Kind:
-    """The dataclass `kind` of a ranker's settings: those of [ranker], and what is known besides.
-
-    Raises ConfigError for a key that this ranker does not take.
-    """
-    accepted = {f.name for f in fields(kind)} - set(known)  # type: ignore[arg-type]
-    for key in given:
-        if key not in accepted:
-            raise ConfigError(unknown(f"key in [ranker] for '{name}'", key, accepted))
-    return kind(**known, **given)

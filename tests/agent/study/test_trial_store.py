@@ -9,11 +9,10 @@ import numpy as np
 import optuna
 import pytest
 
-from lm_searcher.agent.settings.run_file import PrunerSection
 from lm_searcher.agent.study import trial_store as module
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.pruners import make_pruner
+from lm_searcher.agent.study.pruners import PrunerSettings, make_pruner
 from lm_searcher.agent.study.trial_store import (
     MEMORY,
     TrialStore,
@@ -185,7 +184,7 @@ def test_two_programs_on_one_run_are_noticed(sqlite: str) -> None:
 
 # -- pruning --------------------------------------------------------------------------------------
 
-HALVING = PrunerSection(name="successive_halving", min_resource=1, reduction_factor=2)
+HALVING = PrunerSettings(name="successive_halving", min_resource=1, reduction_factor=2)
 
 
 def train(store: TrialStore, number: int, curve: list[float]) -> tuple[int, bool]:
@@ -211,7 +210,7 @@ def test_successive_halving_stops_the_worse(url: str, direction: str) -> None:
 
 
 def test_a_trial_that_was_cut_short_is_stopped_where_it_would_have_been(sqlite: str) -> None:
-    median = make_pruner(PrunerSection(name="median"))
+    median = make_pruner(PrunerSettings(name="median"))
 
     def first(store: TrialStore) -> None:
         for number in range(5):  # the median pruner's start-up trials
@@ -240,7 +239,7 @@ def test_a_report_that_is_no_number_is_passed_over(url: str) -> None:
 
 
 def test_no_pruner_stops_nothing(url: str) -> None:
-    with opened(url, pruner=make_pruner(PrunerSection())) as store:
+    with opened(url, pruner=make_pruner(PrunerSettings())) as store:
         assert [train(store, i, [1.0 - i / 9, 0.0])[1] for i in range(4)] == [False] * 4
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field
 
 from lm_searcher.spaces.lora.bases import PREFIX
+from lm_searcher.spaces.settings import Count, Positive, SettingsModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.protocols import Metrics, Report
 
@@ -16,31 +19,42 @@ if TYPE_CHECKING:
     from lm_searcher.tools.evaluators.lora.base import BaseModel
 
 
-@dataclass(frozen=True)
-class TaskSettings:
-    """What the run file says of a task; None takes the task's own default."""
+class TaskOptions(SettingsModel):
+    """The keys of a task. A key that is left out takes the task's own default."""
 
-    base: str
-    """ "builtin:NAME", a directory, or a hub id: that of the space."""
+    ROLE: ClassVar = "evaluator"
+
     folder: Path | None = None
     """The user's own data."""
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
+    epochs: Count | None = None
+    """Passes over the training data."""
+    batch_size: Count | None = None
+    """Samples a step."""
+    learning_rate: Positive | None = None
+    """The optimizer's largest learning rate."""
     cache: Path | None = None
     """Where trained embedded bases are kept; default: the user's cache directory."""
     metric: str | None = None
+    """The objective, unless [objective] names another; default: the task's."""
     gradient_checkpointing: bool = False
-    context: int | None = None
+    """Less memory for more time."""
+    context: Count | None = None
     """language only: tokens in a block of text."""
-    classes: int | None = None
-    """segmentation only: how many the masks have, the background included."""
+    classes: Annotated[int, Field(ge=2, le=255, strict=True)] | None = None
+    """segmentation only: the number of classes in the masks, the background included."""
     train_head: bool | None = None
-    """segmentation only: whether the mask decoder or decode head learns along."""
+    """segmentation only: whether the mask decoder or decode head is trained too."""
     clip: Path | None = None
     """generation only: the directory of a CLIP model that scores samples."""
-    image_size: int | None = None
+    image_size: Count | None = None
     """generation only: height and width in pixels; default: what the pipeline was made for."""
+
+
+class TaskSettings(TaskOptions):
+    """What a task is made with."""
+
+    base: str
+    """ "builtin:NAME", a directory, or a hub id: that of the space."""
 
     @property
     def embedded(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from lm_searcher.tools.data.texts import Text, load_text
 from lm_searcher.tools.evaluators.training.cost import costs_of
 from lm_searcher.tools.evaluators.training.latency import device_name, latency_ms, peak_memory
 from lm_searcher.tools.evaluators.training.recipe import CONTEXT, Recipe, TextRecipe, recipe_for
+from lm_searcher.tools.evaluators.training.settings import TrainOptions
 from lm_searcher.tools.importing import resolve
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
@@ -33,7 +35,6 @@ OF_IMAGES = (
 """Settings that only one kind of data has."""
 
 
-@dataclass
 class TrainEvaluator:
     """Trains on a CUDA device where there is one, else on the CPU.
 
@@ -47,8 +48,9 @@ class TrainEvaluator:
     values (but for latency), on the same machine and with as many threads; the number of threads
     is left to OMP_NUM_THREADS.
 
-    What is None takes the data set's default of `recipe`, and so do `metric` and `direction`
-    where they are empty. `compile` and `cuda_graph` are how the training step is run on the device
+    `options` are keys of TrainOptions; a key that is left out takes the data set's default of
+    `recipe`, and so do `metric` and `direction` where they are empty. Raises ConfigError for a
+    bad option. `compile` and `cuda_graph` are how the training step is run on the device
     (`faster.py`): one of them, and no part of what is measured.
 
     Several candidates on one GPU are as many workers of the executor, each with a CUDA context of
@@ -61,55 +63,37 @@ class TrainEvaluator:
 
     budgets: ClassVar = ("epochs", "data_fraction", "width")
 
-    space: SearchSpace
-    dataset: str = "digits"
-    folder: str | Path | None = None
-    image_size: int | None = None
-    cache: str | Path | None = None
-    """For `dataset` "folder": the side in pixels, and where decoded images are kept."""
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    label_smoothing: float | None = None
-    augment: bool | None = None
-    cutout: int | None = None
-    gradient_clip: float | None = None
-    auxiliary_weight: float | None = None
-    warmup: int | None = None
-    data_fraction: float | None = None
-    width: float | None = None
-    optimizer: str | None = None
-    steps: int | None = None
-    context: int | None = None
-    compile: bool = False
-    cuda_graph: bool = False
-    latency: bool = False
-    metric: str = ""
-    direction: str = ""
     deterministic: bool = False
     inline: bool = False
 
-    def __post_init__(self) -> None:
-        self.metric = self.metric or ("val_loss" if self.of_text else "val_accuracy")
-        self.direction = self.direction or ("min" if self.of_text else "max")
+    def __init__(
+        self, space: SearchSpace, *, metric: str = "", direction: str = "", **options: Any
+    ) -> None:
+        self.space, self.options = space, TrainOptions(**options)
+        self.metric = metric or ("val_loss" if self.of_text else "val_accuracy")
+        self.direction = direction or ("min" if self.of_text else "max")
+
+    def at(self, budget: Mapping[str, Any]) -> Self:
+        """The same evaluator with other values of `budgets`. Raises ConfigError."""
+        other = copy(self)
+        other.options = self.options.changed(**budget)
+        return other
 
     @property
     def of_text(self) -> bool:
         """Whether a language model is trained."""
-        return self.dataset in TEXTS
+        return self.options.of_text
 
     @property
     def recipe(self) -> Recipe:
         """The settings of the training. Raises ConfigError for a bad one."""
         for name in OF_IMAGES if self.of_text else OF_TEXT:
-            if getattr(self, name) not in (None, False):
+            if getattr(self.options, name) not in (None, False):
                 kind = "text" if self.of_text else "images"
-                raise ConfigError(f"{name} is no setting for dataset '{self.dataset}', {kind}")
-        if self.context is not None and not (isinstance(self.context, int) and self.context >= 1):
-            raise ConfigError(f"context = {self.context!r}; accepted: integers >= 1")
-        names = {field.name for kind in (Recipe, TextRecipe) for field in fields(kind)}
-        return recipe_for(self.dataset, **{name: getattr(self, name) for name in names})
+                dataset = self.options.dataset
+                raise ConfigError(f"{name} is no setting for dataset '{dataset}', {kind}")
+        given = self.options.model_dump(include=set(TextRecipe.model_fields))
+        return recipe_for(self.options.dataset, **given)
 
     def identity(self) -> dict[str, Any]:
         """The data set, the recipe, the builder and its settings; not where the data lies.
@@ -121,32 +105,37 @@ class TrainEvaluator:
         data = self.data if self.of_text else None
         return {
             "kind": "train",
-            "dataset": self.dataset,
+            "dataset": self.options.dataset,
             **self._images(),
             **self.recipe.identity(),
             "builder": builder if isinstance(builder, str) else getattr(builder, "__name__", ""),
             "settings": dict(self.space.settings),
-            **({"latency": device_name()} if self.latency else {}),
+            **({"latency": device_name()} if self.options.latency else {}),
             **({"context": data.context, "digest": data.digest} if isinstance(data, Text) else {}),
         }
 
     def _images(self) -> dict[str, Any]:
         """What decides on the values where the images are the user's own."""
-        if self.dataset != "folder" or self.folder is None:
+        if self.options.dataset != "folder" or self.options.folder is None:
             return {}
         from lm_searcher.tools.data.image_folder import sources  # with Pillow
 
-        return {"image_size": self.image_size, **sources(Path(self.folder))}
+        return {"image_size": self.options.image_size, **sources(Path(self.options.folder))}
 
     @property
     def data(self) -> Dataset | Text:
         """What is learned; loaded once a process. Raises DatasetError."""
+        options = self.options
         if self.of_text:
-            return _text(
-                self.dataset, self.folder, CONTEXT if self.context is None else self.context
-            )
-        fraction = self.recipe.data_fraction
-        return _images(self.dataset, self.folder, self.image_size, self.cache, fraction)
+            context = CONTEXT if options.context is None else options.context
+            return _text(options.dataset, options.folder, context)
+        return _images(
+            options.dataset,
+            options.folder,
+            options.image_size,
+            options.cache,
+            self.recipe.data_fraction,
+        )
 
     def prepare(self) -> None:
         """Import torch, load the data, find the builder. Runs no torch operation.
@@ -155,7 +144,7 @@ class TrainEvaluator:
         """
         # So that forked trials find it loaded.
 
-        if self.compile and self.cuda_graph:
+        if self.options.compile and self.options.cuda_graph:
             raise ConfigError("compile and cuda_graph are both true; accepted: one of them")
         _, data = self.recipe, self.data
         if isinstance(data, Dataset):
@@ -193,8 +182,9 @@ class TrainEvaluator:
             accepted += " 'transformer' kind = \"encoder\""
         else:
             return
+        dataset = self.options.dataset
         raise EvaluatorError(
-            f"space '{self.space.name}' builds networks for {takes}, dataset '{self.dataset}' is "
+            f"space '{self.space.name}' builds networks for {takes}, dataset '{dataset}' is "
             f"{gets}; accepted: dataset {accepted}"
         )
 
@@ -205,7 +195,7 @@ class TrainEvaluator:
         from lm_searcher.tools.evaluators.training import image_training, language_training
 
         if evaluation.budget:
-            full = replace(self, **evaluation.budget)
+            full = self.at(evaluation.budget)
             return full.evaluate(replace(evaluation, budget={}), report)
         data, seed = self.data, evaluation.seed
         random.seed(seed)
@@ -232,11 +222,11 @@ class TrainEvaluator:
             report=report,
             metric=self.metric,
             flops=self._known_flops(evaluation.config, data),
-            compile=self.compile,
-            cuda_graph=self.cuda_graph,
+            compile=self.options.compile,
+            cuda_graph=self.options.cuda_graph,
             lap=self.lap,
         )
-        if self.latency:
+        if self.options.latency:
             metrics = {**metrics, "latency_ms": latency_ms(model, data.shape)}
         return {**metrics, **peak_memory()}
 
