@@ -19,9 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.files import file_lock
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +61,7 @@ class BaseModel:
         path, parent = self.path(cache), os.getppid()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
+            with file_lock(path.with_name(f"{path.name}.lock")):
                 if not path.exists():
                     _train(self, path, parent)
                 _check(path)
