@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.data.datasets import Dataset, Split
 from lm_searcher.tools.data.texts import Text
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
@@ -31,14 +31,15 @@ def photographs(images: int) -> Dataset:
     return Dataset("noise", split(images), split(max(10, images // 9)), split(images * 2 // 9), 10)
 
 
-@dataclass
 class TimedTraining(TrainEvaluator):
-    """Ours; its metrics are seconds: `wall NAME` and `cpu NAME` of each part, `ready` being all
-    that comes before the first step."""
+    """Ours; its metrics are seconds: `wall NAME` and `cpu NAME` of each part. The part `ready` is
+    everything before the first step. `images` is the number of noise images to train on; with 0
+    it is the data set that is named."""
 
-    images: int = 0
-    """Of noise; 0 is the data set that is named."""
-    _spent: dict[str, float] = field(default_factory=dict)
+    def __init__(self, space: SearchSpace, *, images: int = 0, **options: Any) -> None:
+        super().__init__(space, **options)
+        self.images = images
+        self._spent: dict[str, float] = {}
 
     @property
     def data(self) -> Dataset | Text:

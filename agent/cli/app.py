@@ -282,10 +282,11 @@ def mcp(
 
 def files_of(name: str, folder: Path, store: str | None) -> RunFiles:
     """The files of the run of that name."""
-    from lm_searcher.agent.settings.run_file import RunSection, checked
+    from lm_searcher.agent.settings.run_file import RunSettings
     from lm_searcher.agent.study.paths import RunFiles
+    from lm_searcher.spaces.settings import checked
 
-    section = checked(RunSection, {"name": name, "folder": folder}, "run")
+    section = checked(RunSettings, {"name": name, "folder": folder}, "run")
     return RunFiles.of(section.name or name, section.folder, store)
 
 

@@ -9,8 +9,7 @@ a crash does as before, and a run that goes on remembers.
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.feasibility import Feasibility
+from lm_searcher.tools.files import write_atomically
 
 if TYPE_CHECKING:
     from lm_searcher.agent.study.paths import RunFiles
@@ -53,12 +53,8 @@ def submit(files: RunFiles, request: Request) -> None:
     """Leave a request for the run; it appears whole. The run need not be under way."""
     folder = files.requests
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{time.time_ns():020d}-", suffix=".new")
-    with os.fdopen(handle, "w") as file:
-        file.write(request.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, Path(name).with_suffix(".json"))
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"  # in the order of submission
+    write_atomically(folder / name, request.model_dump_json())
 
 
 def waiting(folder: Path) -> Iterator[tuple[Path, Request]]:

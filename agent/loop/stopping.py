@@ -36,10 +36,10 @@ class Budget(SettingsModel):
     @model_validator(mode="before")
     @classmethod
     def _bounded(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and given.get("trials") is None:
-            if given.get("hours") is None:
-                return {**given, "trials": DEFAULT_TRIALS}
-        return given
+        if not isinstance(given, Mapping):
+            return given
+        bounded = given.get("trials") is not None or given.get("hours") is not None
+        return given if bounded else {**given, "trials": DEFAULT_TRIALS}
 
 
 FAILURES = "failures in a row"

@@ -55,7 +55,7 @@ def as_evaluator(
     first; None is the default of a run file. Raises ConfigError if it is said of an Evaluator,
     which has an attribute for it.
     """
-    given = {} if deterministic is None else {"deterministic": deterministic}
+    given: dict[str, Any] = {} if deterministic is None else {"deterministic": deterministic}
     if evaluator is not None and hasattr(evaluator, "evaluate"):
         if given:
             raise ConfigError("Search: deterministic is for functions; set it on the evaluator")

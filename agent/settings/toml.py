@@ -11,7 +11,7 @@ import tomli_w
 
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.settings import Model, checked
-from lm_searcher.tools.files import write_whole
+from lm_searcher.tools.files import write_atomically
 
 
 def load_toml(
@@ -54,7 +54,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises ConfigError if the place cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+        write_atomically(path, text)
     except OSError as error:
         raise ConfigError(f"'{path.name}' cannot be written: {error.strerror}") from None
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from lm_searcher.agent.study.trial_store import BUSY_SECONDS, MEMORY, sqlite_path, store_errors
 from lm_searcher.spaces.errors import StoreError
+from lm_searcher.tools.files import file_lock
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,11 @@ class RunFiles:
         """Whether some process drives the run now."""
         if not self.kept or not self.lock.exists():
             return False
-        lock = FileLock(self.lock)
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
+            with file_lock(self.lock, timeout=0):
+                return False
+        except TimeoutError:
             return True
-        lock.release()
-        return False
 
 
 @contextlib.contextmanager
@@ -99,19 +97,16 @@ def run_lock(files: RunFiles) -> Iterator[None]:
         return
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(files.lock)
-        lock.acquire(timeout=1)  # whoever looks whether a run is driven holds it for an instant
-    except Timeout:
+        lock = file_lock(files.lock, timeout=1)  # `driven` holds the lock for an instant
+    except TimeoutError:
         raise StoreError(
             f"run '{files.name}' is locked: another process drives it (lock '{files.lock}'); "
             "wait for it, end it, or choose another --name"
         ) from None
     except OSError as error:
         raise StoreError(f"run '{files.name}': cannot write '{files.lock}': {error}") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 class LatestSaver(SqliteSaver):

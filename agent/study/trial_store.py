@@ -29,7 +29,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
 from lm_searcher.agent.study.objectives import ObjectiveSet
-from lm_searcher.spaces.errors import StoreError
+from lm_searcher.spaces.errors import StoreError, one_line
 from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.history import History, Trial, TrialState, reported
 from lm_searcher.spaces.ncode import NCode, to_codes
@@ -91,7 +91,7 @@ def store_errors(url: str) -> Iterator[None]:
             "(PostgreSQL: pip install 'lm-searcher[postgres]')"
         ) from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StoreError(f"store '{shown(url)}': {' '.join(str(error).split())}") from error
+        raise StoreError(f"store '{shown(url)}': {one_line(error)}") from error
 
 
 def _advice(text: str) -> str:

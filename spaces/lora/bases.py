@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_searcher.spaces.errors import SpaceError, unknown
+from lm_searcher.spaces.errors import SpaceError, first_line, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,7 +134,7 @@ def untrained(base: str, device: str = "meta") -> nn.Module:
         try:
             return _from_config(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-            raise SpaceError(f"{path.name} makes no model ({_line(error)})") from error
+            raise SpaceError(f"{path.name} makes no model ({first_line(error)})") from error
 
 
 def find_config(base: str) -> Path:
@@ -169,7 +169,7 @@ def _from_hub(base: str) -> Path:
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise SpaceError(
             "no such directory, not in the hub's cache, and the hub is not reached "
-            f"({_line(error)})"
+            f"({first_line(error)})"
         ) from None
     raise SpaceError("no config.json on the hub; accepted: a model of transformers or diffusers")
 
@@ -195,8 +195,3 @@ def _of_diffusers(name: str, config: dict[str, Any]) -> nn.Module:
         raise SpaceError("a diffusers model needs: pip install 'lm-searcher[diffusion]'") from None
     model: nn.Module = getattr(diffusers, name).from_config(config)
     return model
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.splitlines()[0].split())[:200]

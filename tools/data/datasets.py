@@ -150,7 +150,7 @@ def share(data: Dataset, fraction: float) -> Dataset:
 def _digits() -> Dataset:
     from sklearn.datasets import load_digits  # half a second, and only this data set needs it
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images = bunch.images.astype(np.uint8)[:, None]  # whole numbers from 0 to 16
     rest, test = hold_out((images, bunch.target.astype(np.int64)), 397)
     train, valid = hold_out(rest, 400)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lm_searcher.spaces.registry import Registry
@@ -18,31 +17,16 @@ METRICS: Registry[DerivedMetric] = Registry("metric", "lm_searcher.metrics", {})
 """Derived metrics by name. Objectives and constraints name them like an evaluator's metrics."""
 
 
-@dataclass
 class DerivedMetricsEvaluator:
     """An evaluator whose measurements are completed by the metrics `names` of METRICS.
 
     A metric that the evaluator gives itself is left as it is. `metric` is the objective.
     """
 
-    evaluator: Evaluator
-    names: tuple[str, ...]
-    metric: str
-
-    @property
-    def deterministic(self) -> bool:
-        """See Evaluator."""
-        return self.evaluator.deterministic
-
-    @property
-    def inline(self) -> bool:
-        """See Evaluator."""
-        return self.evaluator.inline
-
-    @property
-    def direction(self) -> str:
-        """See Evaluator."""
-        return self.evaluator.direction
+    def __init__(self, evaluator: Evaluator, names: tuple[str, ...], metric: str) -> None:
+        self.evaluator, self.names, self.metric = evaluator, names, metric
+        self.deterministic, self.inline = evaluator.deterministic, evaluator.inline
+        self.direction = evaluator.direction
 
     def identity(self) -> dict[str, Any]:
         """See Evaluator."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lm_searcher.spaces.errors import RankerError
+from lm_searcher.spaces.errors import RankerError, first_line
 from lm_searcher.tools.rankers.lm.text import merges_digits
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenize
             place, trust_remote_code=False, local_files_only=is_here(place)
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise RankerError(f"model '{place}': no tokenizer ({line(error)})") from error
+        raise RankerError(f"model '{place}': no tokenizer ({first_line(error)})") from error
     if tokenizer.eos_token_id is None:
         raise RankerError(f"model '{place}': its tokenizer has no end mark (eos_token)")
     return cast("PreTrainedTokenizerBase", tokenizer)
@@ -126,7 +126,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise RankerError(f"model '{model}': cannot be loaded ({line(error)})") from error
+        raise RankerError(f"model '{model}': cannot be loaded ({first_line(error)})") from error
     loaded, report = found
     if missing := sorted(report["missing_keys"]):
         raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")
@@ -156,7 +156,7 @@ def is_here(model: str, kind: str = "model", file: str = "config.json") -> bool:
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise RankerError(
             f"{kind} '{model}': no such directory, not in the hub's cache, and the hub is not "
-            f"reached ({line(error)})"
+            f"reached ({first_line(error)})"
         ) from None
     return False
 
@@ -168,9 +168,3 @@ def _check_folder(folder: Path) -> None:
         pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
         found = f"only {pickles[0]}, a pickle, which may run code" if pickles else "no weights"
         raise RankerError(f"model '{folder}': {found}; accepted: safetensors")
-
-
-def line(error: BaseException) -> str:
-    """The first line of what a library says, cut short."""
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.splitlines()[0].split())[:200]

@@ -67,7 +67,7 @@ def test_tables_of_a_file(tmp_path: Path) -> None:
     path.write_text(MINE + '[[data.tables]]\npath = "a.csv"\nmetric = "y"\ndirection = "min"\n')
     text = path.read_text().replace("[optimizer]\nbatch = 2\naccumulation = 1\n", "")
     path.write_text(text)
-    assert load_lm(str(path)).tables == (TableChoice("a.csv", "y", "min"),)
+    assert load_lm(str(path)).tables == (TableChoice(path="a.csv", metric="y", direction="min"),)
 
 
 MISTAKES = {

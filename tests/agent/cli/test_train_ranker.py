@@ -40,7 +40,7 @@ validation_tasks = 16
 
 def test_the_laptop_preset_is_what_the_shipped_weights_were_trained_with() -> None:
     assert load_incontext("laptop") == TrainConfig(
-        Path("trained/incontext"), minutes=60, lr=1.5e-3, seed=1
+        out=Path("trained/incontext"), minutes=60, lr=1.5e-3, seed=1
     )
 
 
@@ -53,7 +53,7 @@ def test_the_gpu_preset() -> None:
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("")
     found = load_incontext(str(tmp_path / "x.toml"), {"run": {"out": tmp_path, "minutes": 3.0}})
-    assert found == TrainConfig(tmp_path, minutes=3.0)
+    assert found == TrainConfig(out=tmp_path, minutes=3.0)
 
 
 MISTAKES = {

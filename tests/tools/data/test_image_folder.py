@@ -297,7 +297,7 @@ def test_a_run_file_keeps_decoded_images_beside_its_runs(folder: Path, tmp_path:
     }  # fmt: skip
     _, evaluator = from_run_file(RunFile.model_validate(document))
     assert isinstance(evaluator, TrainEvaluator)
-    assert evaluator.cache == tmp_path / "runs" / ".images"
+    assert evaluator.options.cache == tmp_path / "runs" / ".images"
     for key in ("folder", "image_size"):
         lacking = {k: v for k, v in document["evaluator"].items() if k != key}
         with pytest.raises(ConfigError, match=r"needs folder = .* and image_size"):

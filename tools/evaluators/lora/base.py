@@ -19,9 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.files import file_lock
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,21 +28,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """An embedded base: its name, who trains it, and everything that its weights depend on.
+    """An embedded base: its name, its training function, and all that its weights depend on.
 
     `train` is "module:function", called as ``function(**recipe)`` in a fresh process with one
-    thread and without an accelerator; it returns the trained model's state as a dict of tensors.
-    `recipe` is plain JSON.
+    thread and without an accelerator. The function returns the trained weights as a dict of
+    tensors. `recipe` is plain JSON.
     """
 
     name: str
     train: str
     recipe: Mapping[str, Any]
+    recorded_as: str = ""
+    """Stands for `train` in the digest: the name under which the training function was first
+    published. Keep it when the function moves, or stored runs and trained bases are lost."""
 
     @cached_property
     def digest(self) -> str:
-        """Tells this base from one that was trained otherwise."""
-        text = json.dumps([self.train, self.recipe], sort_keys=True)
+        """A hash of the recipe: it differs where a base was trained in another way."""
+        text = json.dumps([self.recorded_as or self.train, self.recipe], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def path(self, cache: Path | None = None) -> Path:
@@ -59,7 +61,7 @@ class BaseModel:
         path, parent = self.path(cache), os.getppid()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
+            with file_lock(path.with_name(f"{path.name}.lock")):
                 if not path.exists():
                     _train(self, path, parent)
                 _check(path)

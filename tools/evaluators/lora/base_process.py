@@ -7,18 +7,17 @@ writes what to train to its standard input. A failure's one line goes to the sta
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
-import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_searcher.spaces.errors import EvaluatorError, UserError
-from lm_searcher.tools.evaluators.lora.base import checksum, checksum_path
+from lm_searcher.spaces.errors import EvaluatorError, UserError, one_line
+from lm_searcher.tools.evaluators.lora.base import checksum_path
 from lm_searcher.tools.executors.worker import PR_SET_PDEATHSIG
+from lm_searcher.tools.files import unfinished, write_atomically
 from lm_searcher.tools.importing import resolve
 
 if TYPE_CHECKING:
@@ -26,18 +25,18 @@ if TYPE_CHECKING:
 
 
 def write(state: dict[str, Tensor], path: Path) -> None:
-    """The weights at `path`, with their checksum. The weights come last: where they are, all is."""
-    from safetensors.torch import save_file
+    """Write the weights to `path` and their checksum beside it. The caller holds the lock.
 
-    prefix = f".{path.stem}-"
-    for left in path.parent.glob(f"{prefix}*"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
-        weights, digest = Path(folder) / path.name, Path(folder) / "sha256"
-        save_file({name: t.detach().contiguous() for name, t in state.items()}, weights)
-        digest.write_text(f"{checksum(weights)}  {path.name}\n", encoding="ascii")
-        os.replace(digest, checksum_path(path))
-        os.replace(weights, path)
+    The weights are written last, so that a base with weights is complete.
+    """
+    from safetensors.torch import save
+
+    for part in (*unfinished(path), *unfinished(checksum_path(path))):  # of a killed process
+        part.unlink(missing_ok=True)
+    weights = save({name: t.detach().contiguous() for name, t in state.items()})
+    digest = hashlib.sha256(weights).hexdigest()
+    write_atomically(checksum_path(path), f"{digest}  {path.name}\n")
+    write_atomically(path, weights)
 
 
 def main() -> None:
@@ -50,7 +49,7 @@ def main() -> None:
         state = resolve(request["train"], "base", EvaluatorError)(**request["recipe"])
         write(state, Path(request["path"]))
     except (UserError, OSError) as error:
-        print(" ".join(str(error).split()))
+        print(one_line(error))
         sys.exit(1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from lm_searcher.spaces.errors import EvaluatorError, SpaceError, TrialFailure
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.lora.task import Task
-from lm_searcher.tools.evaluators.training.cost import told_costs
+from lm_searcher.tools.evaluators.seeding import seed_generators
+from lm_searcher.tools.evaluators.training.cost import formula_costs
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
 
@@ -78,19 +78,15 @@ class LoraEvaluator:
 
     def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
         """See CostedEvaluator."""
-        return told_costs(self.space, {}, codes, metrics)
+        return formula_costs(self.space, {}, codes, metrics)
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Adapt, train, score. Raises TrialFailure for a training that diverged."""
-        import torch
-
         from lm_searcher.spaces.lora.network import attach
         from lm_searcher.tools.evaluators.lora.memory import Peak
 
         peak = Peak()
-        random.seed(evaluation.seed)
-        np.random.seed(evaluation.seed % 2**32)
-        torch.manual_seed(evaluation.seed)
+        seed_generators(evaluation.seed)
         model = self.task.base()
         attach(model, self._adapters(model, evaluation))
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]

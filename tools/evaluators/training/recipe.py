@@ -15,7 +15,7 @@ def _whole(least: int, help: str) -> Any:
     return Field(ge=least, strict=True, description=help)
 
 
-def _number(help: str, **bounds: float) -> Any:
+def _number(help: str, **bounds: Any) -> Any:
     return Field(strict=True, allow_inf_nan=False, description=help, **bounds)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lm_searcher.spaces.errors import ConfigError, SpaceError
+from lm_searcher.spaces.errors import ConfigError, SpaceError, first_line
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.landscapes.space_shape import Layout
 from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
@@ -70,8 +70,7 @@ def load_model(folder: str | Path | None = None) -> InContextModel:
         model = InContextModel(config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except _DAMAGE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{place}: not readable ({reason})") from None
+        raise ConfigError(f"{place}: not readable ({first_line(error)})") from None
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise ConfigError(f"{place}: some are no finite numbers; the training went wrong")
     model.requires_grad_(False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +31,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TaskSettings:
     folder = tmp_path_factory.mktemp("lora")
     (folder / "text.txt").write_text("for word in words: print(word)\n" * 40)
     given = TaskSettings(
-        "builtin:language",
+        base="builtin:language",
         folder=folder / "text.txt",
         epochs=2,
         batch_size=8,
@@ -142,7 +141,7 @@ def test_what_is_compared_has_the_same_base_and_recipe(settings: TaskSettings) -
     task = LanguageTask(settings)
     assert str(settings.folder) not in str(task.identity()), "not where files lie"
     for changed in ({"epochs": 3}, {"context": 64}, {"learning_rate": 0.1}, {"base": "a/b"}):
-        assert LanguageTask(replace(settings, **changed)).identity() != task.identity()
+        assert LanguageTask(settings.changed(**changed)).identity() != task.identity()
 
 
 @pytest.mark.parametrize(
@@ -179,11 +178,11 @@ def test_a_training_that_diverges_is_a_failed_trial(settings: TaskSettings) -> N
 
 def test_the_api_refuses_a_metric_too() -> None:
     with pytest.raises(ConfigError, match="unknown metric"):
-        LanguageTask(TaskSettings("builtin:language", metric="accuracy"))
+        LanguageTask(TaskSettings(base="builtin:language", metric="accuracy"))
 
 
 def test_who_waits_for_a_base_is_told(settings: TaskSettings, tmp_path: Path) -> None:
     there = LoraEvaluator(lora(), LanguageTask(settings))
-    missing = LoraEvaluator(lora(), LanguageTask(replace(settings, cache=tmp_path)))
+    missing = LoraEvaluator(lora(), LanguageTask(settings.changed(cache=tmp_path)))
     assert isinstance(there, SlowlyPreparedEvaluator) and there.note == ""
     assert missing.note == "training the base 'builtin:language' first, once; it is kept"

@@ -156,17 +156,17 @@ def test_a_builder_that_returns_no_model_is_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"epochs": 0}, "epochs = 0; accepted: integers >= 1"),
+        ({"epochs": 0}, "epochs = 0"),
         ({"batch_size": 1}, "batch_size = 1"),
         ({"learning_rate": float("nan")}, "learning_rate = nan"),
         ({"weight_decay": -1.0}, "weight_decay = -1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing = 1.0"),
-        ({"cutout": -1}, "cutout = -1; accepted: integers >= 0"),
+        ({"cutout": -1}, "cutout = -1"),
         ({"gradient_clip": -1.0}, "gradient_clip = -1.0"),
         ({"auxiliary_weight": -1.0}, "auxiliary_weight = -1.0"),
         ({"warmup": 8}, "warmup = 8; accepted: integers from 0, below epochs = 8"),
-        ({"data_fraction": 1.5}, "data_fraction = 1.5; accepted: 0 < number <= 1"),
-        ({"width": 0.0}, "width = 0.0; accepted: numbers > 0"),
+        ({"data_fraction": 1.5}, "data_fraction = 1.5"),
+        ({"width": 0.0}, "width = 0.0"),
         ({"compile": True, "cuda_graph": True}, "compile and cuda_graph are both true"),
     ],
 )

@@ -64,7 +64,7 @@ def two_heads(config: Mapping[str, Choice], *, in_channels: int, classes: int) -
 
 
 def test_the_rate_rises_in_equal_steps_and_falls_along_a_cosine() -> None:
-    recipe = Recipe(4, 2, 0.1, 0.0, warmup=1)
+    recipe = Recipe(epochs=4, batch_size=2, learning_rate=0.1, weight_decay=0.0, warmup=1)
     rates = [recipe.rate(step, steps=3) for step in range(13)]
     assert rates[:4] == [1 / 3, 2 / 3, 1.0, 1.0]
     falling = [(1 + np.cos(np.pi * k / 9)) / 2 for k in range(10)]
@@ -72,20 +72,19 @@ def test_the_rate_rises_in_equal_steps_and_falls_along_a_cosine() -> None:
     plain = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(plain, 12)
     for step in range(12):
-        assert Recipe(4, 2, 0.1, 0.0).rate(step, 3) == pytest.approx(plain.param_groups[0]["lr"])
+        rate = recipe.changed(warmup=0).rate(step, 3)
+        assert rate == pytest.approx(plain.param_groups[0]["lr"])
         plain.step()
         schedule.step()
 
 
 def test_what_is_new_is_no_part_of_an_older_runs_identity() -> None:
-    old = Recipe(4, 2, 0.1, 0.0)
+    old = Recipe(epochs=4, batch_size=2, learning_rate=0.1, weight_decay=0.0)
     assert list(old.identity()) == [
         "epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "augment",
     ]  # fmt: skip
-    assert Recipe(4, 2, 0.1, 0.0, cutout=3, width=0.5).identity() == old.identity() | {
-        "cutout": 3,
-        "width": 0.5,
-    }
+    new = old.changed(cutout=3, width=0.5)
+    assert new.identity() == old.identity() | {"cutout": 3, "width": 0.5}
 
 
 def test_cutout_takes_one_square_of_each_image() -> None:
@@ -115,7 +114,7 @@ def test_an_auxiliary_head_learns_if_its_loss_counts(weight: float) -> None:
 def test_the_gradients_norm_is_cut() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     before = [w.detach().clone() for w in model.parameters()]
-    recipe = Recipe(1, 8, 1.0, 0.0, gradient_clip=0.01)
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=1.0, weight_decay=0.0, gradient_clip=0.01)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     one = torch.ones(1, 1, 1)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from lm_searcher.tools.evaluators.training.optimizers import optimizer_for
 from lm_searcher.tools.evaluators.training.recipe import (
     TEXT,
     TRANSFORMER_ON_DIGITS,
-    Recipe,
     recipe_for,
 )
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics
@@ -147,13 +145,13 @@ def test_adamw_lets_no_vector_decay() -> None:
 def test_recipes_know_their_optimizer() -> None:
     assert recipe_for("digits").optimizer == "sgd"
     adam = recipe_for("digits", optimizer="adamw", epochs=3, weight_decay=None)
-    assert adam == replace(TRANSFORMER_ON_DIGITS, epochs=3)
+    assert adam == TRANSFORMER_ON_DIGITS.changed(epochs=3)
     photographs = recipe_for("cifar10", optimizer="adamw", learning_rate=1.0)
     assert photographs.augment and photographs.optimizer == "adamw"
     assert (photographs.learning_rate, photographs.weight_decay) == (1.0, 0.05)
     assert recipe_for("text") == TEXT
-    with pytest.raises(ConfigError, match="optimizer = 'adam'; accepted: sgd, adamw"):
-        Recipe(1, 2, 0.1, 0.0, optimizer="adam")
+    with pytest.raises(ConfigError, match="optimizer = 'adam': input should be 'sgd' or 'adamw'"):
+        recipe_for("digits", optimizer="adam")
 
 
 def test_identity_has_the_text_and_not_its_place(tmp_path: Path) -> None:
@@ -188,8 +186,8 @@ def test_a_space_of_the_wrong_kind_is_one_clear_line(
         ({"dataset": "digits", "context": 8}, "context is no setting for dataset 'digits', images"),
         ({"dataset": "digits", "steps": 8}, "steps is no setting"),
         ({"dataset": "pydoc", "label_smoothing": 0.1}, "no setting for dataset 'pydoc', text"),
-        ({"dataset": "pydoc", "steps": 0}, "steps = 0; accepted: integers >= 1"),
-        ({"dataset": "pydoc", "context": 0}, "context = 0; accepted: integers >= 1"),
+        ({"dataset": "pydoc", "steps": 0}, "steps = 0"),
+        ({"dataset": "pydoc", "context": 0}, "context = 0"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(given: dict[str, Any], says: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lm_searcher.spaces.errors import DatasetError
+from lm_searcher.spaces.errors import DatasetError, one_line
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 METADATA = "metadata.jsonl"
@@ -77,7 +77,7 @@ def _image(path: Path, size: int) -> NDArray[np.uint8]:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"image '{path}' cannot be read: {_line(error)}") from None
+        raise DatasetError(f"image '{path}' cannot be read: {_reason(error)}") from None
     fitted = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
@@ -122,10 +122,10 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"'{path}' cannot be read: {_line(error)}") from None
+        raise DatasetError(f"'{path}' cannot be read: {_reason(error)}") from None
 
 
-def _line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error, 200)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _HERE = "lm_searcher.tools.evaluators.lora.generation"
+RECORDED_AS = "lm_searcher.tools.evaluators.lora.digit_diffusion:train_base"
 
 METRICS = {"val_denoising_loss": "min", "sample_accuracy": "max"}
 # Short on purpose: trained to the end, adapters of every rank come to the same.
@@ -74,7 +75,7 @@ class DigitsTask:
         """The base, trained on the first eight digits, with the classifier of all ten."""
         judge = {"fit": asdict(JUDGE_FIT), "noise": JUDGE_NOISE}
         recipe = {"seed": 0, "diffuser": asdict(BASE_FIT), "judge": judge}
-        return BaseModel("diffuser", f"{_HERE}.digit_diffusion:train_base", recipe)
+        return BaseModel("diffuser", f"{_HERE}.digit_diffusion:train_base", recipe, RECORDED_AS)
 
     @property
     def own_base(self) -> BaseModel | None:

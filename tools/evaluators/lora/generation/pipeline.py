@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import EvaluatorError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -207,7 +207,6 @@ def _from_hub(base: str) -> Path:
     try:
         return Path(fetch(base, allow_patterns=wanted))
     except (OSError, ValueError, httpx2.HTTPError) as error:
-        line = " ".join((str(error).strip() or type(error).__name__).split())[:200]
         raise EvaluatorError(
-            f"pipeline '{base}': no such directory, and not from the hub ({line})"
+            f"pipeline '{base}': no such directory, and not from the hub ({first_line(error)})"
         ) from None

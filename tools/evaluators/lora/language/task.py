@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -74,8 +75,10 @@ class LanguageTask:
     @cached_property
     def embedded_base(self) -> BaseModel:
         """The base that comes with the package: trained on Python's help texts."""
-        recipe = {"text": hashlib.sha256(topics().encode()).hexdigest(), "seed": 0, "context": 128}
-        return BaseModel("language", f"{__name__}:train_base", recipe | asdict(BASE_FIT))
+        digest = hashlib.sha256(topics().encode()).hexdigest()
+        recipe = {"text": digest, "seed": 0, "context": 128, **asdict(BASE_FIT)}
+        first = "lm_searcher.tools.evaluators.lora.language:train_base"
+        return BaseModel("language", f"{__name__}:train_base", recipe, recorded_as=first)
 
     @property
     def own_base(self) -> BaseModel | None:
@@ -91,8 +94,9 @@ class LanguageTask:
 
     def prepare(self) -> None:
         """See Task. Raises EvaluatorError, DatasetError, or RankerError for a tokenizer."""
-        # So that forked trials find them loaded.
-
+        # Trials are forked from this process, so what `fit` needs is imported once, here.
+        importlib.import_module("lm_searcher.tools.evaluators.lora.loop")
+        importlib.import_module("lm_searcher.tools.evaluators.lora.language.perplexity")
         folder = Path(self.settings.base)
         if self.settings.embedded:
             self.embedded_base.make(self.settings.cache)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lm_searcher.spaces.errors import DatasetError
+from lm_searcher.spaces.errors import DatasetError, one_line
 from lm_searcher.tools.evaluators.lora.segmentation.labelled_images import (
     UNLABELLED,
     Bytes,
@@ -138,8 +138,9 @@ def _opened(path: Path, mode: str | None = None) -> Image.Image:
             image.load()
             return image.convert(mode) if mode else image.copy()
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(f"'{path}' cannot be read as an image ({reason[:120]})") from None
+        raise DatasetError(
+            f"'{path}' cannot be read as an image ({one_line(error, 120)})"
+        ) from None
 
 
 def _present(part: Masked) -> set[int]:

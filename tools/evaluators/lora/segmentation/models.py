@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lm_searcher.spaces.errors import EvaluatorError, SpaceError
+from lm_searcher.spaces.errors import EvaluatorError, SpaceError, first_line
 from lm_searcher.spaces.lora.bases import PREFIX, find_config
 from lm_searcher.tools.evaluators.lora.segmentation.scenes import CLASSES, SIDE
-from lm_searcher.tools.llm.huggingface import is_here, line
+from lm_searcher.tools.llm.huggingface import is_here
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,7 +57,7 @@ def form_of(base: str) -> Form:
     try:
         config: Any = AutoConfig.from_pretrained(find_config(base).parent, trust_remote_code=False)
     except (SpaceError, OSError, ValueError) as error:
-        raise EvaluatorError(f"base '{base}': {line(error)}") from None
+        raise EvaluatorError(f"base '{base}': {first_line(error)}") from None
     if config.model_type not in HEADS:
         raise EvaluatorError(
             f"base '{base}' is a {config.model_type}; "
@@ -88,7 +88,7 @@ def _preprocessing(base: str) -> dict[str, Any]:
         )
         return cast(dict[str, Any], json.loads(Path(found).read_text("utf-8"))) if found else {}
     except (OSError, ValueError) as error:
-        raise EvaluatorError(f"base '{base}': {name}: {line(error)}") from None
+        raise EvaluatorError(f"base '{base}': {name}: {first_line(error)}") from None
 
 
 def _side(base: str, size: Any) -> int:
@@ -135,7 +135,7 @@ def load_segmenter(base: str, classes: int) -> nn.Module:
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise EvaluatorError(f"base '{base}' cannot be loaded ({line(error)})") from None
+        raise EvaluatorError(f"base '{base}' cannot be loaded ({first_line(error)})") from None
     absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     own = () if form.classes == classes else (HEADS[form.kind],)
     if lost := sorted(key for key in absent if not key.startswith(own)):

@@ -24,7 +24,8 @@ def scene_base() -> BaseModel:
     """The base; its recipe names the model and shows some of the scenes that it learns."""
     made_of = {"model": SEGMENTER, "drawn": scenes("train", 8, shifted=False).digest}
     recipe = {"scenes": SCENES, "seed": 0, "made_of": made_of, **asdict(FIT)}
-    return BaseModel("segmenter", f"{__name__}:train_base", recipe)
+    first = "lm_searcher.tools.evaluators.lora.scene_base:train_base"
+    return BaseModel("segmenter", f"{__name__}:train_base", recipe, recorded_as=first)
 
 
 def load_scene_base(base: BaseModel, cache: Path | None, classes: int) -> nn.Module:

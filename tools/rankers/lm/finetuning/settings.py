@@ -1,84 +1,173 @@
-"""What a training of a ranking language model is told, with its defaults."""
+"""How a language model is trained to rank: every setting with its default.
+
+The defaults are the paper's where it gives them. A training file has a section for each of the
+four groups; the training takes them all in one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+from pydantic import Field, field_validator, model_validator
+
+from lm_searcher.spaces.errors import unknown
+from lm_searcher.spaces.settings import (
+    BelowOne,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Seed,
+    SettingsModel,
+)
 from lm_searcher.tools.rankers.lm.finetuning.samples import Shape
 from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import Limits
+from lm_searcher.tools.rankers.lm.finetuning.tiny_model import SIZES
 
 PRESETS = Path(__file__).parent / "presets"
 
 FREE = ("out", "device", "threads", "log_every", "save_every", "evaluate_every")
 """What may change when a training goes on."""
 
+Range = tuple[Count, Count]
+"""The least and the most."""
 
-@dataclass(frozen=True)
-class TableChoice:
-    """A tabular benchmark to draw samples from."""
+
+class TableChoice(SettingsModel):
+    """[[data.tables]]: a tabular benchmark to draw samples from."""
 
     path: str
+    """The table: .csv or .npz."""
     metric: str
-    direction: str | None = None
-    """`max` or `min`; by default what the card says, else `max`."""
+    """The metric that is searched for."""
+    direction: Literal["max", "min"] | None = None
+    """What is better; default: what the table's card says, else max."""
 
 
-@dataclass(frozen=True)
-class LMTrainConfig:
-    """Everything that a training depends on. The values are the paper's where it gives them."""
+class LMRunOptions(SettingsModel):
+    """[run]: where, on what, and how often what is done; intervals are in steps."""
 
     out: Path = Path("trained/lm")
-    seed: int = 0
-    device: str = "auto"
-    """`auto`, `cpu` or `cuda`."""
-    precision: str = "auto"
-    """`bfloat16`, `float32`, or `auto`: bfloat16 on a GPU."""
-    threads: int | None = None
-    """Of the processor; by default as many as torch finds."""
-    log_every: int = 20
-    save_every: int = 200
-    evaluate_every: int = 200
-    """Steps."""
+    """Folder of checkpoints and model."""
+    seed: Seed = 0
+    """Seed of weights and samples."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto, cpu or cuda."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16, float32, or auto: bfloat16 on a GPU."""
+    threads: Count | None = None
+    """Threads of the processor; default: as many as torch finds."""
+    log_every: Count = 20
+    """Steps between two lines of the log."""
+    save_every: Count = 200
+    """Steps between two checkpoints."""
+    evaluate_every: Count = 200
+    """Steps between two measurements on held-out samples."""
+
+
+class LMModelOptions(SettingsModel):
+    """[model]: what is trained, as a whole or by an adapter."""
 
     base: str | None = None
-    """A directory or a Hugging Face id."""
+    """The model to begin from: a directory or a Hugging Face id."""
     from_scratch: str | None = None
-    """A size of scratch.py instead of a base."""
-    adapter: str = "none"
-    """`none` trains all weights, `lora` an adapter."""
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.0
+    """Train a small model from nothing: tiny or small."""
+    adapter: Literal["none", "lora"] = "none"
+    """none trains all weights, lora an adapter."""
+    rank: Count = 16
+    """The adapter's rank."""
+    alpha: Count = 32
+    """The adapter's scale."""
+    dropout: BelowOne = 0.0
+    """Dropout before the adapter."""
 
-    samples: int = 228_000
-    landscapes: float = 0.5
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.base is None) == (self.from_scratch is None):
+            raise ValueError("[model] give one of base and from_scratch")
+        if self.from_scratch is not None and self.from_scratch not in SIZES:
+            raise ValueError(f"[model] {unknown('from_scratch', self.from_scratch, SIZES)}")
+        if self.from_scratch is not None and self.adapter != "none":
+            raise ValueError("[model] an adapter needs a base; from_scratch trains all weights")
+        return self
+
+
+class LMDataOptions(SettingsModel):
+    """[data]: the samples."""
+
+    samples: Count = 228_000
+    """Histories to train on."""
+    landscapes: Fraction = 0.5
     """The share of samples from synthetic landscapes; the rest is from the tables evenly."""
     tables: tuple[TableChoice, ...] = ()
-    positions: tuple[int, int] = (3, 20)
-    options: int = 10
-    architectures: tuple[int, int] = (100, 200)
-    history: tuple[int, int] = (5, 200)
-    candidates: int = 10
-    questions: int = 1
+    """Tabular benchmarks to draw samples from, as [[data.tables]]."""
+    positions: Range = (3, 20)
+    """Positions of a sample's space, least and most."""
+    options: Annotated[int, Field(ge=2, le=36, strict=True)] = 10
+    """Most options of a position."""
+    architectures: Range = (100, 200)
+    """Architectures of a sample's subspace, least and most."""
+    history: Range = (5, 200)
+    """Trials in a history, least and most."""
+    candidates: Annotated[int, Field(ge=2, strict=True)] = 10
+    """Candidates in a sample."""
+    questions: Count = 1
     """Sets of candidates after one history, each of which sees the history alone."""
-    ramp: float = 0.0
+    ramp: Fraction = 0.0
     """The share of the samples over which histories and candidates grow from two."""
-    held_out: int = 200
+    held_out: Count = 200
+    """Samples for measuring, never trained on."""
 
-    learning_rate: float = 1e-5
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    weight_decay: float = 0.0
-    beta2: float = 0.999
-    epochs: float = 1.0
-    batch: int = 1
+    @field_validator("positions", "architectures", "history")
+    @classmethod
+    def _rises(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError(f"{list(value)}; accepted: [least, most]")
+        return value
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        least = self.history[0] + self.candidates
+        if self.architectures[0] < least:
+            raise ValueError(
+                f"[data] architectures = {list(self.architectures)}: a subspace needs {least} at "
+                "least, for the history and the candidates"
+            )
+        if not self.tables and not self.landscapes:
+            raise ValueError("[data] landscapes = 0 needs [[data.tables]]")
+        return self
+
+
+class LMOptimizerOptions(SettingsModel):
+    """[optimizer]: AdamW; a step takes `batch` x `accumulation` x devices samples."""
+
+    learning_rate: Positive = 1e-5
+    """The largest learning rate."""
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """How the learning rate changes."""
+    warmup: BelowOne = 0.1
+    """The share of the steps in which the learning rate rises."""
+    weight_decay: NotNegative = 0.0
+    """AdamW's weight decay."""
+    beta2: BelowOne = 0.999
+    """AdamW's second decay rate."""
+    epochs: Positive = 1.0
+    """Passes over the samples."""
+    batch: Count = 1
     """Samples a device and pass."""
-    accumulation: int = 8
+    accumulation: Count = 8
+    """Passes a step."""
     gradient_checkpointing: bool = False
-    cutoff: int = 20_480
-    """Most tokens of a prompt with its answer; the worst of the history goes first."""
+    """Less memory for more time."""
+    cutoff: Annotated[int, Field(ge=64, strict=True)] = 20_480
+    """Most tokens of a prompt with its answer; the worst of the history are dropped first."""
+
+
+class LMTrainConfig(LMRunOptions, LMModelOptions, LMDataOptions, LMOptimizerOptions):
+    """Everything that a training depends on."""
+
+    ROLE: ClassVar = "train-ranker lm"
 
     @property
     def product(self) -> Path:
@@ -98,4 +187,4 @@ class LMTrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return {**asdict(self), "out": str(self.out), "tables": [asdict(t) for t in self.tables]}
+        return {**self.model_dump(), "out": str(self.out), "tables": [*map(dict, self.tables)]}

@@ -51,7 +51,7 @@ def test_the_example_decides_on_each_attention_and_feed_forward_layer() -> None:
 )
 def test_what_the_task_has_no_use_for_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        make_task("generation", TaskSettings(BASE, **settings))
+        make_task("generation", TaskSettings(base=BASE, **settings))
 
 
 def test_without_diffusers_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

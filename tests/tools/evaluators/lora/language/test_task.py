@@ -121,16 +121,16 @@ def test_a_base_that_is_not_the_spaces(tmp_path: Path) -> None:
     model, _ = from_scratch("tiny", layers=1)
     model.save_pretrained(tmp_path)
     space = lora(str(tmp_path), ["q_proj"], [0, 4])
-    task = LanguageTask(TaskSettings("builtin:language"))
+    task = LanguageTask(TaskSettings(base="builtin:language"))
     with pytest.raises(EvaluatorError, match="is not that of the task, 'builtin:language'"):
         LoraEvaluator(space, task).prepare()
 
 
 def test_a_base_without_weights(tmp_path: Path) -> None:
     with pytest.raises(EvaluatorError, match="has no weights; accepted: safetensors"):
-        LanguageTask(TaskSettings(str(tmp_path))).prepare()
+        LanguageTask(TaskSettings(base=str(tmp_path))).prepare()
 
 
 def test_another_tasks_base() -> None:
     with pytest.raises(UserError, match="task 'language' cannot adapt base 'builtin:segmenter'"):
-        make_task("language", TaskSettings("builtin:segmenter"))
+        make_task("language", TaskSettings(base="builtin:segmenter"))

@@ -237,6 +237,6 @@ def test_bases_that_do_not_segment(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="unknown metric of task 'segmentation' 'miou'"):
-        SegmentationTask(TaskSettings("builtin:segmenter", metric="miou"))
+        SegmentationTask(TaskSettings(base="builtin:segmenter", metric="miou"))
     with pytest.raises(DatasetError, match="base 'some/sam' needs images; accepted for folder"):
-        SegmentationTask(TaskSettings("some/sam"))
+        SegmentationTask(TaskSettings(base="some/sam"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 from collections.abc import Iterator
@@ -27,22 +26,20 @@ def one_thread() -> Iterator[None]:
 
 
 def tiny(out: Path, **changes: Any) -> TrainConfig:
-    return dataclasses.replace(
-        TrainConfig(
-            out,
-            minutes=0.01,
-            tokens=300,
-            candidates=12,
-            workers=0,
-            width=16,
-            option_width=8,
-            layers=1,
-            heads=1,
-            courage=0.5,
-            validation_tasks=16,
-        ),
-        **changes,
+    small = TrainConfig(
+        out=out,
+        minutes=0.01,
+        tokens=300,
+        candidates=12,
+        workers=0,
+        width=16,
+        option_width=8,
+        layers=1,
+        heads=1,
+        courage=0.5,
+        validation_tasks=16,
     )
+    return small.changed(**changes)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +139,7 @@ def test_damaged_and_foreign_checkpoints(
     for length in (0, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert "is damaged or no checkpoint" in refused(tiny(tmp_path))
-    path.write_bytes(pickle.dumps(TrainConfig(tmp_path)))
+    path.write_bytes(pickle.dumps(TrainConfig(out=tmp_path)))
     assert "is damaged or no checkpoint" in refused(tiny(tmp_path))
     torch.save({"model": torch.zeros(3)}, path)
     assert "is not of this training" in refused(tiny(tmp_path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def config(out: Path, **changed: object) -> LMTrainConfig:
         save_every=5,
         evaluate_every=1000,
     )
-    return replace(base, **changed)  # type: ignore[arg-type]
+    return base.changed(**changed)
 
 
 def losses(moments: list[Moment]) -> list[float]:
