@@ -9,23 +9,17 @@ objectives the finalists are those that hold most of the front's hypervolume (fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from lm_searcher.agent.loop.stopping import Interrupted
-from lm_searcher.agent.results.front import finalists, fresh_means
+from lm_searcher.agent.results.front import finalists
+from lm_searcher.agent.results.incumbent import FULL, best_trials
 from lm_searcher.agent.state import Context
-from lm_searcher.spaces.history import Trial, TrialState
-from lm_searcher.spaces.ncode import NCode
 from lm_searcher.tools.protocols import Evaluation
 
 KEY = "confirm:{number:06d}:{repeat:03d}"
-FULL = "confirmed at"
-"""The attribute that holds the full fidelity of the confirmations, where it is another than the
-search's; confirmations at another one are of no account."""
 
 
 def confirm_top(context: Context) -> None:
@@ -80,86 +74,3 @@ def confirm_top(context: Context) -> None:
         context.store.set_attribute(KEY.format(number=number, repeat=repeat), result)
     if context.interrupted:
         raise Interrupted
-
-
-def at_full(attributes: Mapping[str, Any]) -> str:
-    """The fidelity of the confirmations in words, where it is another than the trials'."""
-    settings = ", ".join(f"{k} = {v:g}" for k, v in attributes.get(FULL, {}).items())
-    return f" at {settings}" if settings else ""
-
-
-def best_trials(trials: Sequence[Trial], sign: float, top: int) -> list[Trial]:
-    """The `top` best trials measured at full fidelity that keep the constraints, best first,
-    earliest among equals."""
-    complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
-    complete = [t for t in complete if t.violation <= 0]
-    return sorted(complete, key=lambda t: (-sign * (t.value or 0.0), t.number))[:top]
-
-
-@dataclass(frozen=True)
-class Incumbent:
-    """The architecture that the search stands by."""
-
-    number: int
-    ncode: NCode
-    value: float
-    """The objective: mean over fresh seeds where it was confirmed, else the trial's own."""
-    spread: float | None
-    """Standard deviation over the fresh seeds; None with fewer than two."""
-    seeds: int
-    """Fresh seeds behind `value`; 0 if it is the trial's own."""
-    metrics: Mapping[str, float]
-    """Means over the same seeds as `value`."""
-    spreads: Mapping[str, float]
-
-
-def confirmations(attributes: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    """The results of the confirmations by trial number, those that failed included."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    full = attributes.get(FULL, {})
-    for key in sorted(attributes):
-        if key.startswith("confirm:") and attributes[key].get("budget", {}) == full:
-            found.setdefault(int(key.split(":")[1]), []).append(attributes[key])
-    return found
-
-
-def find_incumbent(
-    trials: Sequence[Trial], attributes: Mapping[str, Any], sign: float
-) -> Incumbent | None:
-    """The incumbent of a run; None while no trial has completed and kept the constraints.
-
-    Where some were confirmed it is one of those: a mean of several stands above a single value.
-    """
-    fresh = {
-        number: good
-        for number, entries in confirmations(attributes).items()
-        if (good := [entry for entry in entries if "value" in entry])
-    }
-    if not fresh:
-        best = best_trials(trials, sign, 1)
-        return _unconfirmed(best[0]) if best else None
-
-    def mean(number: int) -> tuple[float, int]:
-        values = [entry["value"] for entry in fresh[number]]
-        if not attributes.get(FULL):  # else the search's own is of a lower fidelity
-            values.append(trials[number].value)
-        return sign * float(np.mean([v for v in values if v is not None])), -number
-
-    number = max(fresh, key=mean)
-    entries = fresh[number]
-    metrics, spreads = fresh_means(entries)
-    measured = [entry["value"] for entry in entries]
-    return Incumbent(
-        number=number,
-        ncode=trials[number].ncode,
-        value=float(np.mean(measured)),
-        spread=float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
-        seeds=len(measured),
-        metrics=metrics,
-        spreads=spreads,
-    )
-
-
-def _unconfirmed(trial: Trial) -> Incumbent:
-    assert trial.value is not None
-    return Incumbent(trial.number, trial.ncode, trial.value, None, 0, trial.metrics, {})

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lm_searcher.agent.loop.confirmation import Incumbent, confirmations, find_incumbent
 from lm_searcher.agent.loop.requests import revised
 from lm_searcher.agent.results.front import Member, front_trials, hypervolumes, member_of
+from lm_searcher.agent.results.incumbent import Incumbent, confirmations, find_incumbent
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.trial_store import as_trial, open_storage, shown, store_errors, studies

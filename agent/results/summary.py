@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lm_searcher.agent.loop.confirmation import Incumbent, at_full
+from lm_searcher.agent.results.incumbent import Incumbent, at_full
 from lm_searcher.agent.results.result import Result
 from lm_searcher.spaces.history import TrialState
 
