@@ -9,8 +9,9 @@ import pytest
 
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.settings.build import from_run_file
-from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.spaces.ncode import to_ncodes
+from lm_searcher.spaces.settings import checked
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -1,27 +1,23 @@
 from __future__ import annotations
 
-import inspect
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_core import PydanticUndefined
 
 from lm_searcher.agent.loop.memory import Memory
-from lm_searcher.agent.settings import run_file
-from lm_searcher.agent.settings.build import PLACES, RENAMED, SECTIONS, settings_of
-from lm_searcher.agent.settings.run_file import (
-    CommandSection,
-    PythonSection,
-    RunFile,
-    Section,
-    TableSection,
-    TrainSection,
-    load_run_file,
-)
-from lm_searcher.agent.state import Budget
+from lm_searcher.agent.settings.build import FLAT, SHORT, keywords, settings_of
+from lm_searcher.agent.settings.run_file import RunFile, Settings, load_run_file
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.spaces.settings import SettingsModel
+from lm_searcher.tools.evaluators.command import CommandSettings
+from lm_searcher.tools.evaluators.function import PythonSettings
+from lm_searcher.tools.evaluators.settings import EVALUATORS
+from lm_searcher.tools.evaluators.table import TableSettings
+from lm_searcher.tools.evaluators.training.section import TrainSettings
+from lm_searcher.tools.rankers.settings import MODELS, ranker_settings
 
 LEAST = """
 [space]
@@ -54,7 +50,7 @@ def refused(folder: Path, text: str) -> str:
 def test_the_least_file_of_the_readme(tmp_path: Path) -> None:
     run_file = load_run_file(written(tmp_path, LEAST))
     assert run_file.space.name == "nb201" and run_file.space.settings == {}
-    assert isinstance(run_file.evaluator, TrainSection)
+    assert isinstance(run_file.evaluator, TrainSettings)
     assert run_file.ranker.name == "evolution" and run_file.budget.trials == 40
     assert run_file.executor.workers == 1 and run_file.run.seed == 0
     assert run_file.store.url is None and run_file.objective.metric is None
@@ -97,22 +93,6 @@ name = "local"
 initial = 0
 pool = 10
 weights = "trained/incontext/weights"
-prompt = "ncode"
-mode = "score"
-candidates = 12
-listed = 10
-context = 4096
-fallback = "evolution"
-key_env = "MY_KEY"
-timeout = 9
-attempts = 2
-retry_seconds = 30
-backoff = 0
-reply_tokens = 64
-max_tokens_total = 100000
-max_cost = 2
-price_in = 0.5
-price_out = 1.5
 [budget]
 trials = 7
 hours = 0.5
@@ -134,6 +114,7 @@ data_fraction = 1
 width = 1
 budget = 2
 [executor]
+kind = "local"
 workers = 2
 batch = 4
 seconds = 1.5
@@ -159,7 +140,7 @@ def test_a_file_with_every_key(tmp_path: Path) -> None:
     dumped = run_file.model_dump()
     for name, field in RunFile.model_fields.items():
         section = getattr(run_file, name)
-        if not isinstance(section, Section):  # objectives stand in place of [objective]
+        if not isinstance(section, SettingsModel):  # objectives stand in place of [objective]
             continue
         assert section.model_fields_set >= set(type(section).model_fields) - {"path"}, name
         assert field is not None and dumped[name]
@@ -173,14 +154,14 @@ def test_a_file_with_every_key(tmp_path: Path) -> None:
         (
             'kind = "table"\npath = "x.npz"\nmetric = "m"\npositions = ["a"]\nknown = ["m"]\n'
             'join = ["y.npz"]',
-            TableSection,
+            TableSettings,
         ),
-        ('kind = "python"\nfunction = "m:f"\nbudget = 2', PythonSection),
-        ('kind = "command"\ncommand = "./train.sh"\nmetric = "acc"', CommandSection),
-        ('kind = "command"\ncommand = ["python", "x.py"]\ndeterministic = false', CommandSection),
+        ('kind = "python"\nfunction = "m:f"\nbudget = 2', PythonSettings),
+        ('kind = "command"\ncommand = "./train.sh"\nmetric = "acc"', CommandSettings),
+        ('kind = "command"\ncommand = ["python", "x.py"]\ndeterministic = false', CommandSettings),
     ],
 )
-def test_each_kind_of_evaluator(tmp_path: Path, section: str, kind: type[Section]) -> None:
+def test_each_kind_of_evaluator(tmp_path: Path, section: str, kind: type[SettingsModel]) -> None:
     text = f'[space]\nname = "nb201"\n[evaluator]\n{section}\n'
     assert isinstance(load_run_file(written(tmp_path, text)).evaluator, kind)
 
@@ -202,10 +183,10 @@ direction = "min"
 """
 BAD = {
     # unknown sections and keys, with the nearest
-    P + "[bugdet]\ntrials = 4": "unknown key in the file 'bugdet'; did you mean 'budget'?",
-    P + "[table]\nx = 1": "unknown key in the file 'table'",
-    P + "[train]\nepochs = 1": "unknown key in the file 'train'",
-    "trials = 4\n" + P: "unknown key in the file 'trials'",
+    P + "[bugdet]\ntrials = 4": "unknown key 'bugdet'; did you mean 'budget'?",
+    P + "[table]\nx = 1": "unknown key 'table'",
+    P + "[train]\nepochs = 1": "unknown key 'train'",
+    "trials = 4\n" + P: "unknown key 'trials'",
     P + "[budget]\ntrails = 4": "unknown key in [budget] 'trails'; did you mean 'trials'?",
     P + "[ranker]\nnme = 'tpe'": "unknown key in [ranker] 'nme'; did you mean 'name'?",
     P + "[run]\nsed = 1": "unknown key in [run] 'sed'; did you mean 'seed'?",
@@ -252,8 +233,8 @@ BAD = {
     P + TWO + "unit = 'm'": "unknown key in [objectives.1] 'unit' (accepted: direction, metric)",
     P + "[[objectives]]\nmetric = 'acc'": "[objectives.0] direction is missing",
     P + TWO + "[objective]\nmetric = 'a'": "[objective] and objectives are both given; give one",
-    P + TWO + "[budget]\ntarget = 1.0": "[budget] target: there is none for several objectives",
-    P + TWO + "[pruner]\nname = 'median'": "[pruner] name: several objectives tell no trial",
+    P + TWO + "[budget]\ntarget = 1.0": "[budget] target works with one objective",
+    P + TWO + "[pruner]\nname = 'median'": "[pruner] name: trials are stopped early with one",
     "objectives = 3\n" + P: "[objectives] = 3: input should be a valid list",
     "objectives = ['acc']\n" + P: "[objectives.0] = 'acc': input should be",
     "constraints = 'a <= 1'\n" + P: "[constraints] = 'a <= 1': input should be a valid list",
@@ -338,43 +319,92 @@ def test_there_is_always_a_limit(tmp_path: Path, budget: str, trials: int | None
     assert load_run_file(written(tmp_path, P + budget)).budget.trials == trials
 
 
-def sections() -> list[type[Section]]:
-    found = [m for _, m in inspect.getmembers(run_file, inspect.isclass) if issubclass(m, Section)]
-    return [m for m in found if m is not Section]
+OF_MODELS = """
+prompt = "ncode"
+candidates = 12
+context = 4096
+fallback = "evolution"
+key_env = "MY_KEY"
+timeout = 9
+attempts = 2
+retry_seconds = 30
+backoff = 0
+reply_tokens = 64
+max_tokens_total = 100000
+max_cost = 2
+price_in = 0.5
+price_out = 1.5
+"""
 
 
-REQUIRED = {
-    "TrainSection": {"kind"},
-    "TableSection": {"kind", "path"},
-    "ObjectiveEntry": {"metric", "direction"},
-    "PythonSection": {"kind", "function"},
-    "CommandSection": {"kind", "command"},
-    "LoraSection": {"kind"},
-    "RunFile": {"evaluator"},
+def test_a_ranker_has_the_keys_that_it_takes(tmp_path: Path) -> None:
+    endpoint = P + "[ranker]\nname = 'endpoint:m@http://x'" + OF_MODELS
+    ranker = load_run_file(written(tmp_path, endpoint)).ranker
+    assert set(type(ranker).model_fields) == ranker.model_fields_set | {"initial", "pool"}
+    assert ranker.settings["context"] == 4096
+    lm = P + "[ranker]\nname = 'lm:there'\nmode = 'generate'\nlisted = 5"
+    assert load_run_file(written(tmp_path, lm)).ranker.settings["listed"] == 5
+    for name, key in (("tpe", "weights"), ("local", "prompt"), ("lm:x", "price_in")):
+        message = refused(tmp_path, P + f"[ranker]\nname = '{name}'\n{key} = 'x'")
+        assert f"unknown key in [ranker] '{key}'" in message
+
+
+def test_stored_settings_of_earlier_versions_are_read() -> None:
+    """They name every key of every ranker; a key without a value counts as left out."""
+    stored = {"name": "tpe", "initial": 5, "pool": 1000, "weights": None, "prompt": None}
+    assert ranker_settings(stored).name == "tpe"
+    assert settings_of({"ranker": stored}).ranker.initial == 5
+
+
+def models(model: type[SettingsModel]) -> Iterator[type[SettingsModel]]:
+    yield model
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsModel):
+            yield from models(field.annotation)
+
+
+ALL = {
+    *models(RunFile),
+    *(EVALUATORS[kind] for kind in EVALUATORS),
+    *(MODELS[name] for name in MODELS),
 }
 
 
-@pytest.mark.parametrize("model", sections(), ids=lambda m: m.__name__)
-def test_every_key_has_a_default_or_is_required_on_purpose(model: type[Section]) -> None:
-    required = {n for n, f in model.model_fields.items() if f.default is PydanticUndefined}
-    assert required == REQUIRED.get(model.__name__, set())
-    assert model.__doc__ and model.__doc__ != Section.__doc__
-    assert model.model_config["frozen"]
+@pytest.mark.parametrize("model", sorted(ALL, key=lambda m: m.__name__), ids=lambda m: m.__name__)
+def test_every_key_has_help_and_no_value_can_be_changed(model: type[SettingsModel]) -> None:
+    assert model.__doc__ and model.model_config["frozen"]
+    for name, field in model.model_fields.items():
+        if name == "kind":  # each kind's own word
+            continue
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, SettingsModel)
+        assert nested or help_of(model, name), f"{model.__name__}.{name}"
 
 
-def test_defaults_are_said_once() -> None:
-    """The dataclasses that the sections become have the same keys and defaults."""
-    assert Memory(**run_file.MemorySection().model_dump()) == Memory()
-    assert Budget(**run_file.BudgetSection().model_dump()) == Budget()
+def help_of(model: type[SettingsModel], name: str) -> str:
+    schema: Mapping[str, Any] = model.model_json_schema()["properties"][name]
+    return str(schema.get("description") or schema["anyOf"][0]["description"])
 
 
-def test_every_keyword_of_the_python_api_has_its_place() -> None:
-    for keyword, section in PLACES.items():
-        model: Any = run_file.Settings.model_fields[section].annotation
-        assert RENAMED.get(keyword, keyword) in model.model_fields, keyword
-    assert set(SECTIONS) <= set(run_file.Settings.model_fields)
-    reached = set(PLACES.values()) | set(SECTIONS)
-    assert reached == set(run_file.Settings.model_fields)
+def test_a_setting_is_checked_wherever_it_is_given() -> None:
+    with pytest.raises(ConfigError, match=r"memory: start = 0"):
+        Memory(start=0)
+    with pytest.raises(ConfigError, match="unknown key 'begin'"):
+        Memory(begin=3)
+
+
+def test_every_key_of_a_flat_section_is_a_keyword_of_the_python_api() -> None:
+    places = keywords()
+    assert {"trials", "ranker", "pool", "weights", "workers", "seed", "metric", "store"} <= set(
+        places
+    )
+    wanted = [
+        (section, key)
+        for section in FLAT
+        for key in type(Settings.model_fields[section].default).model_fields
+        if SHORT.get(section) != key
+    ]
+    assert len({key for _, key in wanted}) == len(wanted), "no two sections share a keyword"
+    assert all(places[key] == (section, key) for section, key in wanted)
 
 
 def test_keywords_of_the_python_api() -> None:
@@ -385,7 +415,7 @@ def test_keywords_of_the_python_api() -> None:
         "memory",
     )
     assert settings_of({"memory": {"enabled": False}}).memory.enabled is False
-    for keywords, message in (
+    for given, message in (
         ({"trails": 3}, "Search: unknown keyword 'trails'; did you mean 'trials'?"),
         ({"trials": -3}, "Search: [budget] trials = -3"),
         ({"memory": {"start": 0}}, "Search: [memory] start = 0"),
@@ -393,4 +423,4 @@ def test_keywords_of_the_python_api() -> None:
         ({"memory": 3}, "Search: [memory] = 3"),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
-            settings_of(keywords)
+            settings_of(given)

@@ -31,7 +31,7 @@ def test_none_is_left_out() -> None:
 
 
 def test_half_a_character_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no text that can be written"):
+    with pytest.raises(ConfigError, match="d83d"):
         dumps({"name": "\ud83d"})
 
 

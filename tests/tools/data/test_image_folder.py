@@ -12,8 +12,9 @@ from PIL import Image
 from torch import nn
 
 from lm_searcher.agent.settings.build import from_run_file
-from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.spaces.errors import ConfigError, DatasetError
+from lm_searcher.spaces.settings import checked
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.tools.data import image_files
 from lm_searcher.tools.data.datasets import load_dataset

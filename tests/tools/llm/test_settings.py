@@ -59,9 +59,9 @@ def test_the_defaults_go_by_the_prompt() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"promt": "ncode"}, "unknown key in .* 'promt'; did you mean 'prompt'"),
-        ({"mode": "score"}, r"unknown key in \[ranker\] for 'endpoint' 'mode'"),
-        ({"url": "x"}, "unknown key in .* 'url'"),
+        ({"promt": "ncode"}, "'promt'; did you mean 'prompt'"),
+        ({"mode": "score"}, "endpoint: unknown key 'mode'"),
+        ({"url": "x"}, "unknown key 'url'"),
         ({"price_in": 1.0}, "price_in and price_out: give both or neither"),
         ({"max_cost": 1.0}, "max_cost needs price_in and price_out"),
     ],

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from lm_searcher.agent.settings.build import from_run_file
-from lm_searcher.agent.settings.run_file import RunFile, checked, load_run_file
+from lm_searcher.agent.settings.run_file import RunFile, load_run_file
 from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.lora.bases import language
 from lm_searcher.spaces.lora.space import lora
+from lm_searcher.spaces.settings import checked
 from lm_searcher.tools.evaluators.lora.base_process import write
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
 from lm_searcher.tools.evaluators.lora.language.task import LanguageTask

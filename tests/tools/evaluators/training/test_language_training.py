@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lm_searcher.agent.settings.build import from_run_file
-from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, TrialFailure
 from lm_searcher.spaces.nb201.space import nb201
+from lm_searcher.spaces.settings import checked
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.transformer.space import transformer
 from lm_searcher.tools.data.texts import load_text
