@@ -1,14 +1,14 @@
-"""The commands `chat` and `agent`. What they need is loaded when they run."""
+"""The commands `chat`, `agent` and `mcp`. What they need is loaded when they run."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lm_searcher.agent.cli.options import RUNS, Folder, print_json
 from lm_searcher.spaces.errors import ChatError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ BaseUrl = Annotated[
 KeyEnv = Annotated[
     str | None, typer.Option(help="The variable that holds the key; default: OPENAI_API_KEY.")
 ]
-Folder = Annotated[Path, typer.Option(help="Where runs are kept.")]
 Functions = Annotated[list[str] | None, typer.Option(help='A "module:function" that may measure.')]
 Rankers = Annotated[
     list[str] | None, typer.Option(help="A ranker that may be used beside the built-in ones.")
@@ -33,7 +32,7 @@ Data = Annotated[Path | None, typer.Option(help="Where CIFAR's python folders li
 Context = Annotated[
     int, typer.Option(min=1000, help="Tokens of the conversation that the model is sent at most.")
 ]
-RUNS, CONTEXT = Path("runs"), 24_000
+CONTEXT = 24_000
 
 
 def chat(
@@ -44,7 +43,7 @@ def chat(
     base_url: BaseUrl = None,
     key_env: KeyEnv = None,
     folder: Folder = RUNS,
-    yes: Annotated[bool, typer.Option("--yes", help="Do what costs without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do without asking what has a cost.")] = False,
     free_trials: Annotated[
         int, typer.Option(min=0, help="Trials that are started without asking.")
     ] = 0,
@@ -69,7 +68,7 @@ def agent(
     base_url: BaseUrl = None,
     key_env: KeyEnv = None,
     folder: Folder = RUNS,
-    yes: Annotated[bool, typer.Option("--yes", help="Allow what costs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow what has a cost.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the transcript as JSON.")] = False,
     max_steps: Annotated[int, typer.Option(min=1, help="Replies of the model at most.")] = 30,
     max_trials: Annotated[int, typer.Option(min=0, help="Trials started at most.")] = 200,
@@ -100,17 +99,35 @@ def agent(
         print("stopped; searches that were started go on", file=sys.stderr)
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps(done.to_json(), indent=1, allow_nan=False))
+        print_json(done.to_json())
     if done.error:
         print(f"lm-searcher: {done.error}", file=sys.stderr)
     raise typer.Exit(0 if done.finished and not done.error else 1)
 
 
+def mcp(
+    folder: Folder = RUNS,
+    max_trials: Annotated[
+        int, typer.Option(min=0, help="Trials that agents may start in all.")
+    ] = 200,
+    function: Functions = None,
+    ranker: Rankers = None,
+    data: Data = None,
+) -> None:
+    """Serve the tools to other agents, over the Model Context Protocol on stdin and stdout."""
+    from lm_searcher.agent.toolbox.mcp_server import serve
+    from lm_searcher.tools.rankers import check_name
+
+    for name in ranker or ():
+        check_name(name)
+    serve(workspace_of(folder, max_trials, function, ranker, data))
+
+
 def model_of(model: str | None, base_url: str | None, key_env: str | None) -> ChatModel | None:
-    """The model that was named; None if none was. Raises UserError."""
+    """The named chat model; None without a name. Raises UserError."""
     if model is None:
         if base_url is not None or key_env is not None:
-            raise ChatError("--base-url and --key-env want --model MODEL beside them")
+            raise ChatError("--base-url and --key-env need --model MODEL")
         return None
     from lm_searcher.agent.chat.model import ChatModel
 
