@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SEARCH_FLAGS ?=
 
-.PHONY: search test unit lint format clean
+.PHONY: search test unit lint format reference clean
 
 search: $(READY)  ## the main job: NAS-Bench-201 cells on handwritten digits, trained for real
 	$(BIN)/lm-searcher run examples/digits.toml $(SEARCH_FLAGS)
@@ -24,6 +24,10 @@ lint: $(READY)  ## style and types
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: $(READY)  ## what is generated from the settings: the reference, and the editors' schema
+	$(BIN)/lm-searcher schema --markdown > docs/reference/configuration.md
+	$(BIN)/lm-searcher schema > examples/lm-searcher.schema.json
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,21 +1,53 @@
-"""What the tools take. Descriptions are for the model that calls them."""
+"""The arguments of the tools. Descriptions are for the model that calls them.
+
+An argument that is a setting has the bounds and the help of that setting.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lm_searcher.agent.loop.stopping import Budget
+from lm_searcher.agent.settings.run_file import (
+    ObjectiveEntry,
+    ObjectiveSettings,
+    RunSettings,
+    Settings,
+)
 from lm_searcher.spaces.settings import NAME
 from lm_searcher.spaces.space import Choice
 from lm_searcher.tools.data.datasets import NAMES
+from lm_searcher.tools.evaluators.table import TableSettings
+from lm_searcher.tools.evaluators.training.settings import TrainOptions
+from lm_searcher.tools.executors.settings import ExecutorSettings
+from lm_searcher.tools.rankers.settings import RankerSettings
+
+DEFAULT_WORKERS: int = ExecutorSettings().workers
+DEFAULT_SEED: int = RunSettings().seed
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$", description="Letters, digits, '.', '_', '-'.")]
 Run = Annotated[
     Name | None, Field(description="The run's name; left out: the one used or begun last.")
 ]
 Dataset = Literal["digits", "cifar10", "cifar100", "pydoc"]
-assert {*NAMES, "pydoc"} == set(Dataset.__args__)  # type: ignore[attr-defined]
+assert {*NAMES, "pydoc"} == set(get_args(Dataset))
+
+
+BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
+
+
+def setting(model: type[BaseModel], name: str, more: str = "", help: str = "") -> Any:
+    """A field with the bounds of a setting, and its help unless there is another `help`; `more` is
+    added to it."""
+    schema = model.model_json_schema()["properties"][name]
+    for choice in schema.get("anyOf", ()):  # an optional setting has its bounds in a choice
+        if choice.get("type") != "null":
+            schema = {**choice, **schema}
+    bounds = {word: schema[key] for key, word in BOUNDS.items() if key in schema}
+    text = " ".join(f"{help or schema.get('description', '')} {more}".split())
+    return Field(description=text, **bounds)
 
 
 class Arguments(BaseModel):
@@ -25,7 +57,7 @@ class Arguments(BaseModel):
 
 
 class Nothing(Arguments):
-    """For tools that take none."""
+    """For tools without arguments."""
 
 
 class SpaceName(Arguments):
@@ -58,8 +90,8 @@ class DefineSpace(Arguments):
 class Objective(Arguments):
     """One of several objectives."""
 
-    metric: Annotated[str, Field(description="A metric of the evaluator, e.g. val_accuracy.")]
-    direction: Annotated[Literal["max", "min"], Field(description="What is better.")]
+    metric: Annotated[str, setting(ObjectiveEntry, "metric", "E.g. val_accuracy.")]
+    direction: Annotated[Literal["max", "min"], setting(ObjectiveEntry, "direction")]
 
 
 class StartSearch(Arguments):
@@ -82,7 +114,7 @@ class StartSearch(Arguments):
     ] = "train"
     dataset: Annotated[Dataset, Field(description="train: what is learned.")] = "digits"
     epochs: Annotated[
-        int | None, Field(ge=1, description="train: epochs a trial; default: the data set's.")
+        int | None, setting(TrainOptions, "epochs", "train, lora; default: the data set's.")
     ] = None
     task: Annotated[
         Literal["language", "segmentation", "generation"] | None,
@@ -93,39 +125,33 @@ class StartSearch(Arguments):
         str | None, Field(description="python: one of list_evaluators' functions.")
     ] = None
     metric: Annotated[
-        str | None,
-        Field(description="The objective; default: the evaluator's. A table needs one."),
+        str | None, setting(ObjectiveSettings, "metric", "A table needs a metric.")
     ] = None
-    direction: Annotated[
-        Literal["max", "min"] | None, Field(description="Default: the evaluator's.")
-    ] = None
-    ranker: Annotated[str | None, Field(description="Who picks; default: local.")] = None
-    trials: Annotated[int, Field(ge=1, description="Architectures to train.")] = 50
-    hours: Annotated[float | None, Field(gt=0, description="Wall-clock limit.")] = None
-    target: Annotated[float | None, Field(description="Stop at this objective.")] = None
-    patience: Annotated[
-        int | None, Field(ge=1, description="Stop after so many trials without a new best.")
-    ] = None
-    workers: Annotated[int, Field(ge=1, le=64, description="Trials at once.")] = 1
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    direction: Annotated[Literal["max", "min"] | None, setting(ObjectiveSettings, "direction")] = (
+        None
+    )
+    ranker: Annotated[str | None, setting(RankerSettings, "name", "Default: local.")] = None
+    trials: Annotated[int, setting(Budget, "trials", help="Trials in all.")] = 50
+    hours: Annotated[float | None, setting(Budget, "hours")] = None
+    target: Annotated[float | None, setting(Budget, "target")] = None
+    patience: Annotated[int | None, setting(Budget, "patience")] = None
+    workers: Annotated[int, setting(ExecutorSettings, "workers"), Field(le=64)] = DEFAULT_WORKERS
+    seed: Annotated[int, setting(RunSettings, "seed")] = DEFAULT_SEED
     objectives: Annotated[
         list[Objective],
-        Field(
-            description="Several, in place of metric and direction: the result is their Pareto "
-            "front. E.g. val_accuracy max with params_m min."
+        setting(
+            Settings, "objectives", "The result is their Pareto front, e.g. of val_accuracy max "
+            "and params_m min.",
         ),
-    ] = []
+    ] = []  # fmt: skip
     constraints: Annotated[
         list[str],
-        Field(
-            description="Bounds on metrics, e.g. 'params_m <= 0.1'. What is known without "
-            "training (train: params_m, flops_m) filters the candidates."
+        setting(
+            Settings, "constraints", "What is known without training (train: params_m, flops_m) "
+            "filters the candidates.",
         ),
-    ] = []
-    known: Annotated[
-        list[str],
-        Field(description="table: metrics that may be looked up before an evaluation."),
-    ] = []
+    ] = []  # fmt: skip
+    known: Annotated[list[str], setting(TableSettings, "known", "table only.")] = []
 
 
 class OneRun(Arguments):

@@ -92,7 +92,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     dead = "endpoint:m@http://127.0.0.1:9/v1"
     assert "no server at 'http://127.0.0.1:9/v1'" in refused("run", "run.toml", "--ranker", dead)
     assert "MODEL@URL" in refused("run", "run.toml", "--ranker", "endpoint:m")
-    assert "takes no settings" in refused("run", "run.toml", "--ranker", "tpe")
+    assert "unknown key in [ranker]" in refused("run", "run.toml", "--ranker", "tpe")
     monkeypatch.delenv("MY_KEY")
     assert "variable MY_KEY holds no key" in refused("run", "run.toml")
     assert not (place / "runs").exists()

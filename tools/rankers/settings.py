@@ -26,7 +26,8 @@ class RankerSettings(SettingsModel):
     """How the name is written of a ranker that asks a model, as in "lm:PATH-OR-ID"."""
 
     name: str = "local"
-    """Which ranker."""
+    """Which ranker picks the architectures: a name, or a model as endpoint:MODEL@URL or
+    lm:PATH-OR-ID."""
     initial: CountOrZero = 5
     """Random trials before the ranker is asked."""
     pool: Count = 1000
@@ -35,8 +36,9 @@ class RankerSettings(SettingsModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The ranker's own keys, where they have a value."""
-        return self.model_dump(exclude=set(RankerSettings.model_fields), exclude_none=True)
+        """The ranker's own keys, where they were given."""
+        own = set(type(self).model_fields) - set(RankerSettings.model_fields)
+        return self.model_dump(include=own, exclude_unset=True, exclude_none=True)
 
     def make(self, space: SearchSpace, objective: Objective) -> Ranker:
         """The ranker for `space`. Raises UserError."""

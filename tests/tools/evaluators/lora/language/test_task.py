@@ -96,7 +96,7 @@ def test_a_model_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "text.txt").write_text("333103|0.50,210444|0.61,;012345;" * 99)
     space = lora(str(tmp_path / "model"), ["*_proj"], [0, 4], group=r"layers\.\d+")
     settings = TaskSettings(
-        str(tmp_path / "model"),
+        base=str(tmp_path / "model"),
         folder=tmp_path / "text.txt",
         epochs=2,
         learning_rate=0.01,
