@@ -16,9 +16,10 @@ import pytest
 from pydantic import BaseModel
 
 from lm_searcher.agent.settings import run_file
-from lm_searcher.agent.settings.train_lm import LMFile, TableEntry
+from lm_searcher.agent.settings.train_lm import LMFile
 from lm_searcher.agent.settings.train_ranker import InContextFile
 from lm_searcher.spaces.space_file import load_space
+from lm_searcher.tools.rankers.lm.finetuning.settings import TableChoice
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -130,22 +131,7 @@ def keys(model: type[BaseModel]) -> set[str]:
     return found
 
 
-def test_every_key_is_in_the_reference() -> None:
-    reference = README[README.index("## Configuration") : README.index("## How it works")]
-    documented = set(re.findall(r"`(\w+)`", reference))
-    sections = [
-        run_file.TrainSection,
-        run_file.TableSection,
-        run_file.PythonSection,
-        run_file.LoraSection,
-    ]
-    wanted = keys(run_file.Settings) | keys(run_file.SpaceSection) | keys(run_file.CommandSection)
-    for section in sections:
-        wanted |= keys(section)
-    assert wanted <= documented, f"not in the README: {sorted(wanted - documented)}"
-
-
 def test_every_key_of_a_training_is_named() -> None:
     passage = README[README.index("**Weights for the local") : README.index("## Configuration")]
     named = set(re.findall(r"`(\w+)`", passage))
-    assert keys(InContextFile) | keys(LMFile) | keys(TableEntry) <= named
+    assert keys(InContextFile) | keys(LMFile) | keys(TableChoice) <= named
