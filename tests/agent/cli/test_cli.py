@@ -324,7 +324,7 @@ BAD_FILES: dict[str, tuple[dict[str, str], str]] = {
     "space": ({"space": 'name = "nb210"'}, "unknown search space 'nb210'; did you mean 'nb201'?"),
     "space file": ({"space": 'path = "x.toml"'}, "space file 'x.toml': No such file"),
     "ranker": ({"ranker": 'name = "evolutoin"'}, "did you mean 'evolution'?"),
-    "section": ({"rankr": 'name = "x"'}, "unknown key in the file 'rankr'; did you mean 'ranker'?"),
+    "section": ({"rankr": 'name = "x"'}, "unknown key 'rankr'; did you mean 'ranker'?"),
     "key": ({"budget": "trails = 3"}, "unknown key in [budget] 'trails'; did you mean 'trials'?"),
     "kind": ({"evaluator": 'kind = "tabel"'}, "unknown kind 'tabel'; did you mean 'table'?"),
     "budget": ({"budget": "trials = -3"}, "[budget] trials = -3: input should be greater"),

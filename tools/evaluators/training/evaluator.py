@@ -62,12 +62,17 @@ class TrainEvaluator:
     budgets: ClassVar = ("epochs", "data_fraction", "width")
 
     deterministic: bool = False
-    inline: bool = False
 
     def __init__(
-        self, space: SearchSpace, *, metric: str = "", direction: str = "", **options: Any
+        self,
+        space: SearchSpace,
+        *,
+        metric: str = "",
+        direction: str = "",
+        inline: bool = False,
+        **options: Any,
     ) -> None:
-        self.space, self.options = space, TrainOptions(**options)
+        self.space, self.inline, self.options = space, inline, TrainOptions(**options)
         self.metric = metric or ("val_loss" if self.of_text else "val_accuracy")
         self.direction = direction or ("min" if self.of_text else "max")
 
