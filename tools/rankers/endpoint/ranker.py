@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from lm_searcher.prompts.semantic import schema
 from lm_searcher.spaces.errors import RankerError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.usage import Usage
-from lm_searcher.tools.llm.client import Client, Refused, Unreachable
+from lm_searcher.tools.llm.client import OVERFLOW, Client, Refused, Unreachable
 from lm_searcher.tools.llm.completion import Completion
 from lm_searcher.tools.llm.retry import Unanswered
 from lm_searcher.tools.llm.settings import EndpointSettings
@@ -28,9 +27,6 @@ QUOTED = 400
 
 OPTIONAL = ("response_format", "temperature", "seed", "max_tokens")
 """What a request has beyond model and messages; a server may refuse any of it."""
-
-OVERFLOW = re.compile(r"context.{0,20}(length|window|size)|maximum context|too many tokens", re.I)
-"""How servers say that a prompt is too long."""
 
 Message = dict[str, str]
 
