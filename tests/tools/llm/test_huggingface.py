@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from lm_searcher.spaces.errors import RankerError
+from lm_searcher.tools.llm.adapter import attach
 from lm_searcher.tools.llm.huggingface import load
-from lm_searcher.tools.rankers.lm.adapter import attach
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
 from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods
 

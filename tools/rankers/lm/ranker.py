@@ -21,7 +21,7 @@ from lm_searcher.tools.rankers import make_fallback
 from lm_searcher.tools.rankers.lm import likelihood
 from lm_searcher.tools.rankers.lm.generate import reply
 from lm_searcher.tools.rankers.lm.settings import LMSettings
-from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
+from lm_searcher.tools.rankers.lm.text import answer_ids, merges_digits, prompt_ids
 from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
 
 ASKS = 3
@@ -61,7 +61,7 @@ class LMRanker(ShortlistRanker):
     def prepare(self) -> None:
         """See AskingRanker: loads the model and says what is peculiar about it."""
         name = self.settings.model
-        if self._loaded.merges:
+        if merges_digits(self._loaded.tokenizer):
             self.say_once(
                 f"ranker lm: the tokenizer of '{name}' merges digits, so that a token is several "
                 "decisions; only a model that was fine-tuned so ranks well"

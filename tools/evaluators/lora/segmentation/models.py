@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lm_searcher.spaces.errors import EvaluatorError, SpaceError
 from lm_searcher.spaces.lora.bases import PREFIX, find_config
 from lm_searcher.tools.evaluators.lora.segmentation.scenes import CLASSES, SIDE
-from lm_searcher.tools.llm.huggingface import is_here, line
+from lm_searcher.tools.llm.hub import is_here, line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

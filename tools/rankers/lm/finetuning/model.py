@@ -66,7 +66,7 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> str:
 def _with_lora(base: PreTrainedModel, config: LMTrainConfig) -> PeftModel:
     import peft
 
-    from lm_searcher.tools.rankers.lm.adapter import attach
+    from lm_searcher.tools.llm.adapter import attach
 
     settings = peft.LoraConfig(
         r=config.rank,
