@@ -352,7 +352,7 @@ class Search:
     def _make_context(self, store: TrialStore) -> Context:
         settings, evaluator = self.settings, self.evaluator
         if isinstance(self.ranker, AskingRanker):
-            self.ranker.spent = Usage.total(trial.account for trial in store.trials)
+            self.ranker.spent = Usage.total(trial.usage for trial in store.trials)
         proposer = self.proposer
         top = settings.confirm.top
         if top is None:
@@ -371,7 +371,7 @@ class Search:
             confirm=Confirm(top, settings.confirm.seeds, settings.confirm.full),
             epochs=evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None,
             observe=self.observe,
-            requests=Requests.of(self.files, self.space, store.attributes, proposer.known),
+            requests=Requests.of(self.files, self.space, store.attributes, proposer.feasibility),
         )
 
     def _identity(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 
 Values = NDArray[np.float64]
@@ -55,7 +55,7 @@ class Statistics:
 
 
 def statistics(
-    layout: Layout,
+    shape: SpaceShape,
     codes: Codes,
     values: Values,
     look_up: Callable[[Codes], Values],
@@ -68,12 +68,12 @@ def statistics(
     ranks = standing(values, ordered)
     order = rng.permutation(len(ranks))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
-    additive = additive_share(one_hot(layout, codes), ranks, halves)
+    additive = additive_share(one_hot(shape, codes), ranks, halves)
     both = pair_share(codes, ranks, halves)
-    first, spread = concentration(layout, codes, ranks)
+    first, spread = concentration(shape, codes, ranks)
     low, lower, middle, upper, high = np.quantile(values, [0.01, 0.25, 0.5, 0.75, 0.99])
     z = (values - values.mean()) / values.std()
-    near = [correlation(layout, codes, ranks, ordered, look_up, edits, rng) for edits in (1, 2)]
+    near = [correlation(shape, codes, ranks, ordered, look_up, edits, rng) for edits in (1, 2)]
     return Statistics(
         additive=additive,
         pairwise=max(0.0, both - additive),
@@ -85,7 +85,7 @@ def statistics(
         spread=spread,
         near1=near[0],
         near2=near[1],
-        top_agreement=top_agreement(layout, codes, values),
+        top_agreement=top_agreement(shape, codes, values),
     )
 
 
@@ -100,10 +100,10 @@ def standing(values: Values, ordered: Values) -> Values:
     return np.where(np.isnan(values), np.nan, (left + right) / (2 * len(ordered)))
 
 
-def one_hot(layout: Layout, codes: Codes) -> Values:
+def one_hot(shape: SpaceShape, codes: Codes) -> Values:
     """A column an option, shape [n, options in all]."""
     columns = [
-        codes[:, p, None] == np.arange(options) for p, options in enumerate(layout.cardinalities)
+        codes[:, p, None] == np.arange(options) for p, options in enumerate(shape.cardinalities)
     ]
     return np.concatenate(columns, axis=1).astype(np.float64)
 
@@ -152,11 +152,11 @@ def predicted_share(
     return best
 
 
-def concentration(layout: Layout, codes: Codes, ranks: Values) -> tuple[float, float]:
+def concentration(shape: SpaceShape, codes: Codes, ranks: Values) -> tuple[float, float]:
     """(`first`, `spread`) of Statistics, what chance adds to the options' means taken off."""
-    importance = np.zeros(layout.positions)
+    importance = np.zeros(shape.positions)
     centred = ranks - ranks.mean()
-    for p, options in enumerate(layout.cardinalities):
+    for p, options in enumerate(shape.cardinalities):
         count = np.bincount(codes[:, p], minlength=options)
         sums = np.bincount(codes[:, p], centred, minlength=options)
         between = float((sums**2 / np.maximum(count, 1)).sum()) / len(ranks)
@@ -164,20 +164,20 @@ def concentration(layout: Layout, codes: Codes, ranks: Values) -> tuple[float, f
     if importance.sum() <= 0:
         return float("nan"), float("nan")
     share = importance / importance.sum()
-    return float(share.max()), float(1 / (share**2).sum() / layout.positions)
+    return float(share.max()), float(1 / (share**2).sum() / shape.positions)
 
 
-def neighbours(layout: Layout, codes: Codes, edits: int, rng: np.random.Generator) -> Codes:
+def neighbours(shape: SpaceShape, codes: Codes, edits: int, rng: np.random.Generator) -> Codes:
     """A copy in which each design differs at exactly `edits` positions."""
     order = rng.random(codes.shape)
-    order[:, layout.cardinalities < 2] = 2  # nothing to change there
+    order[:, shape.cardinalities < 2] = 2  # nothing to change there
     chosen = order.argsort(axis=1).argsort(axis=1) < edits
-    step = rng.integers(1, np.maximum(layout.cardinalities, 2), size=codes.shape)
-    return np.where(chosen, (codes + step) % layout.cardinalities, codes).astype(np.uint8)
+    step = rng.integers(1, np.maximum(shape.cardinalities, 2), size=codes.shape)
+    return np.where(chosen, (codes + step) % shape.cardinalities, codes).astype(np.uint8)
 
 
 def correlation(
-    layout: Layout,
+    shape: SpaceShape,
     codes: Codes,
     ranks: Values,
     ordered: Values,
@@ -187,17 +187,17 @@ def correlation(
 ) -> float:
     """1 less the mean squared difference of ranks over twice their variance; NaN where too few
     neighbours are known."""
-    other = standing(look_up(neighbours(layout, codes, edits, rng)), ordered)
+    other = standing(look_up(neighbours(shape, codes, edits, rng)), ordered)
     known = ~np.isnan(other)
     if known.sum() < LEAST_PAIRS:
         return float("nan")
     return float(1 - ((ranks - other)[known] ** 2).mean() / (2 * ranks.var()))
 
 
-def top_agreement(layout: Layout, codes: Codes, values: Values) -> float:
+def top_agreement(shape: SpaceShape, codes: Codes, values: Values) -> float:
     """`top_agreement` of Statistics; positions of one option do not count."""
     first, *others = np.argsort(-values, kind="stable")[: max(2, round(TOP * len(values)))]
-    free = layout.cardinalities > 1
+    free = shape.cardinalities > 1
     same = (codes[others] == codes[first]).mean(axis=0)[free]
-    chance = 1 / layout.cardinalities[free]
+    chance = 1 / shape.cardinalities[free]
     return float(((same - chance) / (1 - chance)).mean())

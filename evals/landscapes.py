@@ -28,7 +28,7 @@ from rich.table import Table as Shown
 from lm_searcher.evals.landscape_statistics import Statistics, Values, statistics
 from lm_searcher.evals.problems import TableProblem, table_problem
 from lm_searcher.spaces.errors import UserError
-from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape, random_shape
 from lm_searcher.spaces.landscapes.tasks import random_task
 from lm_searcher.spaces.ncode import Codes
 
@@ -41,15 +41,15 @@ QUANTILES = (0.1, 0.5, 0.9)
 def task_statistics(seed: int, rows: int) -> Statistics | None:
     """Those of the task of that seed, without its noise; None if all designs are alike."""
     rng = np.random.default_rng([seed, 0x1A7D])
-    layout = random_layout(rng, **SIZES)
-    while np.prod(layout.cardinalities.astype(float)) < LEAST_DESIGNS:
-        layout = random_layout(rng, **SIZES)
-    task = random_task(rng, layout)
-    codes = np.unique(layout.sample(rows, rng), axis=0)
+    shape = random_shape(rng, **SIZES)
+    while np.prod(shape.cardinalities.astype(float)) < LEAST_DESIGNS:
+        shape = random_shape(rng, **SIZES)
+    task = random_task(rng, shape)
+    codes = np.unique(shape.sample(rows, rng), axis=0)
     values = task.landscape(codes)
     if np.ptp(values) < 1e-9:
         return None
-    return statistics(layout, codes, values, task.landscape, rng)
+    return statistics(shape, codes, values, task.landscape, rng)
 
 
 def table_statistics(problem: TableProblem, rows: int) -> Statistics:
@@ -64,7 +64,7 @@ def table_statistics(problem: TableProblem, rows: int) -> Statistics:
 
     codes = np.unique(table.codes, axis=0)
     codes = codes[rng.permutation(len(codes))[:rows]]
-    return statistics(Layout.of(table.space), codes, look_up(codes), look_up, rng)
+    return statistics(SpaceShape.of(table.space), codes, look_up(codes), look_up, rng)
 
 
 def as_array(found: Sequence[Statistics]) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ class Trial:
     seconds: float | None = None
     curve: tuple[float, ...] = ()
     """The objective after each report, in order."""
-    account: Usage | None = None
+    usage: Usage | None = None
     """What asking a model for this pick took; of a batch, the first trial has it for all."""
     values: tuple[float, ...] = ()
     """Every objective, in the user's own signs; empty for running and failed trials."""

@@ -7,7 +7,6 @@ hypervolume are computed by moocore.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,14 +14,10 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.errors import ConfigError
-
 Values = NDArray[np.float64]
 
 AUGMENTED = 0.05
 """The share of the plain sum in a scalarisation (Knowles, ParEGO, 2006, equation 2)."""
-
-_CONSTRAINT = re.compile(r"\s*(?P<metric>[^<>=\s]+)\s*(?P<sign><=|>=)\s*(?P<bound>\S+)\s*")
 
 
 @dataclass(frozen=True)
@@ -36,41 +31,6 @@ class Goal:
     def sign(self) -> float:
         """What makes the metric higher-is-better."""
         return 1.0 if self.direction == "max" else -1.0
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A bound on a metric."""
-
-    metric: str
-    sign: str
-    """``<=`` or ``>=``."""
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str) -> Constraint:
-        """From ``params_m <= 1.0``. Raises ConfigError."""
-        found = _CONSTRAINT.fullmatch(text)
-        try:
-            bound = float(found["bound"]) if found else np.nan
-        except ValueError:
-            bound = np.nan
-        if found is None or not np.isfinite(bound):
-            raise ConfigError(
-                f"constraint '{text}'; accepted: a metric, <= or >=, and a number, "
-                "such as 'params_m <= 1.0'"
-            )
-        return cls(found["metric"], found["sign"], bound)
-
-    def __str__(self) -> str:
-        short = f"{self.bound:g}"
-        exact = short if float(short) == self.bound else repr(self.bound)
-        return f"{self.metric} {self.sign} {exact}"
-
-    def violation(self, values: Values) -> Values:
-        """By how much the bound is overstepped, in units of it (of 1 for small bounds); else 0."""
-        over = values - self.bound if self.sign == "<=" else self.bound - values
-        return np.maximum(over, 0.0) / max(1.0, abs(self.bound))
 
 
 def _known(values: Values) -> NDArray[np.bool_]:

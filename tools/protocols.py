@@ -50,7 +50,7 @@ class SequentialRanker(Ranker, Protocol):
 class AskingRanker(Ranker, Protocol):
     """A Ranker that asks a model: it keeps accounts, and finds out beforehand if it can."""
 
-    account: Usage
+    usage: Usage
     """What the latest call of `rank` took."""
     spent: Usage
     """What all calls took, those of earlier processes of the run too: limits count from it.

@@ -85,7 +85,7 @@ def _told(context: Context) -> dict[str, Any]:
         return {}
     while ranker.notes:
         context.observe(ranker.notes.pop(0))
-    return ranker.account.to_json()
+    return ranker.usage.to_json()
 
 
 def weigh(context: Context, history: History, findings: Findings) -> Findings:

@@ -295,7 +295,7 @@ class TrialStore:
         attributes: dict[str, Any] = {"ncode": ncode, "seed": seed, "ranker": ranker}
         if account:
             attributes["account"] = dict(account)
-        trial = Trial(number, ncode, seed=seed, account=Usage.of(account) if account else None)
+        trial = Trial(number, ncode, seed=seed, usage=Usage.of(account) if account else None)
         template = create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=self.space.decode(ncode),
@@ -424,5 +424,5 @@ def as_trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
         reason=attributes.get("reason"),
         seconds=attributes.get("seconds"),
         curve=curve,
-        account=Usage.of(attributes["account"]) if "account" in attributes else None,
+        usage=Usage.of(attributes["account"]) if "account" in attributes else None,
     )

@@ -18,12 +18,12 @@ from lm_searcher.agent.toolbox.inspection import begun
 from lm_searcher.agent.toolbox.result import ToolResult
 from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus
 from lm_searcher.agent.toolbox.workspace import EXTRA_FILE, Workspace
+from lm_searcher.spaces.distinct import keys
 from lm_searcher.spaces.errors import ConfigError, RankerError, SpaceError, unknown
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import draw_weights
 from lm_searcher.tools.feasibility import Feasibility
-from lm_searcher.tools.proposer import keys
 from lm_searcher.tools.rankers import RANKERS, make_ranker
 
 # -- architectures -----------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def _place(result: Result, ncode: NCode) -> tuple[int, int, str]:
     space, evaluator = from_run_file(run_file)
     number, objectives = len(result.trials), objective_set_of(run_file, evaluator)
     proposer = make_proposer(space, evaluator, objectives, section.pool)
-    if proposer.known is not None:
-        proposer.known.check(ncode)
+    if proposer.feasibility is not None:
+        proposer.feasibility.check(ncode)
     rng = np.random.default_rng([run_file.run.seed, number, STAGES["weights"]])
     weights = draw_weights(len(objectives.goals), rng) if objectives.several else None
     history = objectives.history(space, result.trials, weights)

@@ -9,28 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.landscapes.landscapes import Landscape, Values
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 
 
-def _operations(layout: Layout, channels: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _operations(shape: SpaceShape, channels: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """A matrix for each option, [positions, most options, channels, channels].
 
     Options have gains (one is nearly dead, one may be the identity); positions of a group share
     theirs. Ordered options gain along their order.
     """
-    width = int(layout.cardinalities.max())
-    count = int(layout.groups.max()) + 1
+    width = int(shape.cardinalities.max())
+    count = int(shape.groups.max()) + 1
     mixing = rng.normal(size=(count, width, channels, channels)) / np.sqrt(channels)
     straight = rng.uniform(0, 1, size=(count, width, 1, 1))
     gains = np.exp(rng.normal(scale=rng.uniform(0.2, 0.8), size=(count, width, 1, 1)))
     if rng.random() < 0.7:
         gains[:, rng.integers(width)] *= rng.choice([0.0, 0.05, 0.2])
     matrices = gains * ((1 - straight) * mixing + straight * np.eye(channels))
-    matrices = matrices[layout.groups]
-    slope = rng.uniform(0.1, 0.8, size=(layout.positions, 1, 1, 1))
-    along = matrices[:, :1] * np.exp(slope * layout.places[:, :, None, None])
-    return np.asarray(np.where(layout.ordered[:, None, None, None], along, matrices))
+    matrices = matrices[shape.groups]
+    slope = rng.uniform(0.1, 0.8, size=(shape.positions, 1, 1, 1))
+    along = matrices[:, :1] * np.exp(slope * shape.places[:, :, None, None])
+    return np.asarray(np.where(shape.ordered[:, None, None, None], along, matrices))
 
 
 def _read_out(signal: NDArray[np.float64], target: NDArray[np.float64], kind: int) -> Values:
@@ -59,8 +59,8 @@ class SignalFlow:
     kind: int
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator, channels: int = 5) -> Self:
-        edges = layout.positions
+    def make(cls, shape: SpaceShape, rng: np.random.Generator, channels: int = 5) -> Self:
+        edges = shape.positions
         nodes = int(np.ceil((1 + np.sqrt(1 + 8 * edges)) / 2))  # the complete graph of a cell
         if rng.random() < 0.4:
             nodes = int(rng.integers(nodes, edges + 2))
@@ -73,7 +73,7 @@ class SignalFlow:
             tails[kept][order],
             heads[kept][order],
             nodes,
-            _operations(layout, channels, rng),
+            _operations(shape, channels, rng),
             rng.normal(size=channels),
             rng.normal(size=channels),
             int(rng.integers(3)),
@@ -105,17 +105,17 @@ class LinkList:
     kind: int
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator, channels: int = 5) -> Self:
-        unordered = np.flatnonzero(~layout.ordered)
-        links = int(rng.choice(unordered if len(unordered) else np.arange(layout.positions)))
-        nodes = layout.positions - 1
-        options = int(layout.cardinalities[links])
+    def make(cls, shape: SpaceShape, rng: np.random.Generator, channels: int = 5) -> Self:
+        unordered = np.flatnonzero(~shape.ordered)
+        links = int(rng.choice(unordered if len(unordered) else np.arange(shape.positions)))
+        nodes = shape.positions - 1
+        options = int(shape.cardinalities[links])
         highest = np.broadcast_to(np.arange(nodes), (options, nodes))
         parents = np.asarray(rng.integers(-1, highest))
         return cls(
             links,
             parents,
-            np.delete(_operations(layout, channels, rng), links, axis=0),
+            np.delete(_operations(shape, channels, rng), links, axis=0),
             rng.normal(size=channels),
             rng.normal(size=channels),
             int(rng.integers(3)),
@@ -150,14 +150,14 @@ class Conditional:
     """[options of the switch, positions]: what is put to option 0 first."""
 
     @classmethod
-    def wrap(cls, inner: Landscape, layout: Layout, rng: np.random.Generator) -> Self:
+    def wrap(cls, inner: Landscape, shape: SpaceShape, rng: np.random.Generator) -> Self:
         """`inner` with a random position as the switch."""
-        switch = int(rng.integers(layout.positions))
-        options = int(layout.cardinalities[switch])
+        switch = int(rng.integers(shape.positions))
+        options = int(shape.cardinalities[switch])
         share = rng.uniform(0.2, 0.7)
-        concerned = rng.random(layout.positions) < share
-        if layout.ordered[switch]:  # a depth: each step brings further positions to life
-            level = rng.integers(0, options, size=layout.positions)
+        concerned = rng.random(shape.positions) < share
+        if shape.ordered[switch]:  # a depth: each step brings further positions to life
+            level = rng.integers(0, options, size=shape.positions)
             muted = (np.arange(options)[:, None] < level) & concerned
         else:
             muted = (rng.random((options, 1)) < 0.5) & concerned

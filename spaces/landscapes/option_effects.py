@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 
 Effects = NDArray[np.float64]
 """Shape [positions, most options]; entries beyond a position's options mean nothing."""
@@ -53,21 +53,21 @@ def unordered_effect(options: int, rng: np.random.Generator) -> NDArray[np.float
     return values
 
 
-def option_effects(layout: Layout, rng: np.random.Generator) -> Effects:
+def option_effects(shape: SpaceShape, rng: np.random.Generator) -> Effects:
     """Effects of every option, of mean 0 and spread 1 at each position.
 
     In half of the cases positions of a group have the same effects (an operation is good or
     bad wherever it stands); otherwise effects agree with those of the group to a random degree.
     """
     agreement = 1.0 if rng.random() < 0.5 else rng.uniform(0, 0.9)
-    table = np.zeros((layout.positions, int(layout.cardinalities.max())))
+    table = np.zeros((shape.positions, int(shape.cardinalities.max())))
     common: dict[int, NDArray[np.float64]] = {}
-    for p, options in enumerate(layout.cardinalities):
-        group = int(layout.groups[p])
+    for p, options in enumerate(shape.cardinalities):
+        group = int(shape.groups[p])
         own = common.get(group)
         if own is None or agreement < 1:
-            if layout.ordered[p]:
-                own = ordered_effect(layout.places[p, :options], rng)
+            if shape.ordered[p]:
+                own = ordered_effect(shape.places[p, :options], rng)
             else:
                 own = unordered_effect(int(options), rng)
             own = (own - own.mean()) / (own.std() + 1e-9)

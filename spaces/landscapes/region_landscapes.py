@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lm_searcher.spaces.landscapes.landscapes import Values
 from lm_searcher.spaces.landscapes.option_effects import importances
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 
 
@@ -26,15 +26,15 @@ class Trees:
     """[trees, 2 ** depth]."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
         trees, depth = int(rng.integers(1, 13)), int(rng.integers(2, 5))
-        chosen = importances(layout.positions, rng) ** 2
-        asks = rng.choice(layout.positions, p=chosen / chosen.sum(), size=(trees, depth))
-        width = int(layout.cardinalities.max())
-        cut = rng.random((trees, depth, 1)) * layout.cardinalities[asks][..., None]
+        chosen = importances(shape.positions, rng) ** 2
+        asks = rng.choice(shape.positions, p=chosen / chosen.sum(), size=(trees, depth))
+        width = int(shape.cardinalities.max())
+        cut = rng.random((trees, depth, 1)) * shape.cardinalities[asks][..., None]
         rising = np.arange(width) >= np.maximum(cut, 0.5)
         sets = rng.random((trees, depth, width)) < rng.choice([0.2, 0.5, 0.8], size=(trees, 1, 1))
-        sides = np.where(layout.ordered[asks][..., None], rising, sets)
+        sides = np.where(shape.ordered[asks][..., None], rising, sets)
         leaves = rng.normal(size=(trees, 2**depth)) * rng.gamma(2.0, size=(trees, 1))
         return cls(sides, asks, leaves)
 
@@ -59,14 +59,14 @@ class HiddenOptimum:
     reach: float
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
         count = int(rng.choice([1, 1, 2, 3, 6]))
-        centres = layout.sample(count, rng)
-        weights = importances(layout.positions, rng) / layout.positions
-        steps = np.arange(int(layout.cardinalities.max()))
+        centres = shape.sample(count, rng)
+        weights = importances(shape.positions, rng) / shape.positions
+        steps = np.arange(int(shape.cardinalities.max()))
         apart = np.abs(steps - centres[:, :, None].astype(float))
-        ordered = (apart / np.maximum(layout.cardinalities - 1, 1)[:, None]) ** rng.choice([1, 2])
-        mismatch = np.where(layout.ordered[:, None], 2 * ordered, apart > 0) * weights[:, None]
+        ordered = (apart / np.maximum(shape.cardinalities - 1, 1)[:, None]) ** rng.choice([1, 2])
+        mismatch = np.where(shape.ordered[:, None], 2 * ordered, apart > 0) * weights[:, None]
         heights = -rng.gamma(1.0, 0.2, size=count)
         heights[0] = 0
         return cls(centres, heights, mismatch, float(np.exp(rng.uniform(-1.2, 1.5))))
@@ -87,11 +87,11 @@ class Regions:
     penalties: NDArray[np.float64]
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator, size: float) -> Self:
+    def make(cls, shape: SpaceShape, rng: np.random.Generator, size: float) -> Self:
         """One to three regions whose penalties are around `size`."""
         count = int(rng.integers(1, 4))
-        positions = rng.integers(0, layout.positions, size=(count, 3))
-        options = rng.integers(0, layout.cardinalities[positions])
+        positions = rng.integers(0, shape.positions, size=(count, 3))
+        options = rng.integers(0, shape.cardinalities[positions])
         terms = rng.choice([1, 2, 3], p=[0.35, 0.5, 0.15], size=count)
         positions[np.arange(3) >= terms[:, None]] = -1
         return cls(positions, options, size * rng.uniform(0.5, 1.5, size=count))

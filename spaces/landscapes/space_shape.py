@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SpaceShape:
     """Positions as arrays, each of shape [positions]."""
 
     cardinalities: NDArray[np.int64]
@@ -27,8 +27,8 @@ class Layout:
     edges of a cell, widths of the layers); any numbers will do."""
 
     @classmethod
-    def of(cls, space: SearchSpace) -> Layout:
-        """The layout of a space: positions with equal option lists are one group."""
+    def of(cls, space: SearchSpace) -> SpaceShape:
+        """The shape of a space: positions with equal option lists are one group."""
         lists = [p.choices for p in space.positions]
         return cls(
             space.cardinalities,
@@ -62,10 +62,10 @@ class Layout:
         return places
 
 
-def random_layout(
+def random_shape(
     rng: np.random.Generator, max_positions: int = 20, max_options: int = 10, min_positions: int = 2
-) -> Layout:
-    """A layout like those that are searched: cells, grids of settings, stages, or a mixture.
+) -> SpaceShape:
+    """A shape like those that are searched: cells, grids of settings, stages, or a mixture.
 
     The number of positions is log-uniform. A kind is drawn first: all unordered in one group
     (a cell), all ordered (a grid), or blocks of positions that are each a group of their own.
@@ -89,4 +89,4 @@ def random_layout(
         groups = np.where(rng.random(count) < 0.5, np.arange(count), count)
         ordered = (rng.random(count + 1) < rng.random())[groups]
     sizes = sizes[np.minimum(groups, count - 1)]
-    return Layout(sizes.astype(np.int64), ordered, groups.astype(np.int64))
+    return SpaceShape(sizes.astype(np.int64), ordered, groups.astype(np.int64))

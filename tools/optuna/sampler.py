@@ -190,7 +190,11 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
         starting = len(history.scored) < self._n_startup_trials
         pool = rng.permutation(proposer.pool(history, Subspace.full(space), rng, starting))
         if not len(pool):  # all tried: half of it, so that no ranker can repeat one for ever
-            pool = space.sample(self._pool, rng) if proposer.whole is None else proposer.whole
+            pool = (
+                space.sample(self._pool, rng)
+                if proposer.enumerated is None
+                else proposer.enumerated
+            )
             pool = rng.permutation(pool)[: (len(pool) + 1) // 2]
         if starting:
             first: Codes = pool[0]

@@ -50,7 +50,7 @@ class ShortlistRanker(ABC):
     def __init__(self, fallback: Ranker, candidates: int) -> None:
         self.fallback = fallback
         self.candidates = candidates
-        self.account = Usage()
+        self.usage = Usage()
         self.spent = Usage()
         self.notes: list[str] = []
         self._said: set[str] = set()
@@ -59,24 +59,24 @@ class ShortlistRanker(ABC):
     def choose(self, question: Question) -> list[int]:
         """Indices of the best of at least two candidates, best first; at least one.
 
-        Adds what it takes to `self.account` as it goes. Raises NoAnswer, RankerError, Cancelled.
+        Adds what it takes to `self.usage` as it goes. Raises NoAnswer, RankerError, Cancelled.
         """
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
         order = self.fallback.rank(pool, history, seed=seed)
-        self.account = Usage()
+        self.usage = Usage()
         if len(pool) == 1:
             return order
         rows = shortlist(order, self.candidates, seed)
-        self.account = Usage(decisions=1)
+        self.usage = Usage(decisions=1)
         try:
             chosen = rows[self.choose(_question(pool[rows], history, seed))]
         except NoAnswer as error:
-            self.account = replace(self.account, fallbacks=1, reason=str(error))
+            self.usage = replace(self.usage, fallbacks=1, reason=str(error))
             return order
         finally:
-            self.spent += self.account
+            self.spent += self.usage
         left = np.ones(len(pool), dtype=bool)
         left[chosen] = False
         return np.concatenate([chosen, order[left[order]]])
@@ -89,7 +89,7 @@ class ShortlistRanker(ABC):
 
     def add(self, **counts: float) -> None:
         """Add to the account of the decision under way."""
-        self.account += Usage(**counts)  # type: ignore[arg-type]  # ints but for the cost
+        self.usage += Usage(**counts)  # type: ignore[arg-type]  # ints but for the cost
 
 
 def shortlist(order: Ranking, n: int, seed: int) -> NDArray[np.intp]:

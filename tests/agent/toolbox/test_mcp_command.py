@@ -111,7 +111,7 @@ def test_a_search_with_the_served_model(trained: Path, url: str, tmp_path: Path)
     found = read_run(search.files)
     codes = [trial.ncode for trial in found.trials]
     assert len(codes) == len(set(codes)) == OPTIONS
-    account = found.account
+    account = found.usage
     assert account.asks >= 8 and account.prompt_tokens > 0 and account.completion_tokens > 0
     assert account.decisions > account.fallbacks, account  # the model itself decided
 
@@ -130,4 +130,4 @@ def test_the_same_model_in_this_process(trained: Path, tmp_path: Path) -> None:
     drawn = {DIGITS.index(trial.ncode) for trial in result.trials[:3]}
     left = sorted(set(range(OPTIONS)) - drawn)[::-1]
     assert np.mean(chosen) > np.mean(left), "better than chance"
-    assert all(trial.account is not None for trial in result.trials[3:])
+    assert all(trial.usage is not None for trial in result.trials[3:])

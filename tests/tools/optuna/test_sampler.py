@@ -153,7 +153,7 @@ def test_nothing_twice_until_the_space_is_exhausted() -> None:
 def test_the_last_untried_candidate_of_a_drawn_pool_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposer, "WHOLE", 5)
+    monkeypatch.setattr(proposer, "MAX_ENUMERATED", 5)
     assert distinct(ran(small, 12, NCodeSampler(seed=0, pool=2))) == 12
     ran(small, 15, NCodeSampler(seed=0, pool=2))
 

@@ -93,7 +93,7 @@ class EndpointRanker(ShortlistRanker):
 
     def choose(self, question: Question) -> list[int]:
         """See ShortlistRanker."""
-        self.account += self._probe
+        self.usage += self._probe
         self._probe = Usage()
         if self.settings.prompt == "semantic":
             return self._decide(question)
@@ -115,7 +115,7 @@ class EndpointRanker(ShortlistRanker):
         messages: list[Message] = [{"role": "user", "content": prompt}]
         wrong = ""
         for again in range(1 + REASKS):
-            self.account += Usage(reasks=int(again > 0))
+            self.usage += Usage(reasks=int(again > 0))
             try:
                 reply = self._ask(messages, question.seed, len(shown))
                 return self.prompter.parse(reply, shown)
@@ -145,13 +145,13 @@ class EndpointRanker(ShortlistRanker):
                 if not self._leave_out(str(error)):
                     raise NoAnswer(f"the server refuses the request ({error})") from None
             except Unanswered as error:
-                self.account += Usage(retries=error.retries)
+                self.usage += Usage(retries=error.retries)
                 self._down = True
                 tries = f"{error.retries + 1} attempt" + "s" * (error.retries > 0)
                 raise NoAnswer(f"{error} ({tries})") from None
         self._down = False
         answer = Completion.of(body)
-        self.account += self._taken(answer, messages) + Usage(retries=retries)
+        self.usage += self._taken(answer, messages) + Usage(retries=retries)
         return answer
 
     def _request(self, messages: list[Message], seed: int, n: int) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class EndpointRanker(ShortlistRanker):
         )
 
     def _check_limits(self) -> None:
-        settings, used = self.settings, self.spent + self.account
+        settings, used = self.settings, self.spent + self.usage
         if settings.max_tokens_total is not None and used.tokens >= settings.max_tokens_total:
             raise NoAnswer(f"max_tokens_total of {settings.max_tokens_total:,} is reached")
         if settings.max_cost is not None and used.cost >= settings.max_cost:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Options:
     """[b, m, m]: 1 where two options belong to one position."""
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout], device: torch.device | str = "cpu") -> Options:
+    def of(cls, layouts: Sequence[SpaceShape], device: torch.device | str = "cpu") -> Options:
         """The tensors of some layouts."""
         rows = max(int(x.cardinalities.sum()) for x in layouts)
         columns = max(x.positions for x in layouts)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from lm_searcher.spaces.errors import ConfigError, SpaceError
 from lm_searcher.spaces.history import History
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Ranking
@@ -119,7 +119,7 @@ class InContextRanker:
     sequential = True
 
     def __init__(
-        self, layout: Layout, model: InContextModel, most_trials: int = MAX_TRIALS
+        self, layout: SpaceShape, model: InContextModel, most_trials: int = MAX_TRIALS
     ) -> None:
         if layout.positions > MAX_POSITIONS or layout.cardinalities.max() > MAX_OPTIONS:
             raise SpaceError(
@@ -134,7 +134,7 @@ class InContextRanker:
     @classmethod
     def for_space(cls, space: SearchSpace, weights: str | Path | None = None) -> InContextRanker:
         """The ranker of a space. Raises ConfigError as `load_model`, SpaceError as above."""
-        return cls(Layout.of(space), load_model(weights))
+        return cls(SpaceShape.of(space), load_model(weights))
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from lm_searcher.spaces.errors import ConfigError, SpaceError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.landscapes.landscapes import Additive
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Ranker
@@ -62,7 +62,9 @@ def model() -> InContextModel:
     return model
 
 
-def history(layout: Layout, n: int, seed: int = 0, failed: int = 0, pending: int = 0) -> History:
+def history(
+    layout: SpaceShape, n: int, seed: int = 0, failed: int = 0, pending: int = 0
+) -> History:
     rng = RNG(seed)
     scores = rng.normal(size=n)
     scores[: failed + pending] = np.nan
@@ -75,17 +77,17 @@ def history(layout: Layout, n: int, seed: int = 0, failed: int = 0, pending: int
     )
 
 
-def constant(layout: Layout) -> History:
+def constant(layout: SpaceShape) -> History:
     h = history(layout, 8)
     return History(h.codes, np.full(8, 0.5), h.failed, h.pending)
 
 
-def infinite(layout: Layout) -> History:
+def infinite(layout: SpaceShape) -> History:
     h = history(layout, 8)
     return History(h.codes, np.r_[np.inf, -np.inf, h.scores[2:] * 1e30], h.failed, h.pending)
 
 
-LAYOUT = Layout.of(SPACE)
+LAYOUT = SpaceShape.of(SPACE)
 HISTORIES = {
     "empty": History.empty(5),
     "one": history(LAYOUT, 1),
@@ -134,7 +136,7 @@ def test_candidates_do_not_see_each_other(model: InContextModel) -> None:
     np.testing.assert_allclose(scores[:20], ranker.score(pool[:20], HISTORIES["some"]), atol=1e-4)
 
 
-def relabelled(layout: Layout, seed: int) -> tuple[Layout, NDArray[np.intp], list[Codes]]:
+def relabelled(layout: SpaceShape, seed: int) -> tuple[SpaceShape, NDArray[np.intp], list[Codes]]:
     """A layout with its positions shuffled and options renumbered: alike in each group, and
     reversed or not where ordered. Returns it, the order of positions, and the new numbers."""
     rng = RNG(seed)
@@ -145,7 +147,9 @@ def relabelled(layout: Layout, seed: int) -> tuple[Layout, NDArray[np.intp], lis
         count, group = int(layout.cardinalities[p]), int(layout.groups[p])
         new = rng.permutation(count) if not layout.ordered[p] else np.arange(count)[::-1]
         numbers.append(by_group.setdefault(group, new.astype(np.uint8)))
-    fresh = Layout(layout.cardinalities[order], layout.ordered[order], layout.groups[order] * 7 + 1)
+    fresh = SpaceShape(
+        layout.cardinalities[order], layout.ordered[order], layout.groups[order] * 7 + 1
+    )
     return fresh, order, numbers
 
 
@@ -191,12 +195,12 @@ def test_which_trials_are_kept() -> None:
 
 
 def test_largest_space(model: InContextModel) -> None:
-    layout = Layout(np.full(64, 36), np.arange(64) % 2 == 0, np.arange(64) % 3)
+    layout = SpaceShape(np.full(64, 36), np.arange(64) % 2 == 0, np.arange(64) % 3)
     ranker = InContextRanker(layout, model)
     pool = layout.sample(100, RNG(0))
     assert np.isfinite(ranker.score(pool, history(layout, 50))).all()
     with pytest.raises(SpaceError, match="64"):
-        InContextRanker(Layout(np.full(65, 2), np.zeros(65, bool), np.zeros(65, int)), model)
+        InContextRanker(SpaceShape(np.full(65, 2), np.zeros(65, bool), np.zeros(65, int)), model)
 
 
 def test_weights_come_back_and_bad_ones_are_refused(model: InContextModel, tmp_path: Path) -> None:
@@ -303,7 +307,7 @@ def test_shipped_weights_find_the_better_half() -> None:
 
 def test_of_a_large_pool_the_network_reads_the_short_list(model: InContextModel) -> None:
     space = SearchSpace.of("large", {f"p{i}": list("abcdef") for i in range(8)})
-    ranker = InContextRanker(Layout.of(space), model)
+    ranker = InContextRanker(SpaceShape.of(space), model)
     known, pool = history(ranker.layout, 30), space.sample(SHORT_LIST + 500, RNG(1))
     scores = ranker.score(pool, known)
     order = np.argsort(-scores)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape, random_shape
 from lm_searcher.spaces.landscapes.tasks import Task, random_task
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.tools.rankers.incontext.features import (
@@ -44,7 +44,7 @@ def _guess(codes: Codes, scores: NDArray[np.float64], pool: Codes) -> NDArray[np
 
 
 def _mutants(
-    layout: Layout, parents: Codes, count: int, rng: np.random.Generator, edits: int = 2
+    layout: SpaceShape, parents: Codes, count: int, rng: np.random.Generator, edits: int = 2
 ) -> Codes:
     chosen = parents[rng.integers(0, len(parents), size=count)]
     return layout.mutate(chosen, rng.integers(1, edits + 1, size=count), rng)
@@ -54,7 +54,7 @@ def _searched(
     task: Task, trials: int, rng: np.random.Generator
 ) -> tuple[Codes, NDArray[np.float64]]:
     """Codes and noisy scores: uniform draws, then rounds of mutation and of guessing."""
-    layout = task.layout
+    layout = task.shape
     share = rng.choice([rng.random(), 1.0], p=[0.8, 0.2])
     first = max(1, min(trials, round(trials * share)))
     codes = layout.sample(first, rng)
@@ -114,8 +114,8 @@ class Searches:
 
     def __init__(self, rng: np.random.Generator, batch: int, trials: int, **limits: int) -> None:
         self.rng = rng
-        self.tasks = [random_task(rng, random_layout(rng, **limits)) for _ in range(batch)]
-        self.options = Options.of([task.layout for task in self.tasks])
+        self.tasks = [random_task(rng, random_shape(rng, **limits)) for _ in range(batch)]
+        self.options = Options.of([task.shape for task in self.tasks])
         self.codes: list[Codes] = []
         self.scores: list[NDArray[np.float64]] = []
         self.failed: list[NDArray[np.bool_]] = []
@@ -161,8 +161,8 @@ class Searches:
             pools.append(
                 np.concatenate(
                     [
-                        task.layout.sample(size - mutants, self.rng),
-                        _mutants(task.layout, elites, mutants, self.rng),
+                        task.shape.sample(size - mutants, self.rng),
+                        _mutants(task.shape, elites, mutants, self.rng),
                     ]
                 )
             )

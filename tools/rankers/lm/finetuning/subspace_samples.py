@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import TrainingError
-from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape, random_shape
 from lm_searcher.spaces.landscapes.tasks import random_task
 from lm_searcher.spaces.ncode import DIGITS, Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
@@ -91,7 +91,7 @@ class Landscapes:
         """See Source."""
         low, high = limits.positions
         while True:
-            layout = random_layout(
+            layout = random_shape(
                 rng,
                 min_positions=max(2, low),
                 max_positions=min(64, 2 * high),
@@ -109,7 +109,7 @@ class Landscapes:
             return Universe(texts, truth, measured, _key(repr(subspace.allowed), truth.tobytes()))
 
 
-def _space(layout: Layout) -> SearchSpace:
+def _space(layout: SpaceShape) -> SearchSpace:
     sizes = enumerate(layout.cardinalities)
     return SearchSpace.of("synthetic", {f"p{i}": range(int(n)) for i, n in sizes})
 
