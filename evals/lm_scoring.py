@@ -21,13 +21,15 @@ import numpy as np
 from lm_searcher.prompts import ncode
 from lm_searcher.tools.llm.huggingface import LoadedModel, load
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
-from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods, separately
+from lm_searcher.tools.rankers.lm.likelihood import PromptAnswers, log_likelihoods, separately
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 
 DIGITS = 6
 
 
-def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -> list[Question]:
+def questions(
+    loaded: LoadedModel, history: int, candidates: int, listed: int
+) -> list[PromptAnswers]:
     """`candidates` codes after a history, in prompts that list `listed` of them, or none."""
     rng = np.random.default_rng(0)
     drawn = rng.permutation(5**DIGITS)[: history + candidates]
@@ -36,7 +38,7 @@ def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -
     pool = codes[history:]
     groups = [pool[i : i + listed] for i in range(0, len(pool), listed)] if listed else [pool]
     return [
-        Question(
+        PromptAnswers(
             prompt_ids(loaded.tokenizer, ncode.render(entries, group if listed else [])),
             [answer_ids(loaded.tokenizer, code) for code in group],
         )
@@ -51,7 +53,7 @@ def seconds(score: Callable[[], list[list[float]]]) -> tuple[float, list[float]]
     return time.perf_counter() - began, [x for group in found for x in group]
 
 
-def compare(loaded: LoadedModel, asked: Sequence[Question], repeats: int) -> dict[str, Any]:
+def compare(loaded: LoadedModel, asked: Sequence[PromptAnswers], repeats: int) -> dict[str, Any]:
     """Both ways in turn; the quickest of each counts, against what else the machine does."""
     shared, separate = [], []
     for _ in range(repeats):

@@ -82,7 +82,10 @@ def context_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> in
 
 
 def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer in the adapter's folder, if there is one, else the model's. Raises RankerError."""
+    """The tokenizer in the adapter's folder if there is one, else the model's.
+
+    Raises RankerError.
+    """
     from transformers import AutoTokenizer
 
     place = model

@@ -22,7 +22,7 @@ from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import MAX_OPTIONS, Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.tools.optuna.study import CHOSEN, Options, history_of
+from lm_searcher.tools.optuna.study import CHOSEN, ParameterOptions, history_of
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import Ranker
 from lm_searcher.tools.rankers import check_name, make_ranker
@@ -104,7 +104,7 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
             name: distribution
             for name, distribution in sorted(first.distributions.items())
             if not distribution.single()
-            and Options.of(name, distribution) is not None
+            and ParameterOptions.of(name, distribution) is not None
             and all(t.distributions.get(name) == distribution for t in rest)
         }
 
@@ -113,9 +113,9 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
     ) -> dict[str, Any]:
         """A value for each parameter of `search_space`."""
         params: dict[str, Any] = {}
-        ranked: list[Options] = []
+        ranked: list[ParameterOptions] = []
         for name, distribution in search_space.items():
-            if options := Options.of(name, distribution):
+            if options := ParameterOptions.of(name, distribution):
                 ranked.append(options)
             else:
                 independent = self._independent(trial, name)
@@ -180,7 +180,9 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
             f"`{type(self).__name__}` if this independent sampling is intended behavior."
         )
 
-    def _suggest(self, study: optuna.Study, trial: FrozenTrial, ranked: list[Options]) -> Codes:
+    def _suggest(
+        self, study: optuna.Study, trial: FrozenTrial, ranked: list[ParameterOptions]
+    ) -> Codes:
         """The next candidate, shape [positions]."""
         space = SearchSpace("optuna", tuple(options.position for options in ranked))
         rng = np.random.default_rng([self._entropy, trial.number])

@@ -23,7 +23,7 @@ CHOSEN = "lm_searcher:chosen"
 
 
 @dataclass(frozen=True)
-class Options:
+class ParameterOptions:
     """A parameter as a position, with the value that each option stands for."""
 
     position: Position
@@ -31,7 +31,7 @@ class Options:
     values: tuple[Any, ...]
 
     @classmethod
-    def of(cls, name: str, distribution: BaseDistribution) -> Options | None:
+    def of(cls, name: str, distribution: BaseDistribution) -> ParameterOptions | None:
         """None for what cannot be ranked."""
         if isinstance(distribution, IntDistribution):
             values: tuple[Any, ...] = _thinned(distribution)
@@ -87,7 +87,7 @@ def _thinned(distribution: IntDistribution) -> tuple[int, ...]:
 
 def history_of(
     trials: Iterable[FrozenTrial],
-    ranked: Sequence[Options],
+    ranked: Sequence[ParameterOptions],
     directions: Sequence[StudyDirection],
     rng: np.random.Generator,
 ) -> History:
@@ -109,7 +109,7 @@ def history_of(
     )
 
 
-def _code(trial: FrozenTrial, ranked: Sequence[Options]) -> list[int] | None:
+def _code(trial: FrozenTrial, ranked: Sequence[ParameterOptions]) -> list[int] | None:
     """The option of each parameter; None if the trial lacks one or has it out of range."""
     known: Mapping[str, Any] = trial.params
     chosen: Mapping[str, int] = {}

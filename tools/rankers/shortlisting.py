@@ -26,7 +26,7 @@ from lm_searcher.tools.protocols import Ranker, Ranking
 
 
 @dataclass(frozen=True)
-class Question:
+class ShortlistQuery:
     """Which of the candidates to try next."""
 
     candidates: list[NCode]
@@ -56,7 +56,7 @@ class ShortlistRanker(ABC):
         self._said: set[str] = set()
 
     @abstractmethod
-    def choose(self, question: Question) -> list[int]:
+    def choose(self, query: ShortlistQuery) -> list[int]:
         """Indices of the best of at least two candidates, best first; at least one.
 
         Adds what it takes to `self.usage` as it goes. Raises NoAnswer, RankerError, Cancelled.
@@ -71,7 +71,7 @@ class ShortlistRanker(ABC):
         rows = shortlist(order, self.candidates, seed)
         self.usage = Usage(decisions=1)
         try:
-            chosen = rows[self.choose(_question(pool[rows], history, seed))]
+            chosen = rows[self.choose(_query(pool[rows], history, seed))]
         except NoAnswer as error:
             self.usage = replace(self.usage, fallbacks=1, reason=str(error))
             return order
@@ -112,9 +112,9 @@ def entries(history: History) -> list[Entry]:
     ]
 
 
-def _question(candidates: Codes, history: History, seed: int) -> Question:
+def _query(candidates: Codes, history: History, seed: int) -> ShortlistQuery:
     pending = to_ncodes(history.codes[history.pending])
-    return Question(to_ncodes(candidates), entries(history), pending, seed)
+    return ShortlistQuery(to_ncodes(candidates), entries(history), pending, seed)
 
 
 Kind = TypeVar("Kind")

@@ -1,4 +1,4 @@
-"""From a question to a prompt that fits the model's context, and from its reply to a ranking."""
+"""From a query to a prompt that fits the model's context, and from its reply to a ranking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.llm.completion import Completion
 from lm_searcher.tools.llm.settings import EndpointSettings
 from lm_searcher.tools.protocols import Objective
-from lm_searcher.tools.rankers.shortlisting import Question
+from lm_searcher.tools.rankers.shortlisting import ShortlistQuery
 
 
 class Prompter:
@@ -42,18 +42,18 @@ class Prompter:
             objective.constraints,
         )
         self.context = settings.context
-        self.prompt(Question([DIGITS[0] * len(positions)], [], [], 0))
+        self.prompt(ShortlistQuery([DIGITS[0] * len(positions)], [], [], 0))
 
-    def prompt(self, question: Question) -> tuple[str, list[str]]:
+    def prompt(self, query: ShortlistQuery) -> tuple[str, list[str]]:
         """The prompt, and the candidates that it shows: the first ones, all of them if they fit.
 
         Trials are dropped from the worst up. Raises RankerError if that is not enough.
         """
-        room, entries = self.context - self.settings.room, min(len(question.history), LIMIT)
-        candidates = question.candidates
+        room, entries = self.context - self.settings.room, min(len(query.history), LIMIT)
+        candidates = query.candidates
         while True:
             try:
-                render = self._rendering(question, candidates)
+                render = self._rendering(query, candidates)
                 prompt, kept = fit(render, entries, self.count, room)
                 break
             except PromptTooLong as error:
@@ -65,22 +65,22 @@ class Prompter:
                         f"the prompt may take {error}"
                     ) from None
                 candidates = candidates[: n // 2]  # they are in random order
-        if kept < entries or len(candidates) < len(question.candidates):
+        if kept < entries or len(candidates) < len(query.candidates):
             self.say(
                 f"the model's context of {self.context} tokens takes {kept} of {entries} trials "
                 f"and {len(candidates)} candidates: the worst trials are not shown from here on"
             )
         return prompt, candidates
 
-    def _rendering(self, question: Question, candidates: list[str]) -> Callable[[int], str]:
+    def _rendering(self, query: ShortlistQuery, candidates: list[str]) -> Callable[[int], str]:
         if self.settings.prompt == "ncode":
-            return lambda k: ncode.render(question.history, candidates, limit=k)
+            return lambda k: ncode.render(query.history, candidates, limit=k)
         return lambda k: semantic.render(
             self.task,
-            question.history,
+            query.history,
             candidates,
             picks=self.picks,
-            pending=question.pending,
+            pending=query.pending,
             limit=k,
         )
 

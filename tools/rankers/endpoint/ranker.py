@@ -18,7 +18,7 @@ from lm_searcher.tools.llm.settings import EndpointSettings
 from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers import make_fallback
 from lm_searcher.tools.rankers.endpoint.prompter import Prompter
-from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
+from lm_searcher.tools.rankers.shortlisting import NoAnswer, ShortlistQuery, ShortlistRanker
 
 REASKS = 2
 """How often a wrong reply is asked for again."""
@@ -91,37 +91,37 @@ class EndpointRanker(ShortlistRanker):
         """See AskingRanker."""
         self.client.cancel()
 
-    def choose(self, question: Question) -> list[int]:
+    def choose(self, query: ShortlistQuery) -> list[int]:
         """See ShortlistRanker."""
         self.usage += self._probe
         self._probe = Usage()
         if self.settings.prompt == "semantic":
-            return self._decide(question)
+            return self._decide(query)
         chosen: list[int] = []  # the paper's prompt is answered by one candidate: ask for each
-        while len(chosen) < min(self.picks, len(question.candidates) - 1):
-            left = [i for i in range(len(question.candidates)) if i not in chosen]
-            codes = [question.candidates[i] for i in left]
+        while len(chosen) < min(self.picks, len(query.candidates) - 1):
+            left = [i for i in range(len(query.candidates)) if i not in chosen]
+            codes = [query.candidates[i] for i in left]
             try:
-                chosen.append(left[self._decide(replace(question, candidates=codes))[0]])
+                chosen.append(left[self._decide(replace(query, candidates=codes))[0]])
             except NoAnswer:
                 if not chosen:
                     raise
                 break
         return chosen
 
-    def _decide(self, question: Question) -> list[int]:
+    def _decide(self, query: ShortlistQuery) -> list[int]:
         """The model's ranking; a wrong reply is asked for again, and told what was wrong."""
-        prompt, shown = self.prompter.prompt(question)
+        prompt, shown = self.prompter.prompt(query)
         messages: list[Message] = [{"role": "user", "content": prompt}]
         wrong = ""
         for again in range(1 + REASKS):
             self.usage += Usage(reasks=int(again > 0))
             try:
-                reply = self._ask(messages, question.seed, len(shown))
+                reply = self._ask(messages, query.seed, len(shown))
                 return self.prompter.parse(reply, shown)
             except _Overflow:
                 self.prompter.shrink(prompt)
-                return self._decide(question)
+                return self._decide(query)
             except ReplyError as error:
                 wrong = str(error).rstrip(".")
                 messages = [

@@ -28,30 +28,30 @@ NODES = 1024
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptAnswers:
     """A prompt and possible answers to it, as tokens."""
 
     prompt: Sequence[int]
     answers: Sequence[Sequence[int]]
 
 
-def log_likelihoods(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[float]]:
-    """The log-likelihood of each answer to each question, the last token (end mark) included.
+def log_likelihoods(model: PreTrainedModel, queries: Sequence[PromptAnswers]) -> list[list[float]]:
+    """The log-likelihood of each answer to each query, the last token (end mark) included.
 
     Every prompt and every answer has at least one token. Equal to those of separate passes
     within rounding. A model whose cache cannot be shared so has separate passes (see `shares`).
     """
     with torch.inference_mode():
-        prefix = common([q.prompt for q in questions])
-        cache = _read(model, questions[0].prompt[:prefix])
+        prefix = common([q.prompt for q in queries])
+        cache = _read(model, queries[0].prompt[:prefix])
         if cache is None:
-            return separately(model, questions)
-        result = [[0.0] * len(q.answers) for q in questions]
-        for tree in _trees(questions, prefix, min(NODES, LOGITS // _words(model))):
+            return separately(model, queries)
+        result = [[0.0] * len(q.answers) for q in queries]
+        for tree in _trees(queries, prefix, min(NODES, LOGITS // _words(model))):
             logs = _log_probabilities(model, tree, cache, prefix)
-            for (question, answer), steps in tree.paths.items():
+            for (query, answer), steps in tree.paths.items():
                 at, token = zip(*steps, strict=True)
-                result[question][answer] = float(logs[list(at), list(token)].sum())
+                result[query][answer] = float(logs[list(at), list(token)].sum())
     return result
 
 
@@ -61,23 +61,26 @@ def shares(model: PreTrainedModel) -> bool:
     words = _words(model)
     start = [i * 7 % words for i in range(1, 12)]
     answers = [[2 % words, 3 % words], [2 % words, 5 % words], [4 % words, 1 % words]]
-    questions = [Question([*start, 6 % words], answers), Question([*start, 8 % words], answers)]
+    queries = [
+        PromptAnswers([*start, 6 % words], answers),
+        PromptAnswers([*start, 8 % words], answers),
+    ]
     try:
-        found = np.array(log_likelihoods(model, questions))
+        found = np.array(log_likelihoods(model, queries))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.25  # bf16 has three digits
-    return bool(np.allclose(found, separately(model, questions), rtol=0.01, atol=tolerance))
+    return bool(np.allclose(found, separately(model, queries), rtol=0.01, atol=tolerance))
 
 
-def separately(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[float]]:
+def separately(model: PreTrainedModel, queries: Sequence[PromptAnswers]) -> list[list[float]]:
     """The same from a pass over prompt and answer for each answer: slow, for any model."""
     result = []
     with torch.inference_mode():
-        for question in questions:
+        for query in queries:
             scores = []
-            for answer in question.answers:
-                ids = torch.tensor([[*question.prompt, *answer[:-1]]], device=model.device)
+            for answer in query.answers:
+                ids = torch.tensor([[*query.prompt, *answer[:-1]]], device=model.device)
                 logits = model(input_ids=ids, use_cache=False).logits[0, -len(answer) :]
                 logs = logits.float().log_softmax(-1)
                 scores.append(float(logs[range(len(answer)), list(answer)].sum()))
@@ -121,7 +124,7 @@ class _Tree:
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     paths: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
-    """(question, answer) -> where to read each of the answer's tokens' probability."""
+    """(query, answer) -> where to read each of the answer's tokens' probability."""
     _places: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def grow(self, at: int, tokens: Sequence[int]) -> list[int]:
@@ -149,12 +152,12 @@ class _Tree:
         return seen, depth
 
 
-def _trees(questions: Sequence[Question], prefix: int, most: int) -> Iterator[_Tree]:
+def _trees(queries: Sequence[PromptAnswers], prefix: int, most: int) -> Iterator[_Tree]:
     """All answers in trees of about `most` tokens."""
     tree = _Tree()
-    for i, question in enumerate(questions):
-        for j, answer in enumerate(question.answers):
-            end = tree.grow(-1, question.prompt[prefix:])[-1]
+    for i, query in enumerate(queries):
+        for j, answer in enumerate(query.answers):
+            end = tree.grow(-1, query.prompt[prefix:])[-1]
             at = [end, *tree.grow(end, answer[:-1])]
             tree.paths[i, j] = list(zip(at, answer, strict=True))
             if len(tree.tokens) >= most:

@@ -22,7 +22,7 @@ from lm_searcher.tools.rankers.lm import likelihood
 from lm_searcher.tools.rankers.lm.generate import reply
 from lm_searcher.tools.rankers.lm.settings import LMSettings
 from lm_searcher.tools.rankers.lm.text import answer_ids, merges_digits, prompt_ids
-from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
+from lm_searcher.tools.rankers.shortlisting import NoAnswer, ShortlistQuery, ShortlistRanker
 
 ASKS = 3
 """generate: replies until the fallback ranker decides."""
@@ -76,15 +76,15 @@ class LMRanker(ShortlistRanker):
     def cancel(self) -> None:
         """See AskingRanker: a decision here waits for nobody, and is finished."""
 
-    def choose(self, question: Question) -> list[int]:
+    def choose(self, query: ShortlistQuery) -> list[int]:
         """See ShortlistRanker."""
         if self.settings.mode == "score":
-            return [int(i) for i in self._tournament(question)]
+            return [int(i) for i in self._tournament(query)]
         chosen: list[int] = []
-        while len(chosen) < min(self.picks, len(question.candidates)):
-            left = [i for i in range(len(question.candidates)) if i not in chosen]
+        while len(chosen) < min(self.picks, len(query.candidates)):
+            left = [i for i in range(len(query.candidates)) if i not in chosen]
             try:
-                chosen.append(left[self._generated(question, left[: self._listed], len(chosen))])
+                chosen.append(left[self._generated(query, left[: self._listed], len(chosen))])
             except NoAnswer:
                 if not chosen:
                     raise
@@ -129,12 +129,12 @@ class LMRanker(ShortlistRanker):
     def _tokens(self, prompt: str) -> int:
         return len(prompt_ids(self._loaded.tokenizer, prompt))
 
-    def _prompt(self, question: Question, texts: Sequence[NCode], most: int = LIMIT) -> str:
+    def _prompt(self, query: ShortlistQuery, texts: Sequence[NCode], most: int = LIMIT) -> str:
         """With as much history as fits, `most` entries at most, the worst left out first."""
-        entries = min(len(question.history), most)
+        entries = min(len(query.history), most)
         try:
             prompt, shown = fit(
-                lambda k: ncode.render(question.history, texts, limit=k),
+                lambda k: ncode.render(query.history, texts, limit=k),
                 entries,
                 self._tokens,
                 self._room,
@@ -150,14 +150,14 @@ class LMRanker(ShortlistRanker):
 
     # -- choosing ------------------------------------------------------------------------------
 
-    def _tournament(self, question: Question) -> NDArray[np.intp]:
+    def _tournament(self, query: ShortlistQuery) -> NDArray[np.intp]:
         """The order of the candidates, the most promising first."""
-        texts = question.candidates
+        texts = query.candidates
         rounds, scores = np.zeros(len(texts), np.int64), np.zeros(len(texts))
         playing = np.arange(len(texts))
         while True:
             groups = np.array_split(playing, -(-len(playing) // self._listed))
-            found = self._likelihoods(question, [[texts[i] for i in g] for g in groups])
+            found = self._likelihoods(query, [[texts[i] for i in g] for g in groups])
             for group, logs in zip(groups, found, strict=True):
                 scores[group] = logs - np.logaddexp.reduce(logs)
             playing = np.array([g[np.argmax(scores[g])] for g in groups])
@@ -167,25 +167,25 @@ class LMRanker(ShortlistRanker):
         return np.lexsort((-scores, -rounds))
 
     def _likelihoods(
-        self, question: Question, groups: Sequence[Sequence[NCode]]
+        self, query: ShortlistQuery, groups: Sequence[Sequence[NCode]]
     ) -> list[NDArray[np.float64]]:
         tokenizer = self._loaded.tokenizer
-        prompts = [prompt_ids(tokenizer, self._prompt(question, group)) for group in groups]
-        questions = [
-            likelihood.Question(prompt, [answer_ids(tokenizer, text) for text in group])
+        prompts = [prompt_ids(tokenizer, self._prompt(query, group)) for group in groups]
+        queries = [
+            likelihood.PromptAnswers(prompt, [answer_ids(tokenizer, text) for text in group])
             for prompt, group in zip(prompts, groups, strict=True)
         ]
         self.add(asks=len(groups), prompt_tokens=sum(map(len, prompts)))
         score = likelihood.log_likelihoods if self._shares else likelihood.separately
-        return [np.array(logs) for logs in score(self._loaded.model, questions)]
+        return [np.array(logs) for logs in score(self._loaded.model, queries)]
 
-    def _generated(self, question: Question, places: Sequence[int], picked: int) -> int:
+    def _generated(self, query: ShortlistQuery, places: Sequence[int], picked: int) -> int:
         """The place among `places` of what the model names. Raises NoAnswer."""
-        texts = [question.candidates[i] for i in places]
-        prompt = prompt_ids(self._loaded.tokenizer, self._prompt(question, texts))
+        texts = [query.candidates[i] for i in places]
+        prompt = prompt_ids(self._loaded.tokenizer, self._prompt(query, texts))
         said = ""
         for ask in range(ASKS):
-            seed = question.seed * 1009 + picked * ASKS + ask
+            seed = query.seed * 1009 + picked * ASKS + ask
             tokens, said = reply(self._loaded, prompt, self._answer + SPARE, seed if ask else None)
             self.add(
                 asks=1, reasks=int(ask > 0), prompt_tokens=len(prompt), completion_tokens=tokens

@@ -1,4 +1,4 @@
-"""Pre-training data: moments of searches on random tasks, made up as they are needed."""
+"""Pre-training data: steps of simulated searches on random tasks, generated on demand."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ LIMITS = (
     ({"max_positions": 5, "max_options": 36}, 0.02),
     ({"min_positions": 20, "max_positions": 64, "max_options": 5}, 0.1),
 )
-"""Sizes of space and how often each is drawn; one size a batch, so that little is padding."""
+"""Sizes of spaces, and the probability of each. A batch has one size, to need little padding."""
 
 
 def random_limits(rng: np.random.Generator) -> dict[str, int]:
-    """One of LIMITS."""
+    """Draw one of LIMITS."""
     return LIMITS[rng.choice(len(LIMITS), p=[share for _, share in LIMITS])][0]
 
 
 class Episodes(IterableDataset[Episode]):
     """An endless stream of training batches of about `tokens` trials and candidates each.
 
-    A few searches are under way at any time; each batch is a moment of one of them.
+    `under_way` batches of searches are kept at any time, with at most `max_trials` trials each
+    and about `rounds` episodes. An episode is one step of a batch, with `candidates` candidates.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class Episodes(IterableDataset[Episode]):
             with torch.no_grad():
                 share = float(rng.choice([0.0, 0.5, rng.random()]))
                 large = rng.random() < 0.6
-                offer = search.offer((3 if large else 1) * self.candidates, share)
-                episode = search.episode(offer, self.candidates)
+                pools = search.candidate_pools((3 if large else 1) * self.candidates, share)
+                episode = search.episode(pools, self.candidates)
                 more = max(1, int(search.trials * rng.uniform(0.03, 0.4)))
                 room = min(self.max_trials - search.trials, self.candidates)
                 if more <= room and rng.random() > 1 / self.rounds:
-                    search.advance(offer, more)
+                    search.advance(pools, more)
                     searches.append(search)
             yield episode
 
