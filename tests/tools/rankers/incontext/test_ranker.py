@@ -244,6 +244,16 @@ def test_a_config_that_is_none_is_refused_in_one_line(
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_a_config_of_earlier_versions(model: InContextModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    assert document.pop("exploration") == 0
+    (tmp_path / "config.json").write_text(json.dumps(document | {"courage": 1.5}))
+    assert load_model(tmp_path).config.exploration == 1.5
+    load_model(tmp_path).save_pretrained(tmp_path / "again")
+    assert "courage" not in (tmp_path / "again" / "config.json").read_text()
+
+
 def test_pickles_and_no_numbers_are_refused(model: InContextModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
@@ -253,7 +263,7 @@ def test_pickles_and_no_numbers_are_refused(model: InContextModel, tmp_path: Pat
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tensors["score.bias"][0] = float("nan")
     save_file(tensors, file)
-    with pytest.raises(ConfigError, match="no finite numbers"):
+    with pytest.raises(ConfigError, match="not finite"):
         load_model(tmp_path)
 
 
@@ -269,9 +279,9 @@ def test_episodes_are_seeded_and_finite() -> None:
 
 def test_searches_go_on() -> None:
     search = Searches(RNG(0), 4, 6, max_positions=5)
-    search.advance(search.offer(20, 0.5), 3)
+    search.advance(search.candidate_pools(20, 0.5), 3)
     assert search.trials == 9
-    episode = search.episode(search.offer(20, 0.5), 8)
+    episode = search.episode(search.candidate_pools(20, 0.5), 8)
     assert episode.values.shape == (4, 8)
 
 
@@ -309,8 +319,8 @@ def test_of_a_large_pool_the_network_reads_the_short_list(model: InContextModel)
     listed, rest = order[:SHORT_LIST], order[SHORT_LIST:]
     assert np.allclose(scores[listed], ranker.score(pool[listed], known), atol=1e-3)
     assert scores[rest].max() < scores[listed].min()
-    hopes = ranker.score(pool[rest[:50]], known)  # what the network would say of them
-    assert not np.allclose(scores[rest[:50]], hopes, atol=1e-3)
+    read = ranker.score(pool[rest[:50]], known)  # the network's own scores of them
+    assert not np.allclose(scores[rest[:50]], read, atol=1e-3)
 
 
 def test_what_is_like_a_pending_trial_is_no_longer_uncertain() -> None:

@@ -14,7 +14,11 @@ import torch
 
 from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.tools.rankers.incontext.loading import load_model
-from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import load_state, training_lock
+from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import (
+    load_state,
+    save_state,
+    training_lock,
+)
 from lm_searcher.tools.rankers.incontext.pretraining.settings import TrainConfig
 from lm_searcher.tools.rankers.incontext.pretraining.train import pretrain
 from lm_searcher.tools.rankers.incontext.pretraining.training_run import (
@@ -51,17 +55,17 @@ def tiny(out: Path, **changes: Any) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PretrainingProgress]]:
-    """A training that has had its time, and what it told."""
-    folder, moments = tmp_path_factory.mktemp("finished"), []
-    assert pretrain(tiny(folder), "lm-searcher train-ranker incontext x.toml", moments.append)
-    return folder, moments
+    """A finished training, and the progress that it reported."""
+    folder, reports = tmp_path_factory.mktemp("finished"), []
+    assert pretrain(tiny(folder), "lm-searcher train-ranker incontext x.toml", reports.append)
+    return folder, reports
 
 
 def test_a_training_writes_weights_and_a_card(
     finished: tuple[Path, list[PretrainingProgress]],
 ) -> None:
-    folder, moments = finished
-    last = moments[-1]
+    folder, reports = finished
+    last = reports[-1]
     assert last.step > 0 and last.left == 0 and last.regret is not None
     assert {p.name for p in (folder / "weights").iterdir()} == {
         *("config.json", "model.safetensors", "README.md")
@@ -72,7 +76,7 @@ def test_a_training_writes_weights_and_a_card(
     torch.testing.assert_close(dict(model.state_dict()), dict(average))
     card = (folder / "weights" / "README.md").read_text()
     assert "`lm-searcher train-ranker incontext x.toml`" in card
-    assert f"{last.step:,} steps, {last.tasks:,} steps" in card
+    assert f"{last.step:,} steps, {last.tasks:,} simulated" in card
     assert f"| {last.regret['10']:.3f} |" in card and f"torch {torch.__version__}" in card
     (entry,) = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
     assert entry["regret"] == last.regret and entry["step"] == last.step
@@ -81,18 +85,18 @@ def test_a_training_writes_weights_and_a_card(
 def test_a_finished_training_writes_what_a_kill_left_out(
     finished: tuple[Path, list[PretrainingProgress]],
 ) -> None:
-    folder, moments = finished
+    folder, reports = finished
     weights = folder / "weights" / "model.safetensors"
     whole = weights.read_bytes()
     (folder / "weights").rename(folder / "weights.part")
     assert pretrain(tiny(folder))
     assert weights.read_bytes() == whole and not (folder / "weights.part").exists()
-    assert Pretraining(tiny(folder)).step == moments[-1].step
+    assert Pretraining(tiny(folder)).step == reports[-1].step
 
 
 def test_a_training_that_is_stopped_goes_on(tmp_path: Path) -> None:
     config = tiny(tmp_path, minutes=10)
-    moments: list[PretrainingProgress] = []
+    reports: list[PretrainingProgress] = []
     assert not pretrain(config, stop=iter([False, False, False, True]).__next__)
     stopped = Pretraining(config)
     assert stopped.step == 3 and not (tmp_path / "weights").exists()
@@ -100,8 +104,8 @@ def test_a_training_that_is_stopped_goes_on(tmp_path: Path) -> None:
         dict(stopped.model.state_dict()), dict(Pretraining(config).model.state_dict())
     )
     # More of less time: `minutes` may change.
-    assert pretrain(tiny(tmp_path, minutes=stopped.seconds / 60 + 1e-4), observe=moments.append)
-    assert moments[-1].step > 3 and moments[-1].seconds > stopped.seconds
+    assert pretrain(tiny(tmp_path, minutes=stopped.seconds / 60 + 1e-4), observe=reports.append)
+    assert reports[-1].step > 3 and reports[-1].seconds > stopped.seconds
 
 
 def test_the_same_seed_begins_alike(tmp_path: Path) -> None:
@@ -140,6 +144,17 @@ def test_other_settings_are_refused_and_named(
     assert "trained with lr = 0.002, not 0.001; seed = 0, not 3" in message
     same = tiny(Path("elsewhere"), minutes=1, workers=5, threads=2)
     assert load_state(finished[0], same.fixed) is not None
+
+
+def test_a_checkpoint_of_earlier_versions(tmp_path: Path) -> None:
+    fixed = tiny(tmp_path).fixed
+    others = {key: value for key, value in fixed.items() if key not in ("courage", "exploration")}
+    save_state(tmp_path, {"step": 3}, others | {"courage": 0.5})
+    for name in ("courage", "exploration"):
+        state = load_state(tmp_path, others | {name: 0.5})
+        assert state is not None and state["step"] == 3
+        with pytest.raises(TrainingError, match="exploration"):
+            load_state(tmp_path, others | {name: 2.0})
 
 
 def test_damaged_and_foreign_checkpoints(

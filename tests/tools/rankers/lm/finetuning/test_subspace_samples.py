@@ -94,12 +94,15 @@ def test_samples_keep_to_their_shape(source: Landscapes | TableRows) -> None:
         codes = [code for code, _ in sample.history]
         assert 20 <= len(codes) <= 60 and len(set(codes)) == len(codes)
         assert len(sample.candidate_sets) == 3
-        for question in sample.candidate_sets:
-            assert len(set(question.candidates)) == 10
-            assert not set(question.candidates) & set(codes)
-            best = question.candidates[int(np.argmax(question.values))]
-            assert question.answer == best and np.sum(question.values == question.values.max()) == 1
-            assert {len(c) for c in (*codes, *question.candidates)} == {len(best)}
+        for candidate_set in sample.candidate_sets:
+            assert len(set(candidate_set.candidates)) == 10
+            assert not set(candidate_set.candidates) & set(codes)
+            best = candidate_set.candidates[int(np.argmax(candidate_set.values))]
+            assert (
+                candidate_set.answer == best
+                and np.sum(candidate_set.values == candidate_set.values.max()) == 1
+            )
+            assert {len(c) for c in (*codes, *candidate_set.candidates)} == {len(best)}
 
 
 def test_the_same_for_a_seed_in_any_order_and_never_twice() -> None:
@@ -116,20 +119,20 @@ def test_subspaces_of_the_held_out_set_are_refused() -> None:
     table = Table(space, space.enumerate(), {"acc": np.arange(81.0)}, {})
     shape = Shape(Limits((1, 4), architectures=(9, 12)), (3, 5), 4)
     samples = Samples([TableRows(table, "acc", 1.0)], [1.0], shape, seed=3)
-    kept_back = held_out(samples, 10)
-    keys = frozenset(sample.key for sample in kept_back)
+    validation = held_out(samples, 10)
+    keys = frozenset(sample.key for sample in validation)
     assert any(samples[i].key in keys for i in range(300)), "it would leak"
     guarded = replace(samples, refused=keys)
     assert not any(guarded[i].key in keys for i in range(300))
-    assert all(len(sample.candidate_sets) == 1 for sample in kept_back)
+    assert all(len(sample.candidate_sets) == 1 for sample in validation)
 
 
-def test_lessons_refuse_what_is_held_out() -> None:
+def test_training_refuses_held_out_subspaces() -> None:
     config = LMTrainConfig(from_scratch="tiny", held_out=20, positions=(4, 8))
-    lessons = training_data_of(config)
-    assert isinstance(lessons.samples, Samples)
-    assert lessons.samples.refused == {sample.key for sample in lessons.held_out}
-    assert lessons.what == "pruned subspaces of synthetic landscapes"
+    data = training_data_of(config)
+    assert isinstance(data.samples, Samples)
+    assert data.samples.refused == {sample.key for sample in data.held_out}
+    assert data.description == "pruned subspaces of synthetic landscapes"
 
 
 def run(n: int = 60) -> RunHistory:
@@ -138,32 +141,32 @@ def run(n: int = 60) -> RunHistory:
     return RunHistory.of("r", History(codes, scores, np.isnan(scores), np.zeros(n, bool)))
 
 
-def test_a_replay_asks_for_what_came_later() -> None:
-    replay = run()
-    early = replay.split(10)
-    place = {code: i for i, code in enumerate(replay.codes)}
-    learnt, last = (
-        RunHistorySamples([replay], 10, 0),
-        RunHistorySamples([replay], 10, 0, held_out=True),
+def test_candidates_are_later_trials_of_the_run() -> None:
+    history_of_run = run()
+    early = history_of_run.split(10)
+    place = {code: i for i, code in enumerate(history_of_run.codes)}
+    training, last = (
+        RunHistorySamples([history_of_run], 10, 0),
+        RunHistorySamples([history_of_run], 10, 0, held_out=True),
     )
-    for i, stream in itertools.product(range(40), (learnt, last)):
+    for i, stream in itertools.product(range(40), (training, last)):
         sample = stream[i]
         known = [place[code] for code, _ in sample.history]
         asked = [place[code] for code in sample.candidate_sets[0].candidates]
         assert max(known) < min(asked) and len(known) >= RunHistory.MIN_HISTORY
         assert all((s is None) == (place[c] % 10 == 3) for c, s in sample.history)
         assert (min(asked) >= early) if stream is last else (max(asked) < early)
-        assert sample.candidate_sets[0].answer == replay.codes[max(asked)]
-    assert len({key(learnt[i]) for i in range(40)}) == 40
+        assert sample.candidate_sets[0].answer == history_of_run.codes[max(asked)]
+    assert len({key(training[i]) for i in range(40)}) == 40
 
 
 def test_a_run_without_differences_is_refused() -> None:
-    replay = replace(run(), scores=np.ones(60))
+    history_of_run = replace(run(), scores=np.ones(60))
     with pytest.raises(TrainingError, match="trials of r do not differ"):
-        RunHistorySamples([replay], 10, 0)[0]
+        RunHistorySamples([history_of_run], 10, 0)[0]
 
 
-def test_lessons_grow_from_two_candidates_to_the_whole() -> None:
+def test_samples_grow_from_two_candidates_to_their_full_size() -> None:
     shape = Shape(Limits((4, 8)), (20, 50), 10)
     samples = Samples([Landscapes()], [1.0], shape, seed=3, ramp=100)
     sizes = [len(samples[i].candidate_sets[0].candidates) for i in (0, 25, 50, 99, 100, 500)]
