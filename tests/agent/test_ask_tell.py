@@ -47,7 +47,7 @@ class Oracle(ShortlistRanker):
 
     def choose(self, query: ShortlistQuery) -> list[int]:
         self.asked.append(query)
-        self.add(asks=1, prompt_tokens=100, completion_tokens=5, cost=0.5)
+        self.usage += Usage(asks=1, prompt_tokens=100, completion_tokens=5, cost=0.5)
         self.say_once("the oracle speaks")
         if len(query.history) % 4 == 3:
             raise NoAnswer("the oracle is silent")
