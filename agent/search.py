@@ -38,6 +38,7 @@ from lm_searcher.agent.state import Budget, Confirm, Context, Observer, State
 from lm_searcher.agent.study.paths import RunFiles, checkpointer, run_lock
 from lm_searcher.agent.study.pruners import make_pruner
 from lm_searcher.agent.study.trial_store import TrialStore, has_run, shown
+from lm_searcher.spaces.builders import current_identity
 from lm_searcher.spaces.errors import ConfigError, StoreError, TrialFailure, UserError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
@@ -386,7 +387,7 @@ class Search:
     def _check_same(self, stored: Mapping[str, Any]) -> None:
         """Raises StoreError, naming the difference, if the stored run is of something else."""
         for key, now in self._identity().items():
-            before = stored.get(key)
+            before = current_identity(stored.get(key))
             if before == now:
                 continue
             key, before, now = _difference(key, before, now)
