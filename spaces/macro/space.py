@@ -118,7 +118,7 @@ class Block:
 
 
 def blocks(config: Mapping[str, Choice], stem: int, strides: Sequence[int]) -> Iterator[Block]:
-    """The blocks of a configuration in order. Raises KeyError for one of another space."""
+    """The blocks of a configuration, in order. Raises KeyError for one of another space."""
     inputs = stem
     for stage, stride in enumerate(strides, start=1):
         kernel, expansion, depth, outputs = (
