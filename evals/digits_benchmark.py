@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_searcher.agent.search import versions
+from lm_searcher.agent.study.identity import versions
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
@@ -89,7 +89,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def pack(source: Path, target: Path, seed: int) -> None:
-    """The table and its card, as spaces/tables.py reads them."""
+    """The table and its card, as spaces/table_npz.py reads them."""
     rows = sorted(read(source), key=lambda row: str(row["ncode"]))
     if [row["ncode"] for row in rows] != distinct_cells():
         raise SystemExit(f"{source} has {len(rows)} cells, not all: go on with `measure`")

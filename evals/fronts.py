@@ -13,7 +13,8 @@ from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Goal, Values, front, hypervolume, hypervolume_curve
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import Table, joined, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import Table, joined
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import Evaluator
 

@@ -21,12 +21,13 @@ import numpy as np
 from langgraph.types import Durability
 
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.trial_store import MEMORY
+from lm_searcher.agent.study.storage import MEMORY
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.tables import Table, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.proposer import Proposer
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import Table, load_table, table_path
+from lm_searcher.spaces.table_files import load_table, table_path
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics, Report

@@ -79,10 +79,9 @@ class Proposer:
         )
 
     @property
-    def exhausted(self) -> str:
-        """What an empty pool means, for the run's stop reason."""
-        limit = f" but for what breaks {self.feasibility}" if self.feasibility else ""
-        return f"the space is exhausted{limit}"
+    def exception(self) -> str:
+        """What an empty pool leaves out; follows "the space is exhausted" in messages."""
+        return f" but for what breaks {self.feasibility}" if self.feasibility else ""
 
     def pool(
         self,

@@ -26,7 +26,8 @@ from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
 from lm_searcher.spaces.objectives import Goal
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.space_file import load_space
-from lm_searcher.spaces.tables import joined, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import joined
 from lm_searcher.tools.data.texts import NAMES as TEXTS
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator

@@ -1,4 +1,4 @@
-"""Landscapes made of signals that flow through a graph, as in the cells of neural networks."""
+"""Landscapes of signals that flow through a graph, as in the cells of neural networks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from lm_searcher.spaces.ncode import Codes
 
 
 def _operations(shape: SpaceShape, channels: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A matrix for each option, [positions, most options, channels, channels].
+    """A random matrix for each option, shape [positions, most options, channels, channels].
 
-    Options have gains (one is nearly dead, one may be the identity); positions of a group share
-    theirs. Ordered options gain along their order.
+    Unordered options have random gains, one of them often near 0, and are mixtures of a random
+    matrix and the identity; the positions of a group share them. The gains of ordered options
+    grow along the order.
     """
     width = int(shape.cardinalities.max())
     count = int(shape.groups.max()) + 1
@@ -34,7 +35,8 @@ def _operations(shape: SpaceShape, channels: int, rng: np.random.Generator) -> N
 
 
 def _read_out(signal: NDArray[np.float64], target: NDArray[np.float64], kind: int) -> Values:
-    """How good what arrives is: its strength, its strength saturating, or its direction."""
+    """The value of a signal [n, channels]: its strength, the distance of its strength to a target,
+    or its direction."""
     strength = np.sqrt((signal**2).sum(axis=1))
     if kind == 0:
         return np.asarray(np.log(strength + 0.05))
@@ -45,9 +47,10 @@ def _read_out(signal: NDArray[np.float64], target: NDArray[np.float64], kind: in
 
 @dataclass(frozen=True)
 class SignalFlow:
-    """Positions are edges of a random directed acyclic graph, options act on what flows along.
+    """Positions are edges of a random directed acyclic graph; options transform the signal.
 
-    Edges on many paths matter most, and a dead option matters only where nothing goes round it.
+    Edges on many paths have the largest effect. An option with gain 0 matters only if no other
+    path passes around it.
     """
 
     tails: NDArray[np.int64]
@@ -93,12 +96,14 @@ class SignalFlow:
 
 @dataclass(frozen=True)
 class LinkList:
-    """One unordered position says how the others are wired: option k is a list of parents, one
-    for each of the other positions, which are the nodes' operations."""
+    """One position chooses the wiring of a graph, the other positions the nodes' operations.
+
+    Each option of the wiring is a list of parents, one for each node.
+    """
 
     links: int
     parents: NDArray[np.int64]
-    """[options, nodes]: each node's parent among the nodes before it, -1 for the input."""
+    """Each node's parent among the earlier nodes, -1 for the input; shape [options, nodes]."""
     operations: NDArray[np.float64]
     source: NDArray[np.float64]
     target: NDArray[np.float64]
@@ -129,25 +134,27 @@ class LinkList:
         state[0] = self.source
         used = np.zeros((nodes.shape[1] + 1, len(codes)), bool)
         for node in range(nodes.shape[1]):
-            came = state[wiring[:, node] + 1, rows]
+            received = state[wiring[:, node] + 1, rows]
             used[wiring[:, node] + 1, rows] = True
             for option, matrix in enumerate(self.operations[node]):
                 chosen = np.flatnonzero(nodes[:, node] == option)
                 if len(chosen):
-                    state[node + 1, chosen] = np.tanh(came[chosen] @ matrix)
-        leaves = ~used[1:]  # what no other node takes is what comes out
+                    state[node + 1, chosen] = np.tanh(received[chosen] @ matrix)
+        leaves = ~used[1:]  # the output is the sum of the nodes that no other node reads
         return _read_out((state[1:] * leaves[..., None]).sum(axis=0), self.target, self.kind)
 
 
 @dataclass(frozen=True)
 class Conditional:
-    """Some positions only count under some options of another one (layers that a smaller depth
-    does not have, settings of an optimiser that is not chosen)."""
+    """Some positions have an effect only under some options of another position, the switch.
+
+    Examples: layers beyond the depth, settings of an optimiser that is not chosen.
+    """
 
     inner: Landscape
     switch: int
     muted: NDArray[np.bool_]
-    """[options of the switch, positions]: what is put to option 0 first."""
+    """The positions that are set to option 0, shape [options of the switch, positions]."""
 
     @classmethod
     def wrap(cls, inner: Landscape, shape: SpaceShape, rng: np.random.Generator) -> Self:
@@ -155,12 +162,12 @@ class Conditional:
         switch = int(rng.integers(shape.positions))
         options = int(shape.cardinalities[switch])
         share = rng.uniform(0.2, 0.7)
-        concerned = rng.random(shape.positions) < share
-        if shape.ordered[switch]:  # a depth: each step brings further positions to life
+        dependent = rng.random(shape.positions) < share
+        if shape.ordered[switch]:  # like a depth: each step activates further positions
             level = rng.integers(0, options, size=shape.positions)
-            muted = (np.arange(options)[:, None] < level) & concerned
+            muted = (np.arange(options)[:, None] < level) & dependent
         else:
-            muted = (rng.random((options, 1)) < 0.5) & concerned
+            muted = (rng.random((options, 1)) < 0.5) & dependent
         muted[:, switch] = False
         return cls(inner, switch, muted)
 

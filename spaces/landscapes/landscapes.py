@@ -1,9 +1,9 @@
-"""Synthetic landscapes: objectives that behave like architectures and settings do.
+"""Synthetic landscapes: objectives that resemble those of architectures and hyperparameters.
 
-Each class is one idea of how choices make a result; `make` draws one at random for a shape.
-All are vectorised (codes [n, positions] -> float64 [n], higher is better) and have no scale of
-their own: `tasks.random_task` mixes, standardises and warps them. They are what the in-context
-ranker is pre-trained on; no table of results is.
+Each class is one kind of dependence on the options; `make` draws a random one for a shape. A
+landscape maps codes [n, positions] to float64 [n], higher is better, on an arbitrary scale:
+`tasks.random_task` mixes, standardises and warps landscapes. The in-context ranker is pre-trained
+on them alone, not on tables of results.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Landscape = Callable[[Codes], Values]
 
 @dataclass(frozen=True)
 class Additive:
-    """Every position adds its own share."""
+    """A sum of one effect for each position."""
 
     table: Effects
 
@@ -46,10 +46,11 @@ class Additive:
 
 @dataclass(frozen=True)
 class Pairwise:
-    """A few pairs of positions interact; the rest do not matter.
+    """A sum of interactions of a few pairs of positions; other positions have no effect.
 
-    Two ordered positions: a product of slopes, or a ridge (the best rate grows with the batch).
-    An ordered with an unordered one: a curve of its own for each option. Else: a random table.
+    Two ordered positions: a product of slopes, or a ridge (the best learning rate grows with the
+    batch size). An ordered and an unordered one: a curve for each option of the latter. Two
+    unordered ones: a random table.
     """
 
     pairs: NDArray[np.int64]
@@ -94,8 +95,11 @@ def _interaction(
 
 
 def embeddings(shape: SpaceShape, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A vector for each option, [positions, most options, size]; ordered options lie on a curve,
-    options of a group share theirs up to a random degree."""
+    """A random vector for each option, shape [positions, most options, size].
+
+    Ordered options lie on a curve. The positions of a group share their vectors, or a random part
+    of them, in half of the cases.
+    """
     width = int(shape.cardinalities.max())
     shared = rng.random() < 0.5
     spread = rng.uniform(0, 0.7)
@@ -111,8 +115,10 @@ def embeddings(shape: SpaceShape, size: int, rng: np.random.Generator) -> NDArra
 
 @dataclass(frozen=True)
 class RandomNet:
-    """A random two-layer network over the sum of the options' embeddings: interactions of every
-    order, smoother the smaller its gain."""
+    """A random two-layer network over the sum of the options' embeddings.
+
+    It has interactions of every order and is smoother for smaller gains.
+    """
 
     table: NDArray[np.float64]
     hidden: NDArray[np.float64]
@@ -137,13 +143,17 @@ class RandomNet:
 
 @dataclass(frozen=True)
 class SingleIndex:
-    """Everything acts through one sum, such as capacity or effective learning rate: more is
-    better up to a point (saturation or a peak). Ridges and compensation between positions."""
+    """A function of one sum, such as capacity or effective learning rate.
+
+    It rises up to a point, then is constant (saturation) or falls (a peak). Positions can
+    compensate each other, which makes ridges.
+    """
 
     table: Effects
     peak: float
     power: float
     beyond: float
+    """The slope factor beyond the peak; 0 is saturation."""
 
     @classmethod
     def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
@@ -166,12 +176,14 @@ class SingleIndex:
 
 @dataclass(frozen=True)
 class Multiplicative:
-    """A product of gains (log-scale effects), or the weakest link: one poor choice cannot be
-    made up for by the others."""
+    """A product of gains (log-scale effects), or a soft minimum of the effects (the weakest link).
+
+    In a soft minimum no option can compensate for a bad one.
+    """
 
     table: Effects
     sharpness: float
-    """0 is the product; above it the soft minimum, harder as it grows."""
+    """0 is the product; a positive value is the sharpness of the soft minimum."""
 
     @classmethod
     def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:

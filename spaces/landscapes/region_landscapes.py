@@ -1,4 +1,4 @@
-"""Landscapes that cut the space into pieces: trees, basins around optima, forbidden regions."""
+"""Landscapes made of regions of the space: trees, basins around optima, penalised regions."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from lm_searcher.spaces.ncode import Codes
 
 @dataclass(frozen=True)
 class Trees:
-    """A sum of shallow random trees: thresholds on ordered positions, sets of options else."""
+    """A sum of shallow random trees: thresholds on ordered positions, sets of options on others."""
 
     sides: NDArray[np.bool_]
-    """Which way each option goes, [trees, depth, most options]."""
+    """The branch of each option, shape [trees, depth, most options]."""
     positions: NDArray[np.int64]
-    """What each level asks, [trees, depth]; one question a level (oblivious trees)."""
+    """The position that splits each level, shape [trees, depth] (oblivious trees)."""
     leaves: NDArray[np.float64]
-    """[trees, 2 ** depth]."""
+    """Shape [trees, 2 ** depth]."""
 
     @classmethod
     def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
         trees, depth = int(rng.integers(1, 13)), int(rng.integers(2, 5))
         chosen = importances(shape.positions, rng) ** 2
-        asks = rng.choice(shape.positions, p=chosen / chosen.sum(), size=(trees, depth))
+        splits = rng.choice(shape.positions, p=chosen / chosen.sum(), size=(trees, depth))
         width = int(shape.cardinalities.max())
-        cut = rng.random((trees, depth, 1)) * shape.cardinalities[asks][..., None]
+        cut = rng.random((trees, depth, 1)) * shape.cardinalities[splits][..., None]
         rising = np.arange(width) >= np.maximum(cut, 0.5)
         sets = rng.random((trees, depth, width)) < rng.choice([0.2, 0.5, 0.8], size=(trees, 1, 1))
-        sides = np.where(shape.ordered[asks][..., None], rising, sets)
+        sides = np.where(shape.ordered[splits][..., None], rising, sets)
         leaves = rng.normal(size=(trees, 2**depth)) * rng.gamma(2.0, size=(trees, 1))
-        return cls(sides, asks, leaves)
+        return cls(sides, splits, leaves)
 
     def __call__(self, codes: Codes) -> Values:
         trees, depth = self.positions.shape
@@ -49,14 +49,17 @@ class Trees:
 
 @dataclass(frozen=True)
 class HiddenOptimum:
-    """The nearer to one of a few hidden architectures the better: needles, plateaus and basins,
-    with local optima that are lower."""
+    """Values fall with the distance to the nearest of a few hidden architectures.
+
+    Needles, plateaus and basins, with lower local optima.
+    """
 
     centres: Codes
     heights: Values
     mismatch: NDArray[np.float64]
-    """What each option costs against each centre, [centres, positions, most options]."""
+    """Each option's distance to each centre, shape [centres, positions, most options]."""
     reach: float
+    """The distance over which values fall."""
 
     @classmethod
     def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
@@ -73,22 +76,23 @@ class HiddenOptimum:
 
     def __call__(self, codes: Codes) -> Values:
         places = np.arange(codes.shape[1])
-        far = np.stack([cost[places, codes].sum(axis=1) for cost in self.mismatch], axis=1)
-        return np.asarray((self.heights - np.expm1(-far / self.reach) * -1).max(axis=1))
+        distance = np.stack([cost[places, codes].sum(axis=1) for cost in self.mismatch], axis=1)
+        return np.asarray((self.heights - np.expm1(-distance / self.reach) * -1).max(axis=1))
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Conjunctions of one to three options: `penalty` is what each costs those inside it."""
+    """Penalties for regions, each a conjunction of one to three options."""
 
     positions: NDArray[np.int64]
     options: NDArray[np.int64]
-    """Both of shape [regions, 3]; a negative position asks nothing."""
+    """Both of shape [regions, 3]; a negative position is no condition."""
     penalties: NDArray[np.float64]
+    """Shape [regions]."""
 
     @classmethod
     def make(cls, shape: SpaceShape, rng: np.random.Generator, size: float) -> Self:
-        """One to three regions whose penalties are around `size`."""
+        """One to three random regions with penalties around `size`."""
         count = int(rng.integers(1, 4))
         positions = rng.integers(0, shape.positions, size=(count, 3))
         options = rng.integers(0, shape.cardinalities[positions])
@@ -97,6 +101,6 @@ class Regions:
         return cls(positions, options, size * rng.uniform(0.5, 1.5, size=count))
 
     def __call__(self, codes: Codes) -> Values:
-        """The sum of the penalties, shape [n]."""
+        """The sum of the penalties of the regions that contain each row, shape [n]."""
         inside = (codes[:, self.positions] == self.options) | (self.positions < 0)
         return np.asarray(inside.all(axis=2) @ self.penalties)

@@ -18,7 +18,7 @@ from lm_searcher.evals.study import Study, run_study, search
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import load_table, table_path
+from lm_searcher.spaces.table_files import load_table, table_path
 from lm_searcher.tools.evaluators.table import TableEvaluator
 
 SPACE = SearchSpace.of("little", {"a": list("wxyz"), "b": list("wxyz"), "c": list("wxyz")})

@@ -107,7 +107,7 @@ def test_pools_hold_only_what_is_permitted() -> None:
     none, full = History.empty(2), Subspace.full(SPACE)
     pool = proposer.pool(none, full, np.random.default_rng(0))
     assert sorted(to_ncodes(pool)) == ["00", "01", "02", "10", "11", "20"]
-    assert proposer.exhausted == "the space is exhausted but for what breaks sum <= 2"
+    assert proposer.exception == " but for what breaks sum <= 2"
     inside = Subspace(SPACE, ("2", "2"))  # memory kept what is not permitted alone
     assert len(proposer.pool(none, inside, np.random.default_rng(0))) == 6
     with pytest.raises(ConfigError, match=r"^no architecture of space 's' satisfies sum <= -1 and "

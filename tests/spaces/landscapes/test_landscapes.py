@@ -54,6 +54,25 @@ def test_tasks_are_seeded_and_of_unit_scale() -> None:
     assert 0.5 < np.median(spreads) < 2
 
 
+@pytest.mark.parametrize(
+    ("seed", "options", "values", "after"),
+    [
+        (0, [4, 4, 4, 4, 4, 4], [0.660765813, 0.520971209, -1.642308143], 791505373),
+        (1, [3, 3, 3, 3, 3], [-3.001774899, 0.547418912, -0.892837891], 532731119),
+        (2, [5, 5, 5], [-0.01540862, 0.687078879, 0.62665565], 686244920),
+    ],
+)
+def test_the_tasks_of_a_seed_never_change(
+    seed: int, options: list[int], values: list[float], after: int
+) -> None:
+    """The shipped ranker was trained on these draws."""
+    rng = np.random.default_rng(seed)
+    task = random_task(rng, max_positions=12)
+    assert task.shape.cardinalities.tolist() == options
+    assert task.landscape(task.shape.sample(3, rng)) == pytest.approx(values, abs=1e-8)
+    assert int(rng.integers(10**9)) == after, "as many random numbers as before"
+
+
 def test_additive_is_additive() -> None:
     rng = np.random.default_rng(0)
     shape = cell()

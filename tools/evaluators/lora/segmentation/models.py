@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lm_searcher.spaces.errors import EvaluatorError, SpaceError
-from lm_searcher.spaces.lora.bases import PREFIX, find_config
+from lm_searcher.spaces.lora.bases import PREFIX
+from lm_searcher.spaces.lora.configs import find_config
 from lm_searcher.tools.evaluators.lora.segmentation.scenes import CLASSES, SIDE
 from lm_searcher.tools.llm.hub import is_here, line
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lm_searcher.spaces.tables import load_table
+from lm_searcher.spaces.table_files import load_table
 from lm_searcher.tools.rankers.lm.finetuning.samples import Sample, Samples, held_out
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig, TableChoice
 from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import (
