@@ -22,7 +22,7 @@ from optuna.trial import Trial, TrialState
 
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.tools import proposer
-from lm_searcher.tools.optuna import sampler
+from lm_searcher.tools.optuna import independent
 from lm_searcher.tools.optuna.sampler import NCodeSampler
 from lm_searcher.tools.optuna.study import ParameterOptions, history_of, scalarised
 
@@ -422,7 +422,7 @@ def test_the_warning_comes_once_a_parameter(monkeypatch: pytest.MonkeyPatch) -> 
         return trial.suggest_int("i", 0, 9) + trial.suggest_float("x", 0, 1)
 
     messages: list[str] = []
-    monkeypatch.setattr(sampler._logger, "warning", messages.append)
+    monkeypatch.setattr(independent._logger, "warning", messages.append)
     ran(mixed, 12, NCodeSampler(seed=0))
     ran(mixed, 12, NCodeSampler(seed=0, warn_independent_sampling=False))
     (message,) = messages

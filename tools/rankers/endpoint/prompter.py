@@ -94,7 +94,7 @@ class Prompter:
         return len(text.encode()) // (1 if self.settings.prompt == "ncode" else 2) + 8
 
     def shrink(self, prompt: str) -> None:
-        """Assume a smaller context after an overflow: three quarters of this prompt, and the reply."""
+        """Assume a context for a reply and three quarters of this prompt, after an overflow."""
         self.context = self.settings.room + self.count(prompt) * 3 // 4
         self.say("the model's context is smaller than [ranker] context, says the server")
 

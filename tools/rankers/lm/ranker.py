@@ -113,7 +113,7 @@ class LMRanker(ShortlistRanker):
 
     @cached_property
     def _listed(self) -> int:
-        """The number of candidates in a prompt: at most `listed`. Raises RankerError if none fits."""
+        """Candidates in a prompt, at most `listed`. Raises RankerError if not even one fits."""
         code = "0" * self.positions
         for count in range(self.settings.listed, 0, -1):
             if self._tokens(ncode.render([], [code] * count)) <= self._room:
