@@ -164,6 +164,7 @@ class Search:
             raise ConfigError(f"ask({n}): accepted: integers from 1")
         self._prepare()
         context = self._open()
+        context.weigh(context.store.history())
         history = context.history(len(context.store))
         context.take_up(history, n)
         proposal = context.propose(history, context.findings)
@@ -201,7 +202,8 @@ class Search:
         else:
             outcome = Outcome({}, seconds, failed)
         finished = context.finish(number, outcome)
-        context.weigh(context.store.history())
+        if all(trial.state.finished for trial in context.store.trials):  # as after a run's batch
+            context.weigh(context.store.history())
         return finished
 
     def result(self) -> Result:
