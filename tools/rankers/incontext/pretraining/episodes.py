@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lm_searcher.tools.rankers.incontext.pretraining.searches import Episode, Searches
 
@@ -72,3 +73,21 @@ class Episodes(IterableDataset[Episode]):
         trials = int(np.exp(rng.uniform(np.log(3), np.log(most + 1))))
         batch = max(4, self.tokens // (int(1.5 * trials) + self.candidates))
         return Searches(rng, batch, trials, **limits)
+
+
+def stream(episodes: Episodes, workers: int) -> Iterator[Episode]:
+    """The episodes from worker processes; with 0 workers, from this process."""
+    return iter(
+        DataLoader(
+            episodes,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_ignore_ctrl_c,
+        )
+    )
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches the workers too; the training ends them itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader
 
 from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
@@ -26,7 +24,7 @@ from lm_searcher.tools.rankers.incontext.pretraining.card import (
     model_card,
 )
 from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import load_state, save_state
-from lm_searcher.tools.rankers.incontext.pretraining.episodes import Episodes
+from lm_searcher.tools.rankers.incontext.pretraining.episodes import Episodes, stream
 from lm_searcher.tools.rankers.incontext.pretraining.objective import (
     held_out,
     listwise_loss,
@@ -192,17 +190,4 @@ class Pretraining:
         """The stream of training batches. A resumed training draws new ones."""
         config = self.config
         seed = config.seed * 1_000_003 + self.step
-        return iter(
-            DataLoader(
-                Episodes(seed, config.tokens, config.candidates),
-                batch_size=None,
-                num_workers=config.workers,
-                prefetch_factor=4 if config.workers else None,
-                worker_init_fn=_ignore_ctrl_c,
-            )
-        )
-
-
-def _ignore_ctrl_c(worker: int) -> None:
-    """Ctrl-C reaches the workers too; the training ends them itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return stream(Episodes(seed, config.tokens, config.candidates), config.workers)
