@@ -21,7 +21,7 @@ BUILTIN: dict[str, Callable[..., SearchSpace]] = {
     "nb201": nb201,
     "transformer": transformer,
 }
-"""A new space is one line here."""
+"""A new space is one line here; its function checks the values of its own settings."""
 
 
 def builtin(name: str, **settings: Any) -> SearchSpace:

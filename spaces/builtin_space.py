@@ -1,4 +1,4 @@
-"""Built-in search spaces: functions of settings that a model checks."""
+"""Built-in search spaces: functions whose settings a model checks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Settings = TypeVar("Settings", bound=FrozenModel)
 
 
 class BuiltinSpace(Generic[Settings]):
-    """A search space that is called with its settings as arguments.
+    """A function that makes a search space from settings, which are its arguments.
 
-    `settings` is the model that declares them: names, defaults, bounds and help texts.
+    The model `settings` declares them: names, defaults, bounds and help texts.
     """
 
     def __init__(
@@ -28,7 +28,8 @@ class BuiltinSpace(Generic[Settings]):
 
     def __call__(self, *values: Any, **given: Any) -> SearchSpace:
         """The space. Raises SpaceError for a setting that is unknown or has a bad value."""
-        given |= dict(zip(self.settings.model_fields, values, strict=False))
+        names = list(self.settings.model_fields)[: len(values)]
+        given |= dict(zip(names, values, strict=True))
         try:
             settings = check(self.settings, given, what="setting")
         except SpaceError as error:
@@ -39,5 +40,5 @@ class BuiltinSpace(Generic[Settings]):
 def builtin_space(
     name: str, settings: type[Settings]
 ) -> Callable[[Callable[[Settings], SearchSpace]], BuiltinSpace[Settings]]:
-    """Decorates the function that makes the space from its checked settings."""
+    """Decorator for a function that makes a space from an instance of `settings`."""
     return lambda make: BuiltinSpace(name, settings, make)

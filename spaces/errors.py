@@ -78,6 +78,20 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     if not names:
         return f"unknown {what} '{name}': there is none"
-    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{similar[0]}'?" if similar else ""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"unknown {what} '{name}'{hint} (accepted: {', '.join(names)})"
+
+
+def one_line(error: BaseException, limit: int | None = None) -> str:
+    """The message of an exception on one line, cut to `limit` characters.
+
+    The name of its class if the message is empty.
+    """
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def first_line(error: BaseException, limit: int = 200) -> str:
+    """As `one_line`, but only the first line: libraries often add pages of advice."""
+    first = str(error).strip().partition("\n")[0]
+    return " ".join(first.split())[:limit] or type(error).__name__

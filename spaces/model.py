@@ -22,7 +22,7 @@ class FrozenModel(BaseModel):
 
 @dataclass(frozen=True)
 class Accepted:
-    """What a field accepts, in words: the end of its error messages."""
+    """A description of the values that a field accepts, for its error messages."""
 
     text: str
 
@@ -32,7 +32,7 @@ Flag = Annotated[bool, Accepted("true, false")]
 Text = Annotated[str, Field(min_length=1), Accepted("text")]
 
 AsTuple = BeforeValidator(lambda given: tuple(given) if isinstance(given, list | range) else given)
-"""Makes a tuple of a list or a range; other types are left for pydantic to refuse."""
+"""Converts a list or a range to a tuple; pydantic then rejects other types."""
 
 
 def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -48,29 +48,31 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def check(model: type[Model], given: Any, what: str = "key") -> Model:
-    """The model of `given`. Raises SpaceError for the first mistake; `what` names a key in it."""
+    """The model of `given`. Raises SpaceError for the first error; `what` is the word for a key."""
     if not isinstance(given, Mapping):
-        raise SpaceError(f"it is {given!r:.80}; accepted: {_table(model)}")
+        raise SpaceError(f"{given!r:.80} is no table; accepted: {_table(model)}")
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        raise SpaceError(one_line(model, given, error, what)) from None
+        raise SpaceError(error_line(model, given, error, what)) from None
 
 
-def mistake(text: str) -> PydanticCustomError:
-    """What a validator raises to give the whole message itself."""
+def message_error(text: str) -> PydanticCustomError:
+    """An error for validators to raise whose message is `text`."""
     return PydanticCustomError(_MESSAGE, "{text}", {"text": text})
 
 
-def refusal(setting: str, value: object, accepted: str) -> PydanticCustomError:
-    """What a validator raises whose message names another value or setting than its field."""
-    return mistake(_line(setting, value, accepted))
+def setting_error(setting: str, value: object, accepted: str) -> PydanticCustomError:
+    """An error for validators to raise about one value of a setting."""
+    return message_error(_line(setting, value, accepted))
 
 
-def one_line(model: type[BaseModel], given: Any, error: ValidationError, what: str = "key") -> str:
-    """The first mistake: where it is, the bad value, and what is accepted."""
+def error_line(
+    model: type[BaseModel], given: Any, error: ValidationError, what: str = "key"
+) -> str:
+    """The first error: its place, the bad value, and what is accepted."""
     errors = error.errors(include_url=False)
-    # A misspelt key comes before the complaint that the right one is missing.
+    # A misspelt key also makes the correct key missing; report the misspelt one.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     if first["type"] == _MESSAGE:
         return first["msg"]
@@ -84,7 +86,8 @@ def one_line(model: type[BaseModel], given: Any, error: ValidationError, what: s
         field = model.model_fields[name]
         inner = _inner_model(field.annotation)
         if inner is None or len(loc) < 2:
-            accepted = next(m.text for m in field.metadata if isinstance(m, Accepted))
+            accepted = next((m.text for m in field.metadata if isinstance(m, Accepted)), None)
+            accepted = accepted or first["msg"]
             prefix = f"{place}: " if place else ""
             if name not in given and field.is_required():
                 return f"{prefix}{name} is missing; accepted: {accepted}"
@@ -100,13 +103,13 @@ def _line(setting: str, value: object, accepted: str) -> str:
 
 
 def _table(model: type[BaseModel]) -> str:
-    """What a model accepts, in words."""
+    """A description of what a model accepts."""
     names = [name for name, field in model.model_fields.items() if field.is_required()]
     return f"a table with {', '.join(names)}" if names else "a table"
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field's list or dictionary contains."""
+    """The model of the elements of a list or dictionary; None for other types."""
     for argument in get_args(annotation):
         if isinstance(argument, type) and issubclass(argument, BaseModel):
             return argument

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_searcher.spaces.errors import SpaceError
+from lm_searcher.spaces.errors import SpaceError, first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ def _from_hub(base: str) -> Path:
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise SpaceError(
             "no such directory, not in the hub's cache, and the hub is not reached "
-            f"({_line(error)})"
+            f"({first_line(error)})"
         ) from None
     raise SpaceError("no config.json on the hub; accepted: a model of transformers or diffusers")
 
@@ -57,7 +57,7 @@ def from_config(path: Path) -> nn.Module:
     try:
         return _model(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise SpaceError(f"{path.name} makes no model ({_line(error)})") from error
+        raise SpaceError(f"{path.name} makes no model ({first_line(error)})") from error
 
 
 def _model(path: Path) -> nn.Module:
@@ -81,8 +81,3 @@ def _of_diffusers(name: str, config: dict[str, Any]) -> nn.Module:
         raise SpaceError("a diffusers model needs: pip install 'lm-searcher[diffusion]'") from None
     model: nn.Module = getattr(diffusers, name).from_config(config)
     return model
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.splitlines()[0].split())[:200]

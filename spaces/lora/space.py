@@ -15,7 +15,7 @@ from lm_searcher.spaces.builtin_space import builtin_space
 from lm_searcher.spaces.errors import SpaceError, unknown
 from lm_searcher.spaces.lora.bases import DEFAULT_BASE, EMBEDDED, PREFIX, untrained
 from lm_searcher.spaces.lora.targets import Target, find_targets, grouped
-from lm_searcher.spaces.model import Accepted, AsTuple, FrozenModel, different, mistake
+from lm_searcher.spaces.model import Accepted, AsTuple, FrozenModel, different, message_error
 from lm_searcher.spaces.ncode import MAX_OPTIONS, NCode
 from lm_searcher.spaces.space import Choice, Config, SearchSpace
 
@@ -110,11 +110,11 @@ class LoraSettings(FrozenModel):
     def _consistent(self) -> Self:
         if self.base not in EMBEDDED:
             if self.base.startswith(PREFIX):
-                raise mistake(unknown("base", self.base, EMBEDDED))
+                raise message_error(unknown("base", self.base, EMBEDDED))
             if self.targets is None:
-                raise mistake(f"targets is missing; give name patterns for '{self.base}'")
+                raise message_error(f"targets is missing; give name patterns for '{self.base}'")
         if self.alphas is not None and self.alpha is not None:
-            raise mistake("both alpha and alphas; give one of them")
+            raise message_error("both alpha and alphas; give one of them")
         return self
 
     @property

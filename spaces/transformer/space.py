@@ -22,7 +22,7 @@ from lm_searcher.spaces.model import (
     Flag,
     FrozenModel,
     different,
-    refusal,
+    setting_error,
 )
 from lm_searcher.spaces.ncode import DIGITS, NCode
 from lm_searcher.spaces.space import Choice, SearchSpace
@@ -73,12 +73,14 @@ class TransformerSettings(FrozenModel):
     def _every_code_builds(self) -> Self:
         for width, heads in product(self.widths, self.heads):
             if width % heads:
-                raise refusal("heads", heads, f"numbers that divide each width ({width} is one)")
+                raise setting_error(
+                    "heads", heads, f"numbers that divide each width ({width} is one)"
+                )
             if self.kind == "decoder" and width // heads % 2:
                 accepted = f"in a decoder, heads of even width ({width} is a width)"
-                raise refusal("heads", heads, accepted)
+                raise setting_error("heads", heads, accepted)
         if self.kind == "encoder" and (odd := [w for w in self.widths if w % 4]):
-            raise refusal("widths", odd[0], "multiples of 4 in an encoder, for 2-D positions")
+            raise setting_error("widths", odd[0], "multiples of 4 in an encoder, for 2-D positions")
         return self
 
 

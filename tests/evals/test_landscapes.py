@@ -15,7 +15,7 @@ from lm_searcher.evals.landscape_statistics import (
     Statistics,
     Values,
     neighbours,
-    standing,
+    quantiles,
     statistics,
 )
 from lm_searcher.evals.landscapes import NAMES, place, study, task_statistics
@@ -103,7 +103,7 @@ def test_neighbours_differ_by_exactly_so_many_edits() -> None:
 
 
 def test_standing() -> None:
-    found = standing(np.array([0.0, 1.0, 1.5, np.nan]), np.array([1.0, 1.0, 2.0, 3.0]))
+    found = quantiles(np.array([0.0, 1.0, 1.5, np.nan]), np.array([1.0, 1.0, 2.0, 3.0]))
     assert found[:3].tolist() == [0.0, 0.25, 0.5] and np.isnan(found[3])
 
 
