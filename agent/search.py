@@ -44,8 +44,8 @@ from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
-from lm_searcher.tools.executors.local import make_executor
-from lm_searcher.tools.executors.worker import checked
+from lm_searcher.tools.executors.make import make_executor
+from lm_searcher.tools.executors.outcome_check import checked_metrics
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import (
     AskingRanker,
@@ -282,7 +282,7 @@ class Search:
             raise ConfigError(f"trial {number} is not pending: ask first, and tell once")
         if failed is None:
             try:
-                outcome = Outcome(checked(value, self.metric), seconds)
+                outcome = Outcome(checked_metrics(value, self.metric), seconds)
             except TrialFailure as failure:
                 outcome = Outcome({}, seconds, str(failure))
         else:

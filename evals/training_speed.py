@@ -27,7 +27,7 @@ from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
 from lm_searcher.tools.evaluators.training.builder import build
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
-from lm_searcher.tools.executors.local import make_executor
+from lm_searcher.tools.executors.make import make_executor
 from lm_searcher.tools.protocols import Evaluation, Outcome
 
 CELL = "333133"

@@ -21,7 +21,7 @@ from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
-from lm_searcher.tools.executors.local import InlineExecutor
+from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Outcome
 
 SPACE = SearchSpace.of("s", {"width": [16, 32, 64], "act": ["relu", "gelu"]})

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lm_searcher.tools.devices import visible_devices
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -58,8 +60,6 @@ def device_name() -> str:
 
     Read from the system: asking CUDA would claim memory on the device for good.
     """
-    from lm_searcher.tools.executors.local import visible_devices
-
     if visible_devices():
         for place in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
             for line in place.read_text().splitlines():
