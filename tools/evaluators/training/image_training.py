@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lm_searcher.spaces.errors import TrialFailure
-from lm_searcher.tools.data.datasets import Dataset, Split
+from lm_searcher.tools.data.image_dataset import Dataset, Split
 from lm_searcher.tools.devices import trial_device
 from lm_searcher.tools.evaluators.training.acceleration import (
     Forward,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.space import Choice, SearchSpace
-from lm_searcher.tools.data.datasets import Dataset
+from lm_searcher.tools.data.image_dataset import Dataset
 from lm_searcher.tools.evaluators.training import image_training
 from lm_searcher.tools.evaluators.training.acceleration import Forward, draws_on_processor, graphed
 from lm_searcher.tools.evaluators.training.augment import cutout

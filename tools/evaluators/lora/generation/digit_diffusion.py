@@ -10,7 +10,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from lm_searcher.spaces.lora.diffuser import DIGITS, KNOWN, SIZE, Diffuser
-from lm_searcher.tools.data.datasets import Dataset, load_dataset
+from lm_searcher.tools.data.datasets import load_dataset
+from lm_searcher.tools.data.image_dataset import Dataset
 from lm_searcher.tools.evaluators.lora import loop
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.generation.denoising import Probe, random_loss, sample
