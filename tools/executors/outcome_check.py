@@ -11,26 +11,23 @@ from lm_searcher.tools.protocols import Metrics
 
 
 def checked_metrics(result: object, metric: str) -> Metrics:
-    """What an evaluator returned, as finite floats by name; a bare number is `metric`.
+    """What an evaluator returned, as floats by name; a bare number is `metric`.
 
-    A metric other than `metric` that is not finite is left out. Raises TrialFailure for a result
-    of another type, and where `metric` is missing or not a finite number.
+    A value that is no number becomes NaN. Raises TrialFailure for a result of another type or
+    without any metric, and where `metric` is there but not a finite number. Whether all required
+    metrics are there is checked in the controller.
     """
     if isinstance(result, numbers.Real) and not isinstance(result, bool):
         result = {metric: result}
-    if not isinstance(result, dict):
+    if not isinstance(result, dict) or not result:
         raise TrialFailure(
             f"the evaluator returned {_shown(result)}; "
             "accepted: a number, or a dict of metric -> number"
         )
-    if metric not in result:
-        raise TrialFailure(
-            f"the evaluator returned no '{metric}', only: {', '.join(map(str, result)) or '{}'}"
-        )
     values = {str(name): _number(value) for name, value in result.items()}
-    if not math.isfinite(values[metric]):
+    if not math.isfinite(values.get(metric, 0.0)):
         raise TrialFailure(f"'{metric}' is {_shown(result[metric])}, not a finite number")
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    return values
 
 
 def _number(value: Any) -> float:
