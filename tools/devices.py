@@ -25,6 +25,18 @@ def visible_devices() -> list[str]:
     return []
 
 
+def mixed_precision(device: torch.device, *, cache: bool = True) -> torch.autocast:
+    """Matrix products in bfloat16 on CUDA; on the CPU no change.
+
+    `cache` keeps cast weights until the context ends, which a CUDA graph must not record.
+    """
+    import torch
+
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=device.type == "cuda", cache_enabled=cache
+    )
+
+
 def trial_device() -> torch.device:
     """The GPU that this process sees, else the CPU.
 
