@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lm_searcher.spaces.errors import RankerError, first_line
 from lm_searcher.tools.rankers.lm.text import merges_digits
+from lm_searcher.tools.transformers_output import hide_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -104,9 +105,8 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     """The causal language model alone, on the CPU. Raises RankerError."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
+    hide_progress_bars()
 
     folder = Path(model)
     if folder.is_dir():

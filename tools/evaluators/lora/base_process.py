@@ -1,7 +1,8 @@
-"""The process that trains an embedded base and writes it whole.
+"""The process that trains an embedded base and writes its file.
 
-Run as ``python -m lm_searcher.tools.evaluators.lora.base_process``; `base.BaseModel.make` does, and
-writes what to train to its standard input. A failure's one line goes to the standard output.
+`base.BaseModel.make` runs it as ``python -m lm_searcher.tools.evaluators.lora.base_process``, with
+the training function, the recipe and the path as JSON on the standard input. If the training
+fails, the last line of the standard output is the reason.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def write(state: dict[str, Tensor], path: Path) -> None:
 
 
 def main() -> None:
-    """Train and write what the standard input asks for; exit code 1 for what cannot be."""
+    """Train and write the base of the request on stdin; exit code 1 if that fails."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the controller reacts to Ctrl-C
     end_with_parent()
     request = json.load(sys.stdin)
