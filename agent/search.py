@@ -24,7 +24,7 @@ from lm_searcher.agent.study.storage import has_run, shown
 from lm_searcher.spaces.errors import ConfigError, TrialFailure, UserError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
-from lm_searcher.tools.executors.worker import checked
+from lm_searcher.tools.executors.outcome_check import checked_metrics
 from lm_searcher.tools.protocols import (
     AskingRanker,
     Evaluation,
@@ -196,7 +196,7 @@ class Search:
             raise ConfigError(f"trial {number} is not pending: ask first, and tell once")
         if failed is None:
             try:
-                outcome = Outcome(checked(value, context.objectives.metric), seconds)
+                outcome = Outcome(checked_metrics(value, context.objectives.metric), seconds)
             except TrialFailure as failure:
                 outcome = Outcome({}, seconds, str(failure))
         else:

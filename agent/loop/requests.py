@@ -9,8 +9,7 @@ does the same again, and a resumed run keeps to them.
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.feasibility import Feasibility
+from lm_searcher.tools.files import write_atomically
 
 Pair = tuple[int, int]
 """A position and an option, by number."""
@@ -55,12 +55,8 @@ def submit(files: RunFiles, request: Request) -> None:
     """Leave a request for the run, atomically. The run need not be under way."""
     folder = files.requests
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{time.time_ns():020d}-", suffix=".new")
-    with os.fdopen(handle, "w") as file:
-        file.write(request.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, Path(name).with_suffix(".json"))
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"  # in the order of submission
+    write_atomically(folder / name, request.model_dump_json())
 
 
 def waiting(folder: Path) -> Iterator[tuple[Path, Request]]:

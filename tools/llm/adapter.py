@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import peft
 from safetensors import SafetensorError
 
-from lm_searcher.spaces.errors import RankerError
-from lm_searcher.tools.llm.hub import is_here, is_path, line
+from lm_searcher.spaces.errors import RankerError, first_line
+from lm_searcher.tools.llm.hub import is_here, is_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,7 +53,7 @@ def with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedM
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise RankerError(f"{place} does not fit model '{base}' ({line(error)})") from error
+        raise RankerError(f"{place} does not fit model '{base}' ({first_line(error)})") from error
     absent = [k for k in found.missing_keys if any(mark in k for mark in ("lora_", "adapter"))]
     if absent or found.unexpected_keys:
         key = (absent or list(found.unexpected_keys))[0]

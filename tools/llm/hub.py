@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lm_searcher.spaces.errors import RankerError
+from lm_searcher.spaces.errors import RankerError, first_line
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -31,7 +31,7 @@ def is_here(model: str, kind: str = "model", file: str = "config.json") -> bool:
     except (OSError, ValueError, httpx2.HTTPError) as error:
         raise RankerError(
             f"{kind} '{model}': no such directory, not in the hub's cache, and the hub is not "
-            f"reached ({line(error)})"
+            f"reached ({first_line(error)})"
         ) from None
     return False
 
@@ -49,9 +49,3 @@ def check_model_folder(folder: Path) -> None:
         pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in PICKLES]
         found = f"only {pickles[0]}, a pickle, which may run code" if pickles else "no weights"
         raise RankerError(f"model '{folder}': {found}; accepted: safetensors")
-
-
-def line(error: BaseException) -> str:
-    """The first line of a library's error message, at most 200 characters."""
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.splitlines()[0].split())[:200]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lm_searcher.spaces.errors import RankerError
-from lm_searcher.tools.llm.hub import check_model_folder, is_here, is_path, line
+from lm_searcher.spaces.errors import RankerError, first_line
+from lm_searcher.tools.llm.hub import check_model_folder, is_here, is_path
+from lm_searcher.tools.transformers_output import hide_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,7 +97,7 @@ def load_tokenizer(model: str, adapter: str | None = None) -> PreTrainedTokenize
             place, trust_remote_code=False, local_files_only=is_here(place)
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise RankerError(f"model '{place}': no tokenizer ({line(error)})") from error
+        raise RankerError(f"model '{place}': no tokenizer ({first_line(error)})") from error
     if tokenizer.eos_token_id is None:
         raise RankerError(f"model '{place}': its tokenizer has no end mark (eos_token)")
     return cast("PreTrainedTokenizerBase", tokenizer)
@@ -106,9 +107,8 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
     """Load a causal language model without an adapter, on the CPU. Raises RankerError."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search shows its own
+    hide_progress_bars()
 
     folder = Path(model)
     if folder.is_dir():
@@ -128,7 +128,7 @@ def load_base(model: str, dtype: Any) -> PreTrainedModel:
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise RankerError(f"model '{model}': cannot be loaded ({line(error)})") from error
+        raise RankerError(f"model '{model}': cannot be loaded ({first_line(error)})") from error
     loaded, report = found
     if missing := sorted(report["missing_keys"]):
         raise RankerError(f"model '{model}': its weights lack {len(missing)}, such as {missing[0]}")

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.spaces.errors import ConfigError, first_line
 from lm_searcher.tools.rankers.incontext.model import FORMAT, InContextConfig, InContextModel
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -40,8 +40,7 @@ def load_model(folder: str | Path | None = None) -> InContextModel:
         model = InContextModel(config)
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{place}: not readable ({reason})") from None
+        raise ConfigError(f"{place}: not readable ({first_line(error)})") from None
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise ConfigError(f"{place}: some are not finite numbers; the training went wrong")
     model.requires_grad_(False)

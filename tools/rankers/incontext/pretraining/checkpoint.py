@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,7 +11,8 @@ from typing import Any
 
 import torch
 
-from lm_searcher.spaces.errors import TrainingError
+from lm_searcher.spaces.errors import TrainingError, first_line
+from lm_searcher.tools.files import atomic_file, file_lock
 from lm_searcher.tools.rankers.incontext.model import FORMAT
 
 KIND = "lm-searcher incontext training"
@@ -27,33 +26,26 @@ def training_lock(folder: Path) -> Iterator[None]:
     """Lock `folder` for one training. Raises TrainingError if another process trains there, or
     if the folder cannot be written.
 
-    This is a record lock (fcntl), not a file lock: it ends with this process, even if workers
-    that were forked from this process still have the file open.
+    The system releases the lock when this process ends.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "w")  # noqa: SIM115 - closed below
+        lock = file_lock(folder / LOCK, timeout=0)
+    except TimeoutError:
+        raise TrainingError(
+            f"training in '{folder}': another process trains there; wait for it, end it, or "
+            "choose another --out"
+        ) from None
     except OSError as error:
         raise TrainingError(f"training in '{folder}': {error.strerror}") from None
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(
-                f"training in '{folder}': another process trains there; wait for it, end it, or "
-                "choose another --out"
-            ) from None
+    with lock:
         yield
 
 
 def save_state(folder: Path, state: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     """Write `state` atomically, with the settings that a later call must have."""
-    part = folder / (STATE + ".part")
-    with open(part, "wb") as file:
+    with atomic_file(folder / STATE) as file:
         torch.save({"kind": KIND, "format": FORMAT, "settings": dict(fixed), **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / STATE)
 
 
 def load_state(folder: Path, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -65,15 +57,12 @@ def load_state(folder: Path, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # about a foreign pickle, which is refused below
+        with warnings.catch_warnings(action="ignore"):  # about a foreign pickle, refused below
             state: Any = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:100]
         raise TrainingError(
-            f"checkpoint '{path}' is damaged or no checkpoint ({reason}); remove it to begin "
-            "anew, or choose another --out"
+            f"checkpoint '{path}' is damaged or no checkpoint ({first_line(error, 100)}); remove "
+            "it to begin anew, or choose another --out"
         ) from None
     if not isinstance(state, dict) or state.get("kind") != KIND or state.get("format") != FORMAT:
         raise TrainingError(

@@ -11,6 +11,7 @@ from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.tools.llm.huggingface import load_base, load_tokenizer
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import CHAT_TEMPLATE, from_scratch
+from lm_searcher.tools.transformers_output import hide_progress_bars
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,9 +36,7 @@ class TrainableModel:
 
 def trainable_model(config: LMTrainConfig) -> TrainableModel:
     """Make or load the model and its tokenizer. Raises RankerError, TrainingError."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the training shows its own
+    hide_progress_bars()
     if config.from_scratch is not None:
         model, tokenizer = from_scratch(config.from_scratch, config.seed)
         return TrainableModel(model, model, tokenizer)

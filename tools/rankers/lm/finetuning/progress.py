@@ -13,6 +13,7 @@ from typing import Any, Self
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lm_searcher.spaces.errors import TrainingError
+from lm_searcher.tools.files import write_atomically
 from lm_searcher.tools.rankers.incontext.pretraining.card import hardware
 from lm_searcher.tools.rankers.lm.finetuning.measure import PickMetrics, measure_picks
 from lm_searcher.tools.rankers.lm.finetuning.model import TrainableModel
@@ -79,10 +80,8 @@ class TrainingState:
 
     def save(self) -> None:
         """Write the state atomically."""
-        part = self.path.with_suffix(".part")
         document = {k: getattr(self, k) for k in ("seconds", "step", "machines", "settings")}
-        part.write_text(json.dumps(document, indent=1))
-        part.replace(self.path)
+        write_atomically(self.path, json.dumps(document, indent=1))
 
 
 def _device() -> str:

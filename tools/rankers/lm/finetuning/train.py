@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from lm_searcher.spaces.errors import TrainingError
-from lm_searcher.tools.llm.hub import line
+from lm_searcher.spaces.errors import TrainingError, first_line
 from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import training_lock
 from lm_searcher.tools.rankers.lm.finetuning.card import model_card
 from lm_searcher.tools.rankers.lm.finetuning.encode import Encoded, collate
@@ -74,8 +73,8 @@ def finetune(
             if checkpoint is None or callback.begun:
                 raise
             raise TrainingError(
-                f"checkpoint '{checkpoint}' does not load ({line(error)}); remove it to go on "
-                "from the one before, or choose another --out"
+                f"checkpoint '{checkpoint}' does not load ({first_line(error, 150)}); remove it to "
+                "go on from the one before, or choose another --out"
             ) from error
         if trainer.state.global_step < trainer.state.max_steps:
             return False
