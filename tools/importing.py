@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lm_searcher.spaces.errors import UserError
+from lm_searcher.spaces.errors import UserError, one_line
 
 
 def resolve(reference: str, what: str, error: type[UserError]) -> Callable[..., Any]:
@@ -28,9 +28,8 @@ def resolve(reference: str, what: str, error: type[UserError]) -> Callable[..., 
     except AttributeError as reason:
         raise error(f"{place}: {reason}") from reason
     except (Exception, SystemExit) as reason:  # the module is the user's: anything may happen
-        text = " ".join(str(reason).split())
         kind = "" if isinstance(reason, ImportError) else f"{type(reason).__name__}: "
-        raise error(f"{place}: cannot import '{module}': {kind}{text}") from reason
+        raise error(f"{place}: cannot import '{module}': {kind}{one_line(reason)}") from reason
     if not callable(function):
         raise error(f"{place}: '{name}' is a {type(function).__name__}, not a function")
     found: Callable[..., Any] = function

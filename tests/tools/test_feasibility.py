@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, NCodeError, TableError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, to_ncodes
-from lm_searcher.spaces.objectives import Constraint
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.tables import Table
@@ -73,7 +73,7 @@ def test_only_what_is_known_counts() -> None:
     assert Feasibility.of(SPACE, CommandEvaluator("true"), bounds("sum <= 1")) is None
     found = known(Costed(), "latency_ms <= 1", "sum <= 2", "first >= 1")
     assert str(found) == "sum <= 2 and first >= 1"
-    assert to_ncodes(CODES[found.permitted(CODES)]) == ["10", "11", "20"]
+    assert to_ncodes(CODES[found.feasible(CODES)]) == ["10", "11", "20"]
     assert found.violations(SPACE.codes(["10", "22", "01", "00"])).tolist() == [0, 1, 1, 1]
 
 
@@ -81,13 +81,13 @@ def test_each_architecture_is_asked_about_once() -> None:
     evaluator = Costed()
     found = known(evaluator, "sum <= 2")
     for _ in range(3):
-        found.permitted(CODES)
+        found.feasible(CODES)
     assert evaluator.asked == 1 + 9
 
 
 def test_a_cost_that_is_not_known_bars_nothing() -> None:
     found = known(Costed(unknown={"22"}), "sum <= 2")
-    assert to_ncodes(CODES[~found.permitted(CODES)]) == ["12", "21"]
+    assert to_ncodes(CODES[~found.feasible(CODES)]) == ["12", "21"]
     assert found.check("22") == "22"
 
 
@@ -103,16 +103,16 @@ def test_what_breaks_a_constraint_is_refused() -> None:
 
 
 def test_pools_hold_only_what_is_permitted() -> None:
-    proposer = Proposer(SPACE, known=known(Costed(), "sum <= 2"))
+    proposer = Proposer(SPACE, feasibility=known(Costed(), "sum <= 2"))
     none, full = History.empty(2), Subspace.full(SPACE)
     pool = proposer.pool(none, full, np.random.default_rng(0))
     assert sorted(to_ncodes(pool)) == ["00", "01", "02", "10", "11", "20"]
-    assert proposer.exhausted == "the space is exhausted but for what breaks sum <= 2"
+    assert proposer.exception == " but for what breaks sum <= 2"
     inside = Subspace(SPACE, ("2", "2"))  # memory kept what is not permitted alone
     assert len(proposer.pool(none, inside, np.random.default_rng(0))) == 6
     with pytest.raises(ConfigError, match=r"^no architecture of space 's' satisfies sum <= -1 and "
                        r"first >= 1; the least sum is 0, the greatest first is 2$"):  # fmt: skip
-        Proposer(SPACE, known=known(Costed(), "sum <= -1", "first >= 1"))
+        Proposer(SPACE, feasibility=known(Costed(), "sum <= -1", "first >= 1"))
 
 
 def test_each_code_of_a_class_counts_with_its_own_cost() -> None:
@@ -120,7 +120,7 @@ def test_each_code_of_a_class_counts_with_its_own_cost() -> None:
         "m", {"a": [0, 1, 2], "b": [0, 1, 2]}, canonical_form=lambda n: "".join(sorted(n))
     )
     found = Feasibility.of(mirrored, Costed(), bounds("first >= 2"))
-    pool = Proposer(mirrored, known=found).pool(
+    pool = Proposer(mirrored, feasibility=found).pool(
         History.empty(2), Subspace.full(mirrored), np.random.default_rng(0)
     )
     assert sorted(to_ncodes(pool)) == ["20", "21", "22"]
@@ -161,12 +161,12 @@ def test_parameters_are_counted_on_no_device() -> None:
     assert isinstance(evaluator, CostedEvaluator)
     told = evaluator.costs(MLP.enumerate(), ["params_m", "flops_m", "val_accuracy"])
     assert list(told) == ["params_m"]
-    requests = [64 * 4 + 4 + 4 * 10 + 10, 64 * 4 + 4 * 10, 64 * 8 + 8 + 8 * 10 + 10]
-    assert (told["params_m"][:3] * 1e6).round().tolist() == requests
+    expected = [64 * 4 + 4 + 4 * 10 + 10, 64 * 4 + 4 * 10, 64 * 8 + 8 + 8 * 10 + 10]
+    assert (told["params_m"][:3] * 1e6).round().tolist() == expected
     assert np.isnan(told["params_m"][3])
     assert evaluator.costs(MLP.enumerate(), ["flops_m"]) == {}
     built = mlp(MLP.decode("00"), in_channels=1, classes=10)
-    assert sum(p.numel() for p in built.parameters()) == requests[0]
+    assert sum(p.numel() for p in built.parameters()) == expected[0]
     with pytest.raises(EvaluatorError, match=r"returned a int; accepted: a torch\.nn\.Module"):
         TrainEvaluator(SearchSpace("x", MLP.positions, lambda c, **_: 3)).costs(
             MLP.enumerate(), ["params_m"]

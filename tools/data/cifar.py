@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.errors import DatasetError
+from lm_searcher.spaces.errors import DatasetError, one_line
 
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 ACCEPTED = (
@@ -57,9 +57,8 @@ def read_batch(file: Path, key: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]
     except OSError as error:
         raise DatasetError(f"'{file}': cannot be read ({error.strerror})") from error
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(
-            f"'{file}': truncated, or no CIFAR batch of the python version ({reason})"
+            f"'{file}': truncated, or no CIFAR batch of the python version ({one_line(error)})"
         ) from error
     if not isinstance(batch, dict) or not {b"data", key} <= set(batch):
         raise DatasetError(f"'{file}': accepted: a dict with 'data' and '{key.decode()}'")

@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lm_searcher.spaces.errors import DatasetError
+from lm_searcher.spaces.errors import DatasetError, one_line
+from lm_searcher.tools.files import atomic_file, file_lock
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -51,7 +49,7 @@ def decoded(files: Sequence[Path], size: int, cache: Path | None) -> NDArray[np.
     try:
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / f"{_key(files, size)}.npy"
-        with FileLock(f"{path}.lock"):  # two workers decode once
+        with file_lock(path.with_name(f"{path.name}.lock")):  # two workers decode once
             kept = _kept(path, shape)
             if kept is None:
                 _keep(path, shape, _decode_all(files, size))
@@ -84,10 +82,8 @@ def _decode(file: Path, size: int) -> NDArray[np.uint8]:
             f"accepted: up to {Image.MAX_IMAGE_PIXELS:,} a file"
         ) from error
     except _DAMAGE as error:
-        reason = " ".join(str(error).replace(f"'{file}'", "the file").split())
-        raise DatasetError(
-            f"'{file}': corrupt, or no image ({reason or type(error).__name__})"
-        ) from error
+        reason = one_line(error).replace(f"'{file}'", "the file")
+        raise DatasetError(f"'{file}': corrupt, or no image ({reason})") from error
     return np.asarray(fitted).transpose(2, 0, 1)
 
 
@@ -110,16 +106,10 @@ def _kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 
 def _keep(path: Path, shape: tuple[int, ...], images: Iterator[NDArray[np.uint8]]) -> None:
-    """Write the file whole or not at all. Raises OSError."""
+    """Write the array's file as `atomic_file` does. Raises OSError."""
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        # Written, not mapped: where the disk is full, a write fails and a map kills the process.
-        with os.fdopen(handle, "wb") as file:
-            np.lib.format.write_array_header_1_0(cast(BinaryIO, file), header)
-            for image in images:
-                file.write(image.tobytes())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    # Not a memory map: on a full disk a write fails, but a map kills the process.
+    with atomic_file(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for image in images:
+            file.write(image.tobytes())

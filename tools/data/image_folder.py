@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import DatasetError, unknown
-from lm_searcher.tools.data.datasets import hold_out
+from lm_searcher.tools.data.image_dataset import hold_out
 from lm_searcher.tools.data.image_files import SUFFIXES, decoded
 
 ACCEPTED = "a folder with train/CLASS/*.jpg, and val/ and test/ of the same classes if there are"

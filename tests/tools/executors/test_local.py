@@ -16,16 +16,12 @@ import pytest
 
 from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.spaces.history import TrialState
-from lm_searcher.tools.devices import SHARE
+from lm_searcher.tools.devices import SHARE, visible_devices
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
-from lm_searcher.tools.executors.local import (
-    Cancelled,
-    InlineExecutor,
-    LocalExecutor,
-    make_executor,
-    visible_devices,
-)
-from lm_searcher.tools.protocols import Evaluation, Outcome
+from lm_searcher.tools.executors.inline import InlineExecutor
+from lm_searcher.tools.executors.local import LocalExecutor
+from lm_searcher.tools.executors.make import make_executor
+from lm_searcher.tools.protocols import Cancelled, Evaluation, Outcome
 
 
 def evaluations(*configs: dict[str, Any]) -> list[Evaluation]:
