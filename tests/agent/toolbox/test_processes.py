@@ -170,7 +170,7 @@ def test_a_process_id_that_is_anothers_now(workspace: Workspace, run: Any) -> No
 
 
 def test_a_run_that_is_driven_elsewhere_is_left_alone(workspace: Workspace, run: Any) -> None:
-    from lm_searcher.agent.study.paths import run_lock
+    from lm_searcher.agent.study.lock import run_lock
 
     run("grid", trials=3)
     files = workspace.files("grid")
