@@ -24,6 +24,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -159,17 +160,17 @@ class Reader:
         assert (ended.value.code or 0) == (int(exits[1]) if exits else 0), shlex.join(sys.argv)
 
 
-@pytest.fixture(scope="session")
-def _commands() -> None:
-    """What `main` adds to the command line."""
+@cache
+def command_line() -> Any:
+    """The command line as `main` has it, the commands of other packages included."""
     for entry in entry_points(group="lm_searcher.commands"):
         app.command(entry.name)(entry.load())
+    return typer.main.get_command(app)
 
 
 def parse(words: list[str]) -> None:
-    """Raises what the command line does of words that it does not take."""
-    command: Any = typer.main.get_command(app)
-    context, name = None, "lm-searcher"
+    """Raises the command line's error for words that it does not accept."""
+    context, name, command = None, "lm-searcher", command_line()
     while True:
         context = command.make_context(name, list(words), parent=context)
         if not hasattr(command, "resolve_command"):
@@ -195,11 +196,8 @@ FOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
 """Of pages whose search has a known best: whether it was found."""
 
 
-@pytest.mark.usefixtures("_commands")
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_blocks_of_a_page(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", [])
@@ -250,7 +248,7 @@ def test_the_links_of_the_top_pages_lead_somewhere(name: str) -> None:
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
