@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from lm_searcher.agent.loop.memory import Evidence
-from lm_searcher.agent.loop.requests import HAND
 from lm_searcher.agent.results.report_front import front_figure, hypervolume_figure, parallel_figure
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.results.summary import (
@@ -23,6 +22,7 @@ from lm_searcher.agent.results.summary import (
     nothing,
     origin,
 )
+from lm_searcher.agent.study.records import USER
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import DIGITS
@@ -232,7 +232,7 @@ def _decisions(result: Result) -> str:
     rows: list[list[object]] = []
     for decision in result.decisions:
         evidence: dict[str, Any] = decision.get("evidence", {})
-        why = "by hand" if decision.get("by") == HAND else "no new best for long"
+        why = "by hand" if decision.get("by") == USER else "no new best for long"
         if evidence:
             why = (
                 f"mean rank at most {evidence['upper']} ({evidence['trials']} trials), the best "
