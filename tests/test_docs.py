@@ -44,6 +44,8 @@ ROOT = Path(__file__).parents[1]
 TOP = ("README.md", "ARCHITECTURE.md", "AGENTS.md", "CONTRIBUTING.md")
 PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("python", "toml", "bash", "json", "text")
+GROUPS = [f"lm_searcher.{kind}" for kind in ("spaces", "rankers", "evaluators", "executors")]
+GROUPS.append("lm_searcher.metrics")
 FENCE = re.compile(r"^( *)```(\w*)(.*)$")
 COMMENT = re.compile(r"^ *<!-- (not run|run)(?:: (.+))? -->$")
 TITLE = re.compile(r'title="([^"]+)"')
@@ -130,6 +132,8 @@ class Reader:
                 builtin(space.name, **space.settings)
         elif "positions" in document:
             load_space(path)
+        elif "project" in document:  # a package with plug-ins
+            assert all(group in GROUPS for group in document["project"]["entry-points"])
         elif {"base", "from_scratch"} & document.get("model", {}).keys():
             load_lm(str(path))
         else:
@@ -244,6 +248,19 @@ def test_a_page_stays_short(name: str, lines: int) -> None:
 def test_the_links_of_the_top_pages_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text()):
         assert "://" in target or (ROOT / target).is_file(), f"{name}: {target}"
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "AGENTS.md", "CONTRIBUTING.md"])
+def test_the_files_of_a_top_page_exist(name: str) -> None:
+    for path in re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`", (ROOT / name).read_text()):
+        assert (ROOT / path).exists(), f"{name}: {path}"
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/how-it-works.md"])
+def test_the_figure_is_the_graphs(name: str) -> None:
+    graph = (ROOT / "agent" / "graph.py").read_text()
+    figure = next(line.strip() for line in graph.splitlines() if "START ->" in line)
+    assert figure in (ROOT / name).read_text().splitlines()
 
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
