@@ -25,7 +25,7 @@ from lm_searcher.agent.cli.options import (
 
 if TYPE_CHECKING:
     from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
-    from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons
+    from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
 train_ranker = typer.Typer(help="Train a ranker of your own.")
 
@@ -73,14 +73,14 @@ def incontext(
     """Pre-train the local ranker on synthetic landscapes, or go on with a training."""
     from lm_searcher.agent.cli.training_view import TrainingView
     from lm_searcher.agent.settings.train_ranker import load_incontext
-    from lm_searcher.tools.rankers.incontext.pretraining.train import train
+    from lm_searcher.tools.rankers.incontext.pretraining.train import pretrain
 
     flags = {"out": out, "minutes": minutes, "seed": seed, "device": device, "workers": workers}
     settings = load_incontext(config, overrides(INCONTEXT, flags))
     command = shlex.join(["lm-searcher", "train-ranker", "incontext", config, *words(flags)])
     console = plain_console()
     with until_stopped(command) as stop, TrainingView(console) as view:
-        finished = train(settings, command, view, stop)
+        finished = pretrain(settings, command, view, stop)
     check_finished(finished, command)
     weights = settings.out / "weights"
     console.print(
@@ -136,23 +136,25 @@ def adapt(
     store: Store = None,
 ) -> None:
     """Fit a LoRA adapter to finished runs."""
-    from lm_searcher.agent.cli.adapt_from_runs import adapting, lessons_of
+    from lm_searcher.agent.cli.adapt_from_runs import adapting, training_data_of
 
     given: dict[str, Any] = {"base": base, "samples": samples, "candidates": candidates}
     given |= {"out": out, "seed": seed, "device": device}
     config = adapting(runs, given)
-    lessons = lessons_of([files_of(run, folder, store) for run in runs], config)
+    data = training_data_of([files_of(run, folder, store) for run in runs], config)
     flags = words(given | {"folder": folder, "store": store})
-    _fine_tune(config, ["train-ranker", "adapt", *runs, *flags], lessons)
+    _fine_tune(config, ["train-ranker", "adapt", *runs, *flags], data)
 
 
-def _fine_tune(config: LMTrainConfig, arguments: list[str], lessons: Lessons | None = None) -> None:
+def _fine_tune(
+    config: LMTrainConfig, arguments: list[str], data: TrainingData | None = None
+) -> None:
     from lm_searcher.agent.cli.training_view import TrainingView, lm_line, lm_news
-    from lm_searcher.tools.rankers.lm.finetuning.train import train
+    from lm_searcher.tools.rankers.lm.finetuning.train import finetune
 
     command, console = shlex.join(["lm-searcher", *arguments]), plain_console()
     with until_stopped(command) as stop, TrainingView(console, lm_line, lm_news) as view:
-        finished = train(config, command, view, stop, lessons)
+        finished = finetune(config, command, view, stop, data)
     check_finished(finished, command)
     console.print(
         f"wrote {config.product}: lm-searcher run ... --ranker lm:{config.product}",

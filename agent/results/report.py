@@ -62,7 +62,7 @@ def render(result: Result) -> str:
         ("Confirmation", _confirmation(result)),
         ("Failures", _failures(result)),
     ]
-    if result.account.decisions:
+    if result.usage.decisions:
         sections.append(("What the model was asked", _account(result)))
     body = "".join(f"<h2>{html.escape(title)}</h2>{content}" for title, content in sections)
     title = html.escape(f"Run {result.run}")
@@ -276,11 +276,11 @@ def _failures(result: Result) -> str:
 
 def _account(result: Result) -> str:
     rows: list[list[object]] = [
-        [t.number, t.account.asks, t.account.tokens, t.account.reason]
+        [t.number, t.usage.asks, t.usage.tokens, t.usage.reason]
         for t in result.trials
-        if t.account is not None and t.account.fallbacks
+        if t.usage is not None and t.usage.fallbacks
     ]
-    total = f"<p>{html.escape(str(result.account))}</p>"
+    total = f"<p>{html.escape(str(result.usage))}</p>"
     if not rows:
         return total
     return total + _table(["picked by the fallback", "asks", "tokens", "reason"], rows)

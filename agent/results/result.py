@@ -113,9 +113,9 @@ class Result:
         return [t for t in self.trials if t.state is TrialState.FAIL]
 
     @property
-    def account(self) -> Usage:
+    def usage(self) -> Usage:
         """What asking a model took over the whole run; all 0 where none was asked."""
-        return Usage.total(t.account for t in self.trials)
+        return Usage.total(t.usage for t in self.trials)
 
     def best_so_far(self) -> list[float | None]:
         """The best objective after each trial among those that keep the constraints; None before
@@ -152,7 +152,7 @@ class Result:
                 },
                 "decisions": self.decisions,
             },
-            "account": asdict(self.account) if self.account.decisions else None,
+            "account": asdict(self.usage) if self.usage.decisions else None,
             "config": self.attributes.get("config"),
         }
 
@@ -179,7 +179,7 @@ def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "curve": list(trial.curve),
-        "account": asdict(trial.account) if trial.account else None,
+        "account": asdict(trial.usage) if trial.usage else None,
     }
 
 

@@ -48,8 +48,8 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     if result.decisions:
         kept = f"{result.subspace.size:,} architectures after {len(result.decisions)} decisions"
         table.add_row("subspace", kept)
-    if result.account.decisions:
-        table.add_row("model", Text(str(result.account)))
+    if result.usage.decisions:
+        table.add_row("model", Text(str(result.usage)))
     table.add_row("store", Text(result.store))
     table.add_row("continue", Text(resume))
     console.print(table)

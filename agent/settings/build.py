@@ -9,8 +9,9 @@ from typing import Any, cast
 from lm_searcher.agent.settings.run_file import RunFile, Settings
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.builtin import BUILTIN, builtin
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
-from lm_searcher.spaces.objectives import Constraint, Goal
+from lm_searcher.spaces.objectives import Goal
 from lm_searcher.spaces.settings import SettingsModel, checked
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.space_file import load_space

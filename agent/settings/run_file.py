@@ -18,8 +18,8 @@ from lm_searcher.agent.loop.memory import Memory
 from lm_searcher.agent.loop.stopping import Budget
 from lm_searcher.agent.settings.toml import load_toml
 from lm_searcher.agent.study.pruners import PrunerSettings
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import ConfigError, unknown
-from lm_searcher.spaces.objectives import Constraint
 from lm_searcher.spaces.settings import NAME, Seed, SettingsModel
 from lm_searcher.tools.evaluators.settings import EvaluatorChoice
 from lm_searcher.tools.evaluators.table import TableSettings

@@ -25,7 +25,7 @@ import numpy as np
 
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.settings import EvaluatorSettings
-from lm_searcher.tools.executors.local import InlineExecutor
+from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.executors.settings import ExecutorSettings
 from lm_searcher.tools.rankers.settings import RankerSettings
 

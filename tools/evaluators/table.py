@@ -14,7 +14,8 @@ from pydantic import Field
 from lm_searcher.spaces.errors import ConfigError, TrialFailure
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import Table, joined, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import Table, joined
 from lm_searcher.tools.evaluators.settings import EvaluatorSettings, RunInfo
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 

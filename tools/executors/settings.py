@@ -48,7 +48,8 @@ class ExecutorSettings(SettingsModel):
 
         An executor of a package overrides this method. Raises UserError.
         """
-        from lm_searcher.tools.executors.local import InlineExecutor, make_executor
+        from lm_searcher.tools.executors.inline import InlineExecutor
+        from lm_searcher.tools.executors.make import make_executor
 
         if self.kind == "inline":
             return InlineExecutor(evaluator)

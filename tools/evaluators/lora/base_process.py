@@ -1,12 +1,12 @@
-"""The process that trains an embedded base and writes it whole.
+"""The process that trains an embedded base and writes its file.
 
-Run as ``python -m lm_searcher.tools.evaluators.lora.base_process``; `base.BaseModel.make` does, and
-writes what to train to its standard input. A failure's one line goes to the standard output.
+`base.BaseModel.make` runs it as ``python -m lm_searcher.tools.evaluators.lora.base_process``, with
+the training function, the recipe and the path as JSON on the standard input. If the training
+fails, the last line of the standard output is the reason.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import signal
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lm_searcher.spaces.errors import EvaluatorError, UserError, one_line
+from lm_searcher.tools.child_process import end_with_parent
 from lm_searcher.tools.evaluators.lora.base import checksum_path
-from lm_searcher.tools.executors.worker import PR_SET_PDEATHSIG
 from lm_searcher.tools.files import unfinished, write_atomically
 from lm_searcher.tools.importing import resolve
 
@@ -40,10 +40,9 @@ def write(state: dict[str, Tensor], path: Path) -> None:
 
 
 def main() -> None:
-    """Train and write what the standard input asks for; exit code 1 for what cannot be."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to answer
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Train and write the base of the request on stdin; exit code 1 if that fails."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the controller reacts to Ctrl-C
+    end_with_parent()
     request = json.load(sys.stdin)
     try:
         state = resolve(request["train"], "base", EvaluatorError)(**request["recipe"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.data.datasets import Dataset
+from lm_searcher.tools.data.image_dataset import Dataset
 from lm_searcher.tools.data.texts import Text
 from lm_searcher.tools.evaluators.seeding import seed_generators
 from lm_searcher.tools.evaluators.training import loading

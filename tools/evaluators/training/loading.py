@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lm_searcher.tools.data.datasets import Dataset, load_dataset, share
+from lm_searcher.tools.data.datasets import load_dataset
+from lm_searcher.tools.data.image_dataset import Dataset, share
 from lm_searcher.tools.data.texts import Text, load_text
 
 

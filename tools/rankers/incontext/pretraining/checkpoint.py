@@ -1,4 +1,4 @@
-"""A training's state on disk: whole or not at all, and only for the training it belongs to."""
+"""The checkpoint of a training, and the lock of its folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from lm_searcher.tools.rankers.incontext.model import FORMAT
 
 KIND = "lm-searcher incontext training"
 STATE, LOCK = "state.pt", "training.lock"
+RENAMED = {"courage": "exploration"}
+"""Settings that had another name in earlier versions, by the earlier name."""
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Train in `folder` alone. Raises TrainingError if another process does, or if nothing can be
-    written there.
+def training_lock(folder: Path) -> Iterator[None]:
+    """Lock `folder` for one training. Raises TrainingError if another process trains there, or
+    if the folder cannot be written.
 
     The system releases the lock when this process ends.
     """
@@ -41,21 +43,21 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def save_state(folder: Path, state: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    """Write `state`, the settings that it goes on with beside it."""
+    """Write `state` atomically, with the settings that a later call must have."""
     with atomic_file(folder / STATE) as file:
         torch.save({"kind": KIND, "format": FORMAT, "settings": dict(fixed), **state}, file)
 
 
 def load_state(folder: Path, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The state in `folder`, None where there is none.
+    """Read the state in `folder`; None if there is none.
 
-    Raises TrainingError for one that is damaged, foreign, or of other settings than `fixed`.
+    Raises TrainingError for a state that is damaged, foreign, or of settings other than `fixed`.
     """
     path = folder / STATE
     if not path.exists():
         return None
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a foreign pickle, before it is refused
+        with warnings.catch_warnings(action="ignore"):  # about a foreign pickle, refused below
             state: Any = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
@@ -67,10 +69,10 @@ def load_state(folder: Path, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
             f"checkpoint '{path}' is not of this training (or of another version); remove it to "
             "begin anew, or choose another --out"
         )
-    stored = state["settings"]
+    stored = _renamed(state["settings"])
     differences = [
         f"{name} = {stored.get(name)!r}, not {value!r}"
-        for name, value in fixed.items()
+        for name, value in _renamed(fixed).items()
         if stored.get(name) != value
     ]
     if differences:
@@ -79,3 +81,7 @@ def load_state(folder: Path, fixed: Mapping[str, Any]) -> dict[str, Any] | None:
             "settings, or choose another --out"
         )
     return state
+
+
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
