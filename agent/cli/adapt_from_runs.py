@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def training_data_of(files: Sequence[RunFiles], config: LMTrainConfig) -> TrainingData:
-    """What there is to learn from some runs. Raises StoreError for one that is not there,
-    TrainingError for one with too few trials."""
+    """The training samples of some runs. Raises StoreError for a run that does not exist,
+    TrainingError for a run with too few trials."""
     from lm_searcher.tools.rankers.lm.finetuning.run_histories import RunHistory, RunHistorySamples
     from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
     runs = []
-    for place in files:
-        result = read_run(place)
-        run = RunHistory.of(place.name, History.of(result.space, result.trials, result.sign))
+    for files_of_run in files:
+        result = read_run(files_of_run)
+        run = RunHistory.of(files_of_run.name, History.of(result.space, result.trials, result.sign))
         if run.scored < (least := RunHistory.needed(config.candidates)):
             raise TrainingError(
-                f"run '{place.name}' has {run.scored} trials with a value; with "
-                f"{config.candidates} candidates adapting takes {least} at least"
+                f"run '{files_of_run.name}' has {run.scored} trials with a value; with "
+                f"{config.candidates} candidates adapting needs {least} at least"
             )
         runs.append(run)
     last = RunHistorySamples(runs, config.candidates, config.seed, held_out=True)
@@ -40,8 +40,8 @@ def training_data_of(files: Sequence[RunFiles], config: LMTrainConfig) -> Traini
     return TrainingData(samples, [last[i] for i in range(config.held_out)], what)
 
 
-def adapting(runs: Sequence[str], given: Mapping[str, Any]) -> LMTrainConfig:
-    """How an adapter is fitted to runs: small steps, since a few runs are easily learnt by heart.
+def adaptation_settings(runs: Sequence[str], given: Mapping[str, Any]) -> LMTrainConfig:
+    """How an adapter is fitted to runs: with small steps, because a few runs are easily overfitted.
 
     `given` has base, samples, candidates, out, seed and device; None is the default. Raises
     ConfigError.

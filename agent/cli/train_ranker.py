@@ -136,11 +136,11 @@ def adapt(
     store: Store = None,
 ) -> None:
     """Fit a LoRA adapter to finished runs."""
-    from lm_searcher.agent.cli.adapt_from_runs import adapting, training_data_of
+    from lm_searcher.agent.cli.adapt_from_runs import adaptation_settings, training_data_of
 
     given: dict[str, Any] = {"base": base, "samples": samples, "candidates": candidates}
     given |= {"out": out, "seed": seed, "device": device}
-    config = adapting(runs, given)
+    config = adaptation_settings(runs, given)
     data = training_data_of([files_of(run, folder, store) for run in runs], config)
     flags = words(given | {"folder": folder, "store": store})
     _fine_tune(config, ["train-ranker", "adapt", *runs, *flags], data)

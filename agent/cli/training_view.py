@@ -19,9 +19,10 @@ LINE_EVERY = 30.0
 
 
 class TrainingView:
-    """Follows a training: a bar on a terminal, elsewhere a line now and then.
+    """Shows a training: a bar on a terminal, elsewhere a line every half minute.
 
-    `line` puts a moment in words, `news` its held-out figures, if they have just been measured.
+    `line` describes the progress in one line; `news` the held-out figures, if they have just been
+    measured.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class TrainingView:
         self.console = console
         self.line: Callable[[Any], str] = line or incontext_line
         self.news: Callable[[Any], str | None] = news or incontext_news
-        self.told = -LINE_EVERY
+        self.last_line = -LINE_EVERY
         # No thread of its own: the training forks its workers.
         self.progress = Progress(
             BarColumn(),
@@ -44,23 +45,23 @@ class TrainingView:
         )
         self.task: TaskID | None = None
 
-    def __call__(self, moment: PretrainingProgress | FinetuningProgress) -> None:
-        """Show a moment; one with held-out figures always gets a line."""
-        if news := self.news(moment):
+    def __call__(self, reached: PretrainingProgress | FinetuningProgress) -> None:
+        """Show the progress; new held-out figures always get a line."""
+        if news := self.news(reached):
             self._print(news)
         if self.console.is_terminal:
-            self._draw(moment)
-        elif time.monotonic() - self.told > LINE_EVERY or not moment.left:
-            self._print(self.line(moment))
-            self.told = time.monotonic()
+            self._draw(reached)
+        elif time.monotonic() - self.last_line > LINE_EVERY or not reached.left:
+            self._print(self.line(reached))
+            self.last_line = time.monotonic()
 
-    def _draw(self, moment: PretrainingProgress | FinetuningProgress) -> None:
+    def _draw(self, reached: PretrainingProgress | FinetuningProgress) -> None:
         if self.task is None:
             self.task = self.progress.add_task("", total=None)
             self.progress.start()
-        total = moment.seconds + moment.left
+        total = reached.seconds + reached.left
         self.progress.update(
-            self.task, total=total, completed=moment.seconds, description=self.line(moment)
+            self.task, total=total, completed=reached.seconds, description=self.line(reached)
         )
         self.progress.refresh()
 
@@ -80,48 +81,48 @@ class TrainingView:
             self.progress.stop()
 
 
-def incontext_line(moment: PretrainingProgress) -> str:
-    """Where a training stands, in one line."""
-    loss = "-" if moment.loss is None else f"{moment.loss:.3f}"
-    pace = moment.step / moment.seconds if moment.seconds else 0.0
+def incontext_line(reached: PretrainingProgress) -> str:
+    """The progress of a training in one line."""
+    loss = "-" if reached.loss is None else f"{reached.loss:.3f}"
+    pace = reached.step / reached.seconds if reached.seconds else 0.0
     return (
-        f"step {moment.step:,}, {moment.tasks:,} tasks, loss {loss}, {pace:.1f} steps/s, "
-        f"{span(moment.left)} left"
+        f"step {reached.step:,}, {reached.tasks:,} tasks, loss {loss}, {pace:.1f} steps/s, "
+        f"{span(reached.left)} left"
     )
 
 
-def incontext_news(moment: PretrainingProgress) -> str | None:
-    """The held-out figures, in one line."""
-    if moment.regret is None:
+def incontext_news(reached: PretrainingProgress) -> str | None:
+    """The latest held-out figures in one line; None without new ones."""
+    if reached.regret is None:
         return None
     return (
-        f"held-out pick regret at step {moment.step:,}: {moment.regret['all']:.3f} by the best "
-        f"head, {moment.regret['value all']:.3f} by the value head"
+        f"held-out pick regret at step {reached.step:,}: {reached.regret['all']:.3f} by the best "
+        f"head, {reached.regret['value all']:.3f} by the value head"
     )
 
 
-def lm_line(moment: FinetuningProgress) -> str:
-    """Where the training of a language model stands, in one line."""
-    loss = "" if moment.loss is None else f", loss {moment.loss:.3f}"
-    pace = moment.seconds / moment.step if moment.step else 0.0
+def lm_line(reached: FinetuningProgress) -> str:
+    """The progress of a language model's training in one line."""
+    loss = "" if reached.loss is None else f", loss {reached.loss:.3f}"
+    pace = reached.seconds / reached.step if reached.step else 0.0
     return (
-        f"step {moment.step:,} of {moment.steps:,}{loss}, {pace:.2f} s a step, "
-        f"{span(moment.left)} left"
+        f"step {reached.step:,} of {reached.steps:,}{loss}, {pace:.2f} s a step, "
+        f"{span(reached.left)} left"
     )
 
 
-def lm_news(moment: FinetuningProgress) -> str | None:
-    """The held-out figures, in one line."""
-    if (figures := moment.figures) is None:
+def lm_news(reached: FinetuningProgress) -> str | None:
+    """The latest held-out figures in one line; None without new ones."""
+    if (figures := reached.figures) is None:
         return None
     return (
-        f"held-out at step {moment.step:,}: best candidate picked {figures.accuracy:.3f}, beats "
+        f"held-out at step {reached.step:,}: best candidate picked {figures.accuracy:.3f}, beats "
         f"{figures.percentile:.3f} of the others (0.5 is chance), regret {figures.regret:.3f}"
     )
 
 
 def span(seconds: float) -> str:
-    """A time as one says it."""
+    """A time in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from lm_searcher.agent.settings.run_file import RunFile, Settings
 from lm_searcher.agent.settings.schema import (
     Schema,
@@ -16,6 +18,7 @@ from lm_searcher.agent.settings.schema import (
     tidy,
 )
 from lm_searcher.spaces.builtin import BUILTIN
+from lm_searcher.spaces.builtin_space import BuiltinSpace
 from lm_searcher.spaces.settings import SettingsModel
 from lm_searcher.tools.rankers.settings import RankerSettings
 
@@ -57,7 +60,11 @@ def _space() -> Iterator[str]:
     yield f"\n## [space]\n\n{_text(model)}\n\n"
     yield from _table(model, ["name", "path"])
     for name, make in sorted(available(BUILTIN)):
-        yield f"\nThe settings of `{name}`:\n\n| key | default |\n|---|---|\n"
+        yield f'\n### name = "{name}"\n\n'
+        if isinstance(make, BuiltinSpace):
+            yield from _table(make.settings, list(make.settings.model_fields))
+            continue
+        yield "| key | default |\n|---|---|\n"
         for parameter in inspect.signature(make).parameters.values():
             yield f"| `{parameter.name}` | {_value(parameter.default)} |\n"
 
@@ -84,7 +91,7 @@ def _text(model: type[SettingsModel]) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _table(model: type[SettingsModel], keys: list[str]) -> Iterator[str]:
+def _table(model: type[BaseModel], keys: list[str]) -> Iterator[str]:
     schema = model.model_json_schema()
     required = schema.get("required", [])
     yield "| key | accepted | default | meaning |\n|---|---|---|---|\n"

@@ -211,7 +211,7 @@ def test_a_finished_run_makes_an_adapter(tmp_path: Path) -> None:
     )
     search.run()
     words = ("adapt", "done", "--base", "base", "--samples", "16", "--device", "cpu")
-    assert "run 'done' has 30 trials with a value; with 14 candidates adapting takes 33" in refused(
+    assert "run 'done' has 30 trials with a value; with 14 candidates adapting needs 33" in refused(
         tmp_path, *words, "--candidates", "14"
     )
     assert "no such file" in refused(tmp_path, "adapt", "other", *words[2:])
