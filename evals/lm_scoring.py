@@ -20,13 +20,15 @@ import numpy as np
 from lm_searcher.prompts import ncode
 from lm_searcher.tools.llm.huggingface import LoadedModel, load
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
-from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods, separately
+from lm_searcher.tools.rankers.lm.likelihood import PromptAnswers, log_likelihoods, separately
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 
 DIGITS = 6
 
 
-def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -> list[Question]:
+def questions(
+    loaded: LoadedModel, history: int, candidates: int, listed: int
+) -> list[PromptAnswers]:
     """Prompts with a history that list `listed` of the candidates, or none if it is 0."""
     rng = np.random.default_rng(0)
     drawn = rng.permutation(5**DIGITS)[: history + candidates]
@@ -35,7 +37,7 @@ def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -
     pool = codes[history:]
     groups = [pool[i : i + listed] for i in range(0, len(pool), listed)] if listed else [pool]
     return [
-        Question(
+        PromptAnswers(
             prompt_ids(loaded.tokenizer, ncode.render(entries, group if listed else [])),
             [answer_ids(loaded.tokenizer, code) for code in group],
         )
@@ -50,7 +52,9 @@ def seconds(score: Callable[[], list[list[float]]]) -> tuple[float, list[float]]
     return time.perf_counter() - began, [x for group in found for x in group]
 
 
-def compare(loaded: LoadedModel, prompts: Sequence[Question], repeats: int) -> dict[str, Any]:
+def compare(
+    loaded: LoadedModel, prompts: Sequence[PromptAnswers], repeats: int
+) -> dict[str, Any]:
     """Time both alternately; the minimum of each counts, against other load on the machine."""
     shared, separate = [], []
     for _ in range(repeats):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from lm_searcher.tools.data.datasets import Dataset, Split
+from lm_searcher.tools.data.image_dataset import Dataset, Split
 from lm_searcher.tools.data.texts import Text
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report

@@ -25,8 +25,9 @@ from lm_searcher.evals.card import bandwidth, matmul_rate, step_bytes
 from lm_searcher.evals.timed_training import TimedTraining, photographs, plain_training
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
+from lm_searcher.tools.evaluators.training.builder import build
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
-from lm_searcher.tools.executors.local import make_executor
+from lm_searcher.tools.executors.make import make_executor
 from lm_searcher.tools.protocols import Evaluation, Outcome
 
 CELL = "333133"
@@ -89,7 +90,7 @@ def compare(size: argparse.Namespace) -> list[Row]:
     resolved = TimedTraining(space, dataset="cifar10", epochs=size.epochs, images=size.images)
     resolved.batch_size = size.batch
     call = {"in_channels": 3, "classes": 10, **space.settings}
-    model = resolved._builder(space.decode(CELL), **call)
+    model = build(space, space.decode(CELL), call)
     plain = plain_training(model, data, size.epochs, size.batch, size.loaders)
     rows: list[Row] = [
         {
@@ -116,9 +117,8 @@ def compare(size: argparse.Namespace) -> list[Row]:
 def card(rows: list[Row], size: argparse.Namespace) -> Row:
     """The rates of the GPU; adds the share that each row has used to `rows`."""
     space = builtin("nb201", channels=size.channels, cells=size.cells)
-    evaluator = TimedTraining(space, dataset="cifar10", images=size.images)
     call = {"in_channels": 3, "classes": 10, **space.settings}
-    model = evaluator._builder(space.decode(CELL), **call).cuda()
+    model: Any = build(space, space.decode(CELL), call).cuda()
     model = model.to(memory_format=torch.channels_last)
     images = torch.randn(size.batch, 3, 32, 32, device="cuda")
     moved = step_bytes(model, images, torch.zeros(size.batch, dtype=torch.long, device="cuda"))

@@ -26,7 +26,7 @@ from lm_searcher.agent.study.records import USER
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import DIGITS
-from lm_searcher.tools.files import write_whole
+from lm_searcher.tools.files import write_atomically
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em;
@@ -42,7 +42,7 @@ def write_report(result: Result, output: Path) -> None:
     """Write the page, whole or not at all. Raises ConfigError if the place cannot be written."""
     page = render(result)
     try:
-        write_whole(output, page)
+        write_atomically(output, page)
     except OSError as error:
         raise ConfigError(f"report '{output}': {error.strerror}") from None
 

@@ -115,7 +115,7 @@ def test_a_search_survives_each_fault(
     stored = read_run(made.files)
     assert stored.usage == result.usage
     out, err = capfd.readouterr()
-    shown = [out, err, caplog.text, repr(made.ranker), *events]
+    shown = [out, err, caplog.text, repr(made.problem.ranker), *events]
     check_unseen(key, tmp_path, *shown, str(stored.to_json()), render(stored))
     assert "HTTP Request" in caplog.text  # there was something to be seen
     assert max(len(str(t.usage)) for t in result.trials) < 400

@@ -55,7 +55,7 @@ def test_one_prompt_is_ranked_by_likelihood(folder: Path) -> None:
     order = lm.rank(pool, HISTORY, seed=3)
     asked = []
 
-    def keep(model: Any, questions: Sequence[likelihood.Question]) -> list[list[float]]:
+    def keep(model: Any, questions: Sequence[likelihood.CandidateSet]) -> list[list[float]]:
         asked.extend(questions)
         return separately(model, questions)
 
@@ -84,7 +84,7 @@ def test_a_model_that_knows_beats_everyone(folder: Path, monkeypatch: pytest.Mon
     """With likelihoods that rise with the digits, the winner of all rounds is the highest code."""
     lm = made(folder, candidates=100)
 
-    def digits(model: Any, questions: Sequence[likelihood.Question]) -> list[list[float]]:
+    def digits(model: Any, questions: Sequence[likelihood.CandidateSet]) -> list[list[float]]:
         return [[float(sum(answer)) for answer in q.answers] for q in questions]
 
     lm.prepare()
