@@ -52,9 +52,7 @@ def seconds(score: Callable[[], list[list[float]]]) -> tuple[float, list[float]]
     return time.perf_counter() - began, [x for group in found for x in group]
 
 
-def compare(
-    loaded: LoadedModel, prompts: Sequence[PromptAnswers], repeats: int
-) -> dict[str, Any]:
+def compare(loaded: LoadedModel, prompts: Sequence[PromptAnswers], repeats: int) -> dict[str, Any]:
     """Time both alternately; the minimum of each counts, against other load on the machine."""
     shared, separate = [], []
     for _ in range(repeats):
