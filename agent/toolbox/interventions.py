@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lm_searcher.agent.loop.preview import preview
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings import toml

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.live import LiveView
 from lm_searcher.agent.results.report import render
 from lm_searcher.agent.results.result import Result, list_runs, read_run

@@ -10,7 +10,8 @@ import pytest
 
 from lm_searcher.agent.context import Observer
 from lm_searcher.agent.loop.memory import Findings, Memory, applied
-from lm_searcher.agent.loop.requests import Request, Requests, submit, waiting
+from lm_searcher.agent.loop.request_files import Request, submit, waiting
+from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.paths import RunFiles

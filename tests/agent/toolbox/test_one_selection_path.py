@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.loop.requests import Request, submit, waiting
+from lm_searcher.agent.loop.request_files import Request, submit, waiting
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.settings import toml
