@@ -38,7 +38,7 @@ def _quiet() -> Iterator[None]:
 class TestOptunasOwnCases(
     BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase
 ):
-    """All but Optuna's SingleOnly cases, which want several objectives refused."""
+    """All but Optuna's SingleOnly cases, which require that several objectives are refused."""
 
     @pytest.fixture(params=[0, 5], ids=["ranked at once", "with a start"])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
@@ -104,7 +104,7 @@ def test_a_seed_repeats_and_seeds_differ() -> None:
 
 
 def of_every_kind(trial: Trial) -> float:
-    """The objective of Optuna's own test_reproducible and its kin."""
+    """The objective of Optuna's test_reproducible and similar tests."""
     a = trial.suggest_float("a", 1, 9)
     b = trial.suggest_float("b", 1, 9, log=True)
     c = trial.suggest_float("c", 1, 9, step=1)
@@ -183,7 +183,7 @@ def test_define_by_run() -> None:
     assert study.best_value < 2
 
 
-def test_what_is_ranked() -> None:
+def test_ranked_parameters() -> None:
     def objective(trial: Trial) -> float:
         trial.suggest_categorical("37 choices", range(37))
         trial.suggest_categorical("36 choices", range(36))
@@ -273,7 +273,7 @@ def test_the_history() -> None:
 
 
 @pytest.mark.parametrize("ranker", ["evolution", "tpe"])
-def test_what_is_running_is_not_suggested_again(ranker: str) -> None:
+def test_running_trials_are_not_suggested_again(ranker: str) -> None:
     study = study_of(NCodeSampler(ranker, seed=0, n_startup_trials=1))
     study.optimize(small, n_trials=1)
     batch = [study.ask() for _ in range(11)]
@@ -441,7 +441,7 @@ def test_one_sampler_for_two_studies() -> None:
     assert distinct(ran(small, 12, sampler)) == 12
 
 
-def test_what_is_refused() -> None:
+def test_refused_arguments() -> None:
     with pytest.raises(ConfigError, match="unknown ranker 'evolutoin'; did you mean 'evolution'"):
         NCodeSampler("evolutoin")
     for name in ("seed", "n_startup_trials", "pool"):

@@ -80,7 +80,7 @@ LOCAL_MODELS = ["lm score", "lm generate"]
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model that has learnt nothing."""
+    """An untrained language model."""
     from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
 
     folder = tmp_path_factory.mktemp("model")
@@ -101,11 +101,11 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 class TestContract:
-    """What every ranker promises."""
+    """The contract of every ranker."""
 
     @pytest.fixture(autouse=True)
     def _server(self, name: str, request: pytest.FixtureRequest) -> None:
-        """What is asked by those that ask."""
+        """The model that rankers of language models use."""
         self.url = request.getfixturevalue("loopback").url if name in ENDPOINTS else ""
         self.folder = request.getfixturevalue("random_model") if name in LOCAL_MODELS else ""
 
@@ -121,7 +121,7 @@ class TestContract:
 
     @pytest.fixture(autouse=True)
     def _two_suggestions(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Half of the usual number: a Gaussian process is slow to make one."""
+        """Half of the usual number, because a Gaussian process is slow."""
         monkeypatch.setattr(OptunaRanker, "SUGGESTIONS", 2)
 
     def rank(self, name: str, pool: Codes, history: History, seed: int = 0) -> Ranking:
@@ -142,7 +142,7 @@ class TestContract:
 
     @pytest.mark.parametrize("which", ["empty", "usual", "equal scores", "failures only"])
     def test_seeds_differ(self, name: str, which: str) -> None:
-        """But for the local ranker, whose scores are drawn from nothing once a trial is done."""
+        """Not for the local ranker, which is deterministic after the first finished trial."""
         if name == "local" and which != "empty":
             pytest.skip("the local ranker's scores do not depend on a seed")
         pool = some(60, seed=5)
@@ -232,15 +232,15 @@ def found_after(name: str, seed: int, trials: int, initial: int = 8) -> float:
     ("name", "trials"),
     [("evolution", 40), ("tpe", 40), ("gp", 20), ("nsga2", 60), ("forest", 24), ("local", 14)],
 )
-def test_what_learns_beats_chance(name: str, trials: int) -> None:
+def test_rankers_beat_chance(name: str, trials: int) -> None:
     found = [found_after(name, seed, trials) for seed in range(6)]
     floor = [found_after("random", seed, trials) for seed in range(6)]
     assert np.mean(found) > np.mean(floor) + 0.08, (found, floor)
     assert sum(f >= r for f, r in zip(found, floor, strict=True)) >= 4, (found, floor)
 
 
-def test_every_ranker_that_learns_is_held_against_chance() -> None:
-    (mark,) = (m for m in test_what_learns_beats_chance.pytestmark if m.name == "parametrize")
+def test_every_ranker_but_random_is_compared_with_chance() -> None:
+    (mark,) = (m for m in test_rankers_beat_chance.pytestmark if m.name == "parametrize")
     assert {name for name, _ in mark.args[1]} == set(RANKERS) - {"random"}
 
 
@@ -277,8 +277,8 @@ def test_evolution_forgets_the_oldest() -> None:
     assert not any(np.array_equal(f, codes[0]) for f in firsts)
 
 
-def test_an_optuna_ranker_knows_what_is_pending() -> None:
-    """With the constant liar, TPE does not suggest again what is being evaluated."""
+def test_an_optuna_ranker_reads_pending_trials() -> None:
+    """With the constant liar, TPE does not suggest a pending architecture again."""
     history = history_of(some(30), additive(some(30)))
     ranker = make_ranker("tpe", SPACE)
     plain = [ranker.rank(ALL, history, seed=s) for s in range(8)]
@@ -304,7 +304,7 @@ def test_edit_distance() -> None:
     assert distance(pool, code).tolist() == pytest.approx([0, 1, 1, 0.625, 1, 5])
 
 
-def test_nearest_first_gives_each_wanted_one_a_place() -> None:
+def test_nearest_first_ranks_a_candidate_for_each_target() -> None:
     rng = np.random.default_rng(0)
     far = [np.array([0, 1, 2, 3], np.float32), np.array([0, 3, 2, 1], np.float32)]
     assert nearest_first(far, rng).tolist() == [0, 3, 1, 2]
