@@ -23,7 +23,8 @@ from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.loop.selection import draw, pick, weigh
 from lm_searcher.agent.loop.signals import interrupts
 from lm_searcher.agent.loop.stopping import FAILURES, Interrupted, stop_reason
-from lm_searcher.agent.results.result import Result, describe_space, read_run, remembered
+from lm_searcher.agent.results.result import Result, read_run
+from lm_searcher.agent.results.stored_space import describe_space, stored_subspace
 from lm_searcher.agent.settings.build import (
     as_evaluator,
     as_space,
@@ -224,7 +225,7 @@ class Search:
         store = context.store
         unfinished = (t.number for t in store.trials if not t.state.finished)
         number = next(unfinished, len(store))
-        subspace, pruned = remembered(self.space, store.attributes)
+        subspace, pruned = stored_subspace(self.space, store.attributes)
         seconds = ended.get("seconds", sum(t.seconds or 0.0 for t in store.trials))
         return State(
             number=number,
@@ -346,7 +347,7 @@ class Search:
         store.set_attribute("config", config)
         store.set_attribute("versions", versions())
         weighed = store.attributes.get("weighed", 0)
-        self._findings = Findings(*remembered(self.space, store.attributes), weighed)
+        self._findings = Findings(*stored_subspace(self.space, store.attributes), weighed)
         return self._make_context(store)
 
     def _make_context(self, store: TrialStore) -> Context:

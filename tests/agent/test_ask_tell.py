@@ -79,8 +79,8 @@ def test_the_account_is_kept_with_each_trial(tmp_path: Path) -> None:
         assert (account.fallbacks, account.reason) == (
             (1, "the oracle is silent") if number % 4 == 3 else (0, "")
         )
-    assert found.account == oracle.spent and found.account.fallbacks == 4
-    assert found.account.asks == len(oracle.asked) == 15 and found.account.cost == 7.5
+    assert found.usage == oracle.spent and found.usage.fallbacks == 4
+    assert found.usage.asks == len(oracle.asked) == 15 and found.usage.cost == 7.5
     document = found.to_json()
     assert document["account"]["prompt_tokens"] == 1500
     assert document["trials"][4]["account"] is None
@@ -92,9 +92,9 @@ def test_a_run_that_goes_on_counts_from_what_was_spent(tmp_path: Path) -> None:
     later = Oracle()
     result = search(later, folder=tmp_path, store=None, trials=20).run()
     assert len(later.asked) == 10 and later.spent.asks == 15
-    assert result.account == later.spent
+    assert result.usage == later.spent
     other = Search(SPACE, MEASURE, name="run", folder=tmp_path, ranker="evolution", trials=25)
-    assert other.run().account == later.spent  # nothing was asked
+    assert other.run().usage == later.spent  # nothing was asked
 
 
 def test_a_batch_has_one_account() -> None:
@@ -102,7 +102,7 @@ def test_a_batch_has_one_account() -> None:
     result = search(oracle, workers=1, batch=3, trials=20).run()
     numbers = [t.number for t in result.trials if t.account is not None]
     assert numbers == [6, 9, 12, 15, 18]
-    assert result.account.asks == len(oracle.asked) == 5
+    assert result.usage.asks == len(oracle.asked) == 5
     best = max(oracle.asked[0].candidates, key=value)
     assert result.trials[6].ncode == best
 
@@ -115,7 +115,7 @@ def test_ask_and_tell() -> None:
                 asking.tell(trial, value(trial.ncode))
         result = asking.result()
     assert [t.number for t in result.trials if t.account] == [0, 2, 4, 6]
-    assert result.account == oracle.spent and oracle.prepared == 1
+    assert result.usage == oracle.spent and oracle.prepared == 1
     assert not oracle.asked[0].history and len(oracle.asked[1].history) == 2
 
 
@@ -139,8 +139,8 @@ def test_it_is_told_live_and_in_the_report() -> None:
     console.file.close()
     assert told.count("the oracle speaks") == 1
     assert told.count("(picked by the fallback: the oracle is silent)") == 4
-    assert view.account == result.account
-    words = str(result.account)
+    assert view.usage == result.usage
+    words = str(result.usage)
     assert words == (
         "11 of 15 decisions; 15 asks; 1,500 + 75 tokens; cost 7.5000; "
         "4 by the fallback, the last: the oracle is silent"
@@ -156,7 +156,7 @@ def test_it_is_told_live_and_in_the_report() -> None:
 
 def test_a_ranker_that_asks_nobody_is_not_mentioned() -> None:
     result: Result = search(RandomRanker()).run()
-    assert result.to_json()["account"] is None and result.account == Usage()
+    assert result.to_json()["account"] is None and result.usage == Usage()
     assert "What the model was asked" not in render(result)
 
 
@@ -184,7 +184,7 @@ def test_ctrl_c_during_an_ask_loses_nothing(tmp_path: Path) -> None:
     later = Oracle()
     result = search(later, folder=tmp_path, store=None).run()
     assert [t.ncode for t in result.trials] == [t.ncode for t in whole.trials]
-    assert result.account == whole.account and len(later.asked) == 11
+    assert result.usage == whole.usage and len(later.asked) == 11
 
 
 def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> 
     result = search(later, folder=tmp_path, store=None).run()
     assert [len(question.history) for question in later.asked] == list(range(9, 20))
     assert [t.ncode for t in result.trials] == [t.ncode for t in whole.trials]
-    assert result.account == whole.account == later.spent
+    assert result.usage == whole.usage == later.spent
 
 
 def test_settings_go_to_rankers_that_take_them() -> None:

@@ -111,7 +111,7 @@ def test_a_search_with_the_served_model(trained: Path, url: str, tmp_path: Path)
     found = read_run(search.files)
     codes = [trial.ncode for trial in found.trials]
     assert len(codes) == len(set(codes)) == OPTIONS
-    account = found.account
+    account = found.usage
     assert account.asks >= 8 and account.prompt_tokens > 0 and account.completion_tokens > 0
     assert account.decisions > account.fallbacks, account  # the model itself decided
 
