@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_searcher.agent.search import versions
+from lm_searcher.agent.study.identity import versions
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from lm_searcher.agent.settings.run_file import PrunerSection
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.trial_store import MEMORY, TrialStore
+from lm_searcher.agent.study.storage import MEMORY
+from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.evals.digits_benchmark import distinct_cells
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import TrialState

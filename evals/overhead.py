@@ -21,7 +21,7 @@ import numpy as np
 from langgraph.types import Durability
 
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.trial_store import MEMORY
+from lm_searcher.agent.study.storage import MEMORY
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.space import SearchSpace

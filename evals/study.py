@@ -20,7 +20,7 @@ import numpy as np
 
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.trial_store import MEMORY
+from lm_searcher.agent.study.storage import MEMORY
 from lm_searcher.evals.fronts import FrontProblem, front_problem
 from lm_searcher.evals.problems import Problem, chain_problem, table_problem
 from lm_searcher.spaces.ncode import NCode

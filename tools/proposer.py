@@ -81,10 +81,9 @@ class Proposer:
         raise ConfigError(f"{where} {name} satisfies {known}; {known.nearest(found)}")
 
     @property
-    def exhausted(self) -> str:
-        """What an empty pool means."""
-        limit = f" but for what breaks {self.known}" if self.known else ""
-        return f"the space is exhausted{limit}"
+    def exception(self) -> str:
+        """What an empty pool leaves out, to be said after "the space is exhausted"."""
+        return f" but for what breaks {self.known}" if self.known else ""
 
     def _canonical_keys(self, codes: Codes) -> NDArray[np.bytes_]:
         if self.space.canonical_form is None or not len(codes):

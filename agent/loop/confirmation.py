@@ -1,76 +1,59 @@
-"""Confirmation: the best trials trained again with fresh seeds, and the incumbent by mean.
+"""Confirmation: the best trials are trained again with fresh seeds.
 
-The best of many noisy measurements is too good to be true. The incumbent is chosen by the mean
-over all seeds of each finalist, the search's own included; what is reported of it is the mean
-and spread of the fresh seeds alone, which the choice has not flattered as much. Where they are
-trained at a higher fidelity than the search's trials, they alone choose. With several
-objectives the finalists are those that hold most of the front's hypervolume (front.py).
+The best of many noisy measurements is too good to be true. The incumbent is chosen among the
+confirmed finalists (results/incumbent.py); with several objectives the finalists are the trials
+that hold most of the front's hypervolume (results/front.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from lm_searcher.agent.loop.stopping import Interrupted
 from lm_searcher.agent.results.front import finalists
-from lm_searcher.agent.results.incumbent import FULL, best_trials
-from lm_searcher.agent.state import Context
-from lm_searcher.tools.protocols import Evaluation
+from lm_searcher.agent.results.incumbent import best_trials
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.records import Confirmation, RunRecords
+from lm_searcher.spaces.history import Trial
+from lm_searcher.tools.protocols import Evaluation, Outcome
 
-KEY = "confirm:{number:06d}:{repeat:03d}"
+
+@dataclass(frozen=True)
+class Confirm:
+    """How the incumbent is named: the `top` best, each trained with `seeds` fresh seeds."""
+
+    top: int = 3
+    seeds: int = 2
+    full: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the evaluator at full fidelity, where the search uses others."""
 
 
-def confirm_top(context: Context) -> None:
-    """Train the finalists; each result is stored as it comes, and never measured twice.
-
-    Raises Interrupted if the person asked to stop.
-    """
-    top, seeds = context.confirm.top, context.confirm.seeds
-    if not top:
+def remaining(
+    confirm: Confirm, trials: Sequence[Trial], records: RunRecords, objectives: ObjectiveSet
+) -> Iterator[tuple[Trial, int]]:
+    """Each finalist and repeat that has not been confirmed yet at the run's full fidelity."""
+    if not confirm.top:
         return
-    done, objectives, trials = (
-        context.store.attributes,
-        context.store.objectives,
-        context.store.trials,
-    )
     chosen = (
-        finalists(trials, objectives, top)
+        finalists(trials, objectives, confirm.top)
         if objectives.several
-        else best_trials(trials, objectives.sign, top)
+        else best_trials(trials, objectives.sign, confirm.top)
     )
-    full = dict(context.confirm.full)
-    if done.get(FULL, {}) != full:
-        context.store.set_attribute(FULL, full)
-    tasks: dict[int, tuple[int, int]] = {}
+    for trial in chosen:
+        for repeat in range(confirm.seeds):
+            if Confirmation.key(trial.number, repeat) not in records.confirmations:
+                yield trial, repeat
 
-    def evaluations() -> Iterator[Evaluation]:
-        for trial in chosen:
-            for repeat in range(seeds):
-                entry = done.get(KEY.format(number=trial.number, repeat=repeat))
-                if entry is not None and entry.get("budget", {}) == full:
-                    continue
-                if context.interrupted:
-                    return
-                key = len(tasks)
-                context.observe(f"confirming {trial.ncode} with fresh seed {repeat + 1} of {seeds}")
-                tasks[key] = (trial.number, repeat)
-                seed = context.trial_seed(trial.number, repeat)
-                yield replace(context.evaluation(key, trial.ncode, seed), budget=full)
 
-    assert context.executor is not None
-    for evaluation, outcome in context.executor.run(evaluations(), lambda *_: False):
-        number, repeat = tasks[evaluation.key]
-        outcome = objectives.checked(outcome)
-        result: dict[str, Any] = {"seed": evaluation.seed, "seconds": round(outcome.seconds, 4)}
-        if full:
-            result["budget"] = full
-        if outcome.reason is None:
-            result["metrics"] = dict(outcome.metrics)
-            result["value"] = outcome.metrics[objectives.metric]
-        else:
-            result["reason"] = outcome.reason
-        context.store.set_attribute(KEY.format(number=number, repeat=repeat), result)
-    if context.interrupted:
-        raise Interrupted
+def confirmation_of(
+    evaluation: Evaluation, outcome: Outcome, objectives: ObjectiveSet
+) -> Confirmation:
+    """The record of one confirmation: its metrics, or why it failed."""
+    given: dict[str, Any] = {"seed": evaluation.seed, "seconds": round(outcome.seconds, 4)}
+    if evaluation.budget:
+        given["budget"] = dict(evaluation.budget)
+    if outcome.reason is not None:
+        return Confirmation(**given, reason=outcome.reason)
+    value = outcome.metrics[objectives.metric]
+    return Confirmation(**given, metrics=dict(outcome.metrics), value=value)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_searcher.agent.loop.requests import HAND
 from lm_searcher.agent.results.incumbent import confirmations
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.results.summary import (
@@ -17,6 +16,7 @@ from lm_searcher.agent.results.summary import (
     nothing,
     origin,
 )
+from lm_searcher.agent.study.records import USER
 
 Rows = Sequence[Sequence[object]]
 
@@ -78,7 +78,7 @@ def _evidence(decision: dict[str, Any]) -> str:
             f"mean rank at most {evidence['upper']} ({evidence['trials']} trials), the best "
             f"option's at least {evidence['best_lower']} ({evidence['best_trials']} trials)"
         )
-    return "requested by a user" if decision.get("by") == HAND else "no new best for long"
+    return "requested by a user" if decision.get("by") == USER else "no new best for long"
 
 
 def confirmation(result: Result) -> Section:

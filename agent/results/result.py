@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from lm_searcher.agent.loop.memory import remembered
 from lm_searcher.agent.results.front import Member, front_trials, hypervolumes, member_of
 from lm_searcher.agent.results.incumbent import Incumbent, confirmations, find_incumbent
-from lm_searcher.agent.results.stored_space import stored_space, stored_subspace
+from lm_searcher.agent.study.frozen_trials import as_trial
+from lm_searcher.agent.study.identity import stored_space
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.trial_store import as_trial, open_storage, shown, store_errors
+from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.stop import Stop
+from lm_searcher.agent.study.storage import open_storage, shown, store_errors
 from lm_searcher.spaces.errors import StoreError, unknown
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import DIGITS
@@ -30,11 +36,17 @@ class Result:
     space: SearchSpace
     state: str
     """`finished`, `running` (a process runs it now), or `interrupted`."""
-    stop: str
-    """Why it ended; empty unless it is finished."""
+    stop: Stop | None
+    """Why it ended; None unless it is finished."""
     objectives: ObjectiveSet
     trials: Sequence[Trial]
     attributes: Mapping[str, Any]
+    """The run's attributes as stored."""
+
+    @cached_property
+    def records(self) -> RunRecords:
+        """The typed form of the attributes. Raises StoreError for a damaged record."""
+        return RunRecords.of(self.attributes)
 
     @property
     def metric(self) -> str:
@@ -90,12 +102,12 @@ class Result:
     @property
     def subspace(self) -> Subspace:
         """The part of the space that is still searched."""
-        return stored_subspace(self.space, self.attributes)[0]
+        return remembered(self.space, self.records.settled()).subspace
 
     @property
     def decisions(self) -> list[dict[str, Any]]:
         """Every prune and widening with its evidence, the oldest first."""
-        return [v for k, v in sorted(self.attributes.items()) if k.startswith("memory:")]
+        return [decision.document for decision in self.records.settled()]
 
     @property
     def failures(self) -> list[Trial]:
@@ -126,7 +138,8 @@ class Result:
             "store": self.store,
             "space": self.space.name,
             "state": self.state,
-            "stop": self.stop,
+            "stop": str(self.stop or ""),
+            "stop_reason": self.stop.reason if self.stop else None,
             "objective": self.objectives.to_json(),
             "trials": [_trial_json(t, self.objectives) for t in self.trials],
             "incumbent": asdict(best) | {"config": self.best_config} if best else None,
@@ -182,8 +195,8 @@ def read_run(files: RunFiles) -> Result:
         raise StoreError(
             f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
         )
-    stop, objectives = attributes.get("stop", ""), ObjectiveSet.stored(attributes["objective"])
-    driven = files.driven
+    stop, objectives = Stop.of(attributes.get("stop")), ObjectiveSet.stored(attributes["objective"])
+    driven = is_driven(files)
     trials = [as_trial(t, objectives) for t in frozen]
     if not driven:  # a trial left as running was cut short; it runs again when the run resumes
         trials = [

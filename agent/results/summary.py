@@ -28,7 +28,7 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     if result.stop:
-        table.add_row("ended", Text(result.stop))
+        table.add_row("ended", Text(str(result.stop)))
     done = sum(state.finished for state in states)
     table.add_row("trials", f"{done} ({failed} failed, {stopped_early(result)})")
     if (best := result.incumbent) is None:

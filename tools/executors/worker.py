@@ -65,17 +65,17 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def checked(metrics: object, metric: str) -> Metrics:
-    """The metrics as finite floats; raises TrialFailure for anything else."""
+    """The metrics as floats; other values than numbers become NaN.
+
+    Raises TrialFailure if `metric` is no finite number, or if there are no metrics at all; whether
+    the required metrics are there is for the controller to say.
+    """
     if isinstance(metrics, numbers.Real) and not isinstance(metrics, bool):
         metrics = {metric: metrics}
-    if not isinstance(metrics, dict):
+    if not isinstance(metrics, dict) or not metrics:
         raise TrialFailure(
             f"the evaluator returned {_shown(metrics)}; "
             "accepted: a number, or a dict of metric -> number"
-        )
-    if metric not in metrics:
-        raise TrialFailure(
-            f"the evaluator returned no '{metric}', only: {', '.join(map(str, metrics)) or '{}'}"
         )
     result = {}
     for name, value in metrics.items():
@@ -83,10 +83,9 @@ def checked(metrics: object, metric: str) -> Metrics:
             number = float(value) if not isinstance(value, str | bytes) else math.nan
         except (TypeError, ValueError):
             number = math.nan
-        if math.isfinite(number):
-            result[str(name)] = number
-        elif name == metric:
+        if name == metric and not math.isfinite(number):
             raise TrialFailure(f"'{metric}' is {_shown(value)}, not a finite number")
+        result[str(name)] = number
     return result
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm_searcher.agent.loop.memory import Evidence, Findings, Memory, outcome_ranks
-from lm_searcher.agent.results.stored_space import stored_subspace
+from lm_searcher.agent.results.result import remembered
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
@@ -183,7 +183,7 @@ def test_the_decisions_alone_give_the_findings_back() -> None:
         findings, decisions = memory.revise(bad_option(n) if n == 60 else stagnating(n), findings)
         for i, decision in enumerate(decisions):
             attributes[f"memory:{decision['trial']:06d}:{i:03d}"] = decision
-        assert stored_subspace(SPACE, attributes) == (findings.subspace, findings.pruned)
+        assert remembered(SPACE, attributes) == (findings.subspace, findings.pruned)
     assert len(attributes) == 3, "a prune and a widening"
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from lm_searcher.agent.results.result import read_run
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.registry import call, question
 from lm_searcher.agent.toolbox.run_status import finished_since
@@ -96,7 +97,7 @@ def test_paused_it_goes_on_as_if_nothing_had_been(workspace: Workspace, run: Any
     living = processes.process(files)
     assert living is not None and living.pid != os.getpid()
     living.kill()
-    until(lambda: not files.driven)
+    until(lambda: not is_driven(files))
     stand = call(workspace, "wait", {"run": "long", "seconds": 10}).data
     assert stand["state"] == "interrupted"
     (told,) = finished_since(workspace)
