@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.records import Confirmation
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Values, front, hypervolume_curve, reference_of, spread_out
@@ -71,25 +72,29 @@ class Member:
 
 
 def member_of(
-    trial: Trial, objectives: ObjectiveSet, entries: Sequence[Mapping[str, Any]]
+    trial: Trial, objectives: ObjectiveSet, confirmations: Sequence[Confirmation]
 ) -> Member:
-    """A trial of the front with its confirmations; `entries` are as `confirmations` gives them."""
-    succeeded = [entry for entry in entries if "value" in entry]
+    """A trial of the front with its confirmations, failed ones included."""
+    succeeded = [c for c in confirmations if c.value is not None]
     confirmed, spreads = fresh_means(succeeded)
-    values = {g.metric: v for g, v in zip(objectives.goals, trial.values, strict=True)}
     return Member(
-        trial.number, trial.ncode, values, trial.metrics, len(succeeded), confirmed, spreads
+        number=trial.number,
+        ncode=trial.ncode,
+        values={g.metric: v for g, v in zip(objectives.goals, trial.values, strict=True)},
+        metrics=trial.metrics,
+        seeds=len(succeeded),
+        confirmed=confirmed,
+        spreads=spreads,
     )
 
 
-def fresh_means(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Means and standard deviations of each metric; the latter need two entries or more."""
-    if not entries:
-        return {}, {}
-    values = {
-        name: [entry["metrics"][name] for entry in entries if name in entry["metrics"]]
-        for name in entries[0]["metrics"]
-    }
+def fresh_means(
+    confirmations: Sequence[Confirmation],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Means and standard deviations of each metric; the latter need two confirmations or more."""
+    measured = [c.metrics or {} for c in confirmations]
+    names = measured[0] if measured else ()
+    values = {name: [metrics[name] for metrics in measured if name in metrics] for name in names}
     return (
         {name: float(np.mean(v)) for name, v in values.items()},
         {name: float(np.std(v, ddof=1)) for name, v in values.items() if len(v) > 1},

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_searcher.agent.results.incumbent import confirmations
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.results.summary import (
     bounds,
@@ -83,7 +82,7 @@ def _evidence(decision: dict[str, Any]) -> str:
 
 def confirmation(result: Result) -> Section:
     """Each confirmed trial's own values beside those with fresh seeds."""
-    confirmed = confirmations(result.attributes)
+    confirmed = result.records.confirmed()
     if not confirmed:
         return Section("Confirmation", note="No trial was confirmed with fresh seeds.")
     names = [goal.metric for goal in result.objectives.goals]
@@ -91,9 +90,9 @@ def confirmation(result: Result) -> Section:
     for number, entries in confirmed.items():
         trial = result.trials[number]
         values = [
-            _values([entry["metrics"][name] for name in names])
-            if "value" in entry
-            else f"failed: {entry['reason']}"
+            f"failed: {entry.reason}"
+            if entry.metrics is None
+            else _values([entry.metrics[name] for name in names])
             for entry in entries
         ]
         rows.append([number, trial.ncode, _values(trial.values), ", ".join(values)])

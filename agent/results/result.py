@@ -10,7 +10,7 @@ from typing import Any
 
 from lm_searcher.agent.loop.memory import remembered
 from lm_searcher.agent.results.front import Member, front_trials, hypervolumes, member_of
-from lm_searcher.agent.results.incumbent import Incumbent, confirmations, find_incumbent
+from lm_searcher.agent.results.incumbent import Incumbent, find_incumbent
 from lm_searcher.agent.study.frozen_trials import as_trial
 from lm_searcher.agent.study.identity import stored_space
 from lm_searcher.agent.study.lock import is_driven
@@ -69,7 +69,7 @@ class Result:
         with several objectives, whose result is the front."""
         if self.objectives.several:
             return None
-        return find_incumbent(self.trials, self.attributes, self.sign)
+        return find_incumbent(self.trials, self.records, self.sign)
 
     @property
     def front(self) -> list[Member]:
@@ -77,7 +77,7 @@ class Result:
 
         With one objective: all trials that share the best value.
         """
-        fresh = confirmations(self.attributes)
+        fresh = self.records.confirmed()
         found = front_trials(self.trials, self.objectives)
         return [member_of(t, self.objectives, fresh.get(t.number, [])) for t in found]
 
@@ -144,7 +144,10 @@ class Result:
             "trials": [_trial_json(t, self.objectives) for t in self.trials],
             "incumbent": asdict(best) | {"config": self.best_config} if best else None,
             **self._front_json(),
-            "confirmations": confirmations(self.attributes),
+            "confirmations": {
+                number: [confirmation.document for confirmation in confirmed]
+                for number, confirmed in self.records.confirmed().items()
+            },
             "subspace": {
                 "size": subspace.size,
                 "allowed": {

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lm_searcher.agent.results.incumbent import Incumbent, at_full
+from lm_searcher.agent.results.incumbent import Incumbent
 from lm_searcher.agent.results.result import Result
 from lm_searcher.spaces.history import TrialState
 
@@ -138,7 +138,8 @@ def origin(result: Result, best: Incumbent) -> str:
     """What the incumbent's value is: a mean over fresh seeds, or the trial's own."""
     if not best.seeds:
         return "the trial's own, not confirmed"
-    return f"mean of {best.seeds} fresh seeds{at_full(result.attributes)}"
+    settings = ", ".join(f"{k} = {v:g}" for k, v in result.records.full.items())
+    return f"mean of {best.seeds} fresh seeds" + (f" at {settings}" if settings else "")
 
 
 def stopped_early(result: Result) -> str:
