@@ -16,7 +16,7 @@ import pytest
 
 from lm_searcher.agent.chat.graph import Chat
 from lm_searcher.agent.chat.model import ChatModel
-from lm_searcher.agent.chat.session import Session, kept
+from lm_searcher.agent.chat.session import Session, open_saver
 from lm_searcher.agent.cli import app
 from lm_searcher.agent.toolbox.workspace import Workspace
 
@@ -88,7 +88,7 @@ def test_a_question_that_a_crash_left_open(
     path = workspace.folder / "spaces" / "mine.toml"
     path.touch()
     model = ChatModel.open(f"scripted:{script(('define_space', space))}", None, None)
-    with kept(workspace, "main") as saver:
+    with open_saver(workspace, "main") as saver:
         session = Session(Chat(workspace, model, lambda: ""), saver, "main")
         list(session.say("define it"))
     out = chat("y\n", "--model", f"scripted:{script('There it is.')}")

@@ -63,7 +63,7 @@ def task(workspace: Workspace, script: Callable[..., Path]) -> Callable[..., Any
 
     def run(*replies: Any, **settings: Any) -> Any:
         model = ChatModel.open(f"scripted:{script(*replies)}", None, None)
-        given = {"yes": True, "max_steps": 10, "follow": lambda event: None} | settings
+        given = {"yes": True, "max_steps": 10, "observe": lambda event: None} | settings
         return run_task("go", workspace, model, **given)
 
     return run
@@ -93,5 +93,5 @@ def test_a_server_that_fails(loopback: Any, streams: Any, workspace: Workspace) 
     )
     loopback.script = iter(["gone"])
     model = ChatModel.open("m", loopback.url, None)
-    done = run_task("go", workspace, model, yes=True, max_steps=3, follow=lambda event: None)
+    done = run_task("go", workspace, model, yes=True, max_steps=3, observe=lambda event: None)
     assert "refuses the key" in done.error and done.to_json()["error"] == done.error
