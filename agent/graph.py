@@ -8,8 +8,6 @@ replayed after a crash does what it did before: only trials that were cut short 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,12 +15,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from lm_searcher.agent.context import Context
-from lm_searcher.agent.loop.confirmation import confirmation_of, remaining
+from lm_searcher.agent.loop.evaluation import confirm_finalists, evaluate_picks
 from lm_searcher.agent.loop.stopping import Interrupted, find_stop
 from lm_searcher.agent.state import State
-from lm_searcher.agent.study.records import Confirmation
 from lm_searcher.agent.study.stop import Stop, StopReason
-from lm_searcher.tools.protocols import Evaluation
 
 Update = dict[str, Any]
 
@@ -77,64 +73,16 @@ def rank(state: State, runtime: Runtime[Context]) -> Update:
 
 def evaluate(state: State, runtime: Runtime[Context]) -> Update:
     """Train and measure the picks, each as a trial of its own; a failure is a result."""
-    context, first = runtime.context, state["number"]
-    steps: dict[int, int] = {}
-
-    def report(evaluation: Evaluation, step: int, value: float) -> bool:
-        steps[evaluation.key] = step
-        stop = context.store.report(evaluation.key, step, value)
-        return stop and step != context.epochs  # at the last epoch nothing is left to stop
-
-    def evaluations() -> Iterator[Evaluation]:
-        for number, ncode in enumerate(state["picks"], start=first):
-            if context.interrupted:
-                return
-            usage = state.get("usage", {}) if number == first else {}
-            trial = context.start(number, ncode, usage)
-            if not trial.state.finished:
-                context.observe(trial)
-                yield context.evaluation(number, ncode, trial.seed)
-
-    assert context.executor is not None
-    for evaluation, outcome in context.executor.run(evaluations(), report):
-        fidelity = context.fidelity(outcome, steps.get(evaluation.key, 0))
-        context.finish(evaluation.key, outcome, fidelity)
-    after = first + len(state["picks"])
-    trials = context.store.trials[first:after]
-    if len(trials) < after - first or not all(trial.state.finished for trial in trials):
-        raise Interrupted
-    return {"number": after, "picks": []}
+    picks = state["picks"]
+    evaluate_picks(runtime.context, state["number"], picks, state.get("usage", {}))
+    return {"number": state["number"] + len(picks), "picks": []}
 
 
 def confirm(state: State, runtime: Runtime[Context]) -> Update:
     """Train the best again with fresh seeds, so that luck does not name the incumbent."""
-    context = runtime.context
     stop = Stop.of(state["stop"])
-    tasks: list[tuple[int, int]] = []
-
-    def evaluations() -> Iterator[Evaluation]:
-        for trial, repeat in remaining(
-            context.confirm, context.store.trials, context.records, context.objectives
-        ):
-            if context.interrupted:
-                return
-            seeds = context.confirm.seeds
-            context.observe(f"confirming {trial.ncode} with fresh seed {repeat + 1} of {seeds}")
-            tasks.append((trial.number, repeat))
-            seed = context.trial_seed(trial.number, repeat)
-            evaluation = context.evaluation(len(tasks) - 1, trial.ncode, seed)
-            yield replace(evaluation, budget=dict(context.confirm.full))
-
-    if stop is not None and stop.failed:
-        return {}
-    assert context.executor is not None
-    context.begin_confirmations()
-    for evaluation, outcome in context.executor.run(evaluations(), lambda *_: False):
-        outcome = context.objectives.checked(outcome)
-        record = confirmation_of(evaluation, outcome, context.objectives)
-        context.store.write(Confirmation.key(*tasks[evaluation.key]), record)
-    if context.interrupted:
-        raise Interrupted
+    if stop is None or not stop.failed:
+        confirm_finalists(runtime.context)
     return {}
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 from langgraph.types import Durability
 
 from lm_searcher.agent.context import Context, Observer, open_context
+from lm_searcher.agent.loop.ask_tell import ask, tell
 from lm_searcher.agent.loop.driver import drive
 from lm_searcher.agent.loop.signals import interrupts
 from lm_searcher.agent.problem import Problem
@@ -21,17 +22,15 @@ from lm_searcher.agent.settings.run_file import RunFile, Settings, load_run_file
 from lm_searcher.agent.study.identity import check_same
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.storage import has_run, shown
-from lm_searcher.spaces.errors import ConfigError, TrialFailure, UserError
+from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
-from lm_searcher.tools.executors.worker import checked
 from lm_searcher.tools.protocols import (
     AskingRanker,
     Evaluation,
     Evaluator,
     Executor,
     Metrics,
-    Outcome,
     SlowlyPreparedEvaluator,
 )
 
@@ -163,19 +162,7 @@ class Search:
         if n < 1:
             raise ConfigError(f"ask({n}): accepted: integers from 1")
         self._prepare()
-        context = self._open()
-        history = context.history(len(context.store))
-        context.take_up(history, n)
-        proposal = context.propose(history, context.findings)
-        context.findings = proposal.findings
-        selection = context.select(proposal.pool, history, proposal.requested, n)
-        usage, asked = selection.usage, []
-        for number, ncode in enumerate(selection.picks, start=len(context.store)):
-            trial = context.start(number, ncode, usage)
-            context.observe(trial)
-            usage = {}  # of a batch, the first trial has it
-            asked.append(context.evaluation(number, ncode, trial.seed))
-        return asked
+        return ask(self._open(), n)
 
     def tell(
         self,
@@ -189,20 +176,8 @@ class Search:
 
         Raises ConfigError for a trial that is not pending.
         """
-        context = self._open()
         number = trial if isinstance(trial, int) else trial.key
-        if not 0 <= number < len(context.store) or context.store.trials[number].state.finished:
-            raise ConfigError(f"trial {number} is not pending: ask first, and tell once")
-        if failed is None:
-            try:
-                outcome = Outcome(checked(value, context.objectives.metric), seconds)
-            except TrialFailure as failure:
-                outcome = Outcome({}, seconds, str(failure))
-        else:
-            outcome = Outcome({}, seconds, failed)
-        finished = context.finish(number, outcome)
-        context.weigh(context.store.history())
-        return finished
+        return tell(self._open(), number, value, failed, seconds)
 
     def result(self) -> Result:
         """What has been found so far."""

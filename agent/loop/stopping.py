@@ -56,7 +56,7 @@ def find_stop(
         return Stop(reason=StopReason.TARGET, limit=budget.target)
     if budget.trials is not None and n >= budget.trials:
         return Stop(reason=StopReason.TRIALS, limit=budget.trials)
-    if budget.hours is not None and seconds >= 3600 * budget.hours:
+    if budget.hours is not None and n and seconds >= 3600 * budget.hours:
         return Stop(reason=StopReason.HOURS, limit=budget.hours)
     if budget.patience is not None and stagnant_trials(history) >= budget.patience:
         what = "no change of the front" if objectives.several else "no new best"

@@ -15,22 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import create_trial
 
-from lm_searcher.agent.study.frozen_trials import CONSTRAINT, ORDER, STATES, as_trial
+from lm_searcher.agent.study.frozen_trials import CONSTRAINT, STATES, as_trial
+from lm_searcher.agent.study.history_arrays import HistoryArrays
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.record import Record
 from lm_searcher.agent.study.storage import open_storage, shown, store_errors
 from lm_searcher.spaces.errors import StoreError
-from lm_searcher.spaces.fidelity import Curves
-from lm_searcher.spaces.history import History, Trial, TrialState, reported
-from lm_searcher.spaces.ncode import NCode, to_codes
-from lm_searcher.spaces.objectives import Values, penalised
+from lm_searcher.spaces.history import History, Trial, TrialState
+from lm_searcher.spaces.ncode import NCode
+from lm_searcher.spaces.objectives import Values
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
@@ -72,12 +71,7 @@ class TrialStore:
         self._ids: list[int] = []
         self._curves: dict[int, dict[int, float]] = {}
         self._trials: list[Trial] = []
-        # The history's arrays, with room to grow: a step must not cost more in a longer run.
-        self._codes = np.zeros((64, len(space.positions)), np.uint8)
-        self._values = np.full((64, len(objectives.goals)), np.nan)
-        self._violations = np.zeros(64)
-        self._states = np.zeros(64, np.uint8)
-        self._reported = Curves()
+        self._arrays = HistoryArrays(space, objectives)
 
     @property
     def begun(self) -> bool:
@@ -132,16 +126,7 @@ class TrialStore:
         `weights`; without these they tell domination ranks, as memory and the stopping rules see
         the trials.
         """
-        n = len(self._trials) if before is None else min(before, len(self._trials))
-        values, violations = self._values[:n].copy(), self._violations[:n]
-        values[:, 0] = self._reported.final(values[:, 0])
-        return History(
-            self._codes[:n].copy(),
-            self.objectives.scores(values, violations, weights),
-            self._states[:n] == ORDER.index(TrialState.FAIL),
-            self._states[:n] <= ORDER.index(TrialState.RUNNING),
-            penalised(values, violations) if self.objectives.several else None,
-        )
+        return self._arrays.history(before, weights)
 
     def start(
         self, number: int, ncode: NCode, seed: int, ranker: str, account: Mapping[str, Any] = {}
@@ -192,7 +177,7 @@ class TrialStore:
         with store_errors(self.url):
             self.storage.set_trial_state_values(self._ids[trial.number], STATES[state])
         self._trials[trial.number] = trial = replace(trial, state=state)
-        self._note(trial)
+        self._arrays.update(trial)
         return trial
 
     def report(self, number: int, step: int, value: float) -> bool:
@@ -247,25 +232,12 @@ class TrialStore:
             curve=tuple(curve[step] for step in sorted(curve)),
         )
         self._trials[number] = trial
-        self._note(trial)
+        self._arrays.update(trial)
         return trial
 
     def _append(self, trial: Trial) -> None:
-        if trial.number == len(self._states):
-            self._codes, self._values, self._violations, self._states = (
-                np.concatenate([a, np.zeros_like(a)])
-                for a in (self._codes, self._values, self._violations, self._states)
-            )
         self._trials.append(trial)
-        self._codes[trial.number] = to_codes([trial.ncode], self._codes.shape[1])[0]
-        self._note(trial)
-
-    def _note(self, trial: Trial) -> None:
-        self._values[trial.number] = self.objectives.row(trial)
-        self._violations[trial.number] = trial.violation
-        self._states[trial.number] = ORDER.index(trial.state)
-        if trial.curve:
-            self._reported.note(trial.number, *reported(trial, self.objectives.sign))
+        self._arrays.append(trial)
 
     def close(self) -> None:
         """Let go of the database."""

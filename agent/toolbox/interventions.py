@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings import toml
 from lm_searcher.agent.settings.build import from_run_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Oracle(ShortlistRanker):
 
 def search(ranker: Any, **keywords: Any) -> Search:
     made = Search(SPACE, MEASURE, **{"trials": 20, "store": "memory", "name": "run", **keywords})
-    made.ranker = ranker
+    made.problem = replace(made.problem, ranker=ranker)
     return made
 
 
@@ -199,7 +200,7 @@ def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> 
     whole = search(Oracle()).run()
     with pytest.raises(Crash):
         made = Search(SPACE, Crashing(MEASURE.table, "value"), name="run", folder=tmp_path)
-        made.ranker = Oracle()
+        made.problem = replace(made.problem, ranker=Oracle())
         made.run()
     later = Oracle()
     result = search(later, folder=tmp_path, store=None).run()

@@ -1,4 +1,4 @@
-"""What is printed."""
+"""How a turn is printed."""
 
 from __future__ import annotations
 

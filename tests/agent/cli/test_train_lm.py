@@ -108,7 +108,7 @@ def test_run_files_take_the_lm_ranker(tmp_path: Path) -> None:
     )
     assert load_run_file(path).ranker.settings == {"mode": "generate", "listed": 5}
     search = Search.from_file(path)
-    assert search.ranker.candidates == 5  # type: ignore[attr-defined]
+    assert search.problem.ranker.candidates == 5  # type: ignore[attr-defined]
 
 
 def test_what_the_view_says() -> None:

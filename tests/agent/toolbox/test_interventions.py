@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.loop.requests import waiting
+from lm_searcher.agent.loop.request_files import waiting
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.toolbox.registry import call, question
