@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SEARCH_FLAGS ?=
 
-.PHONY: search test unit lint format clean
+.PHONY: search test unit lint format docs clean
 
 search: $(READY)  ## the main job: NAS-Bench-201 cells on handwritten digits, trained for real
 	$(BIN)/lm-searcher run examples/digits.toml $(SEARCH_FLAGS)
@@ -25,8 +25,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## the documentation, as HTML in site/
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'

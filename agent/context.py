@@ -57,7 +57,7 @@ class Context(Selector):
             spent = sum(trial.seconds or 0.0 for trial in self.store.trials)
         self._began = time.monotonic() - spent
         if isinstance(self.ranker, AskingRanker):
-            self.ranker.spent = Usage.total(trial.account for trial in self.store.trials)
+            self.ranker.spent = Usage.total(trial.usage for trial in self.store.trials)
 
     @property
     def records(self) -> RunRecords:
@@ -161,7 +161,7 @@ def open_context(problem: Problem, observe: Observer) -> Iterator[Context]:
         config,
     ) as store:
         records = RunRecords.of(store.attributes)
-        feasibility = problem.proposer.known
+        feasibility = problem.proposer.feasibility
         yield Context(
             **problem.selection(Requests.of(files, problem.space, records.requests(), feasibility)),
             store=store,

@@ -22,7 +22,7 @@ from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import Identity
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
-from lm_searcher.tools.executors.local import make_executor
+from lm_searcher.tools.executors.make import make_executor
 from lm_searcher.tools.proposer import Proposer
 from lm_searcher.tools.protocols import Evaluator, Executor, Ranker
 from lm_searcher.tools.rankers import make_ranker

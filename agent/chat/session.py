@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -22,6 +21,7 @@ from lm_searcher.agent.study.checkpoints import LatestSaver
 from lm_searcher.agent.study.storage import BUSY_SECONDS, store_errors
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError
+from lm_searcher.tools.files import file_lock
 
 FOLDER = ".chats"
 
@@ -141,15 +141,14 @@ def open_saver(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
     database.
     """
     folder = sessions_folder(workspace)
-    lock = FileLock(folder / f"{name}.lock")
     try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
+        lock = file_lock(folder / f"{name}.lock", timeout=0.5)
+    except TimeoutError:
         raise ChatError(
             f"session '{name}' is open in another chat; close it, or choose another --session"
         ) from None
     path = folder / f"{name}.db"
-    try:
+    with lock:
         # Accepts plain data and messages only, which are on langgraph's list of safe types.
         serde = JsonPlusSerializer(allowed_msgpack_modules=None)
         connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_SECONDS)
@@ -159,8 +158,6 @@ def open_saver(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
                 saver = LatestSaver(connection, serde=serde)
                 saver.setup()
             yield saver
-    finally:
-        lock.release()
 
 
 def sessions_folder(workspace: Workspace) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lm_searcher.agent.context import Context
 from lm_searcher.spaces.errors import ConfigError, TrialFailure
 from lm_searcher.spaces.history import Trial
-from lm_searcher.tools.executors.worker import checked
+from lm_searcher.tools.executors.outcome_check import checked_metrics
 from lm_searcher.tools.protocols import Evaluation, Metrics, Outcome
 
 
@@ -36,7 +36,7 @@ def tell(
     outcome = Outcome({}, seconds, failed)
     if failed is None:
         try:
-            outcome = Outcome(checked(value, context.objectives.metric), seconds)
+            outcome = Outcome(checked_metrics(value, context.objectives.metric), seconds)
         except TrialFailure as failure:
             outcome = Outcome({}, seconds, str(failure))
     finished = context.finish(number, outcome)

@@ -39,7 +39,7 @@ def preview(problem: Problem, result: Result, ncode: NCode) -> Preview:
     """
     space, objectives, records = problem.space, problem.objectives, result.records
     code = space.codes([space.check(ncode)])
-    feasibility = problem.proposer.known
+    feasibility = problem.proposer.feasibility
     if feasibility is not None:
         feasibility.check(ncode)
     trials = list(result.trials)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.ncode import NCode
+from lm_searcher.tools.files import write_atomically
 
 
 class Request(BaseModel):
@@ -34,12 +34,8 @@ def submit(files: RunFiles, request: Request) -> None:
     """Leave a request for the run, atomically. The run need not be under way."""
     folder = files.requests
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{time.time_ns():020d}-", suffix=".new")
-    with os.fdopen(handle, "w") as file:
-        file.write(request.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, Path(name).with_suffix(".json"))
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"  # in the order of submission
+    write_atomically(folder / name, request.model_dump_json())
 
 
 def waiting(folder: Path) -> Iterator[tuple[Path, Request]]:

@@ -145,7 +145,7 @@ class Selector:
             return {}
         while self.ranker.notes:
             self.note(self.ranker.notes.pop(0))
-        return self.ranker.account.to_json()
+        return self.ranker.usage.to_json()
 
     def note(self, text: str) -> None:
         """Called with each note of a ranker that asks a model."""

@@ -66,9 +66,9 @@ class LiveView:
             self.console.print(self.last, highlight=False, markup=False, soft_wrap=True)
 
     def _add_usage(self, trial: Trial) -> None:
-        if trial.account is not None and trial.number not in self._usage_counted:
+        if trial.usage is not None and trial.number not in self._usage_counted:
             self._usage_counted.add(trial.number)
-            self.usage += trial.account
+            self.usage += trial.usage
 
     def _count(self, trial: Trial) -> None:
         self.done += 1
@@ -91,7 +91,7 @@ class LiveView:
         best = f", best {self.best.value:.4f}" if self.best else ""
         if self.objectives.several:
             best = f", front of {len(self.front)}"
-        usage = trial.account
+        usage = trial.usage
         by = f"  (picked by the fallback: {usage.reason})" if usage and usage.reason else ""
         return f"{head}  {outcome}{best}{by}"
 

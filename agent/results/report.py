@@ -31,7 +31,7 @@ from lm_searcher.agent.results.report_tables import (
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.results.summary import front_table, nothing
 from lm_searcher.spaces.errors import ConfigError
-from lm_searcher.tools.files import write_whole
+from lm_searcher.tools.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,7 +52,7 @@ def write_report(result: Result, output: Path) -> None:
     """Write the page atomically. Raises ConfigError if the file cannot be written."""
     page = render(result)
     try:
-        write_whole(output, page)
+        write_atomically(output, page)
     except OSError as error:
         raise ConfigError(f"report '{output}': {error.strerror}") from None
 

@@ -116,9 +116,9 @@ def failures(result: Result) -> Section:
 def usage(result: Result) -> Section:
     """The language model's usage, and the decisions that its fallback made."""
     rows = [
-        [t.number, t.account.asks, t.account.tokens, t.account.reason]
+        [t.number, t.usage.asks, t.usage.tokens, t.usage.reason]
         for t in result.trials
-        if t.account is not None and t.account.fallbacks
+        if t.usage is not None and t.usage.fallbacks
     ]
     header = ["picked by the fallback", "asks", "tokens", "reason"]
     lines = [str(result.usage)]

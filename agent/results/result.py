@@ -117,7 +117,7 @@ class Result:
     @property
     def usage(self) -> Usage:
         """The language model's usage over the whole run; all zeros if none was asked."""
-        return Usage.total(t.account for t in self.trials)
+        return Usage.total(t.usage for t in self.trials)
 
     def best_so_far(self) -> list[float | None]:
         """The best feasible value of the first objective after each trial; None before one."""
@@ -181,7 +181,7 @@ def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "curve": list(trial.curve),
-        "account": asdict(trial.account) if trial.account else None,
+        "account": asdict(trial.usage) if trial.usage else None,
     }
 
 

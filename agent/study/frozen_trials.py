@@ -47,5 +47,5 @@ def as_trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
         reason=attributes.get("reason"),
         seconds=attributes.get("seconds"),
         curve=curve,
-        account=Usage.of(attributes["account"]) if "account" in attributes else None,
+        usage=Usage.of(attributes["account"]) if "account" in attributes else None,
     )

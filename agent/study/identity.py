@@ -13,6 +13,7 @@ from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import Identity
 from lm_searcher.agent.study.storage import shown
+from lm_searcher.spaces.builders import current_identity
 from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.space import Position, SearchSpace
@@ -37,8 +38,9 @@ def check_same(files: RunFiles, stored: Mapping[str, Any], now: Identity) -> Non
     """Raises StoreError, naming the difference, if the run of these attributes is of something
     else."""
     for name, value in now.document.items():
-        if stored.get(name) != value:
-            key, before, after = _difference(name, stored.get(name), value)
+        before: object = current_identity(stored.get(name))
+        if before != value:
+            key, before, after = _difference(name, before, value)
             raise StoreError(
                 f"run '{files.name}' in store '{shown(files.url)}' has another {key}: "
                 f"{_short(before)} there, {_short(after)} here; choose another --name"

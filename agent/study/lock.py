@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from filelock import FileLock, Timeout
-
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import StoreError
+from lm_searcher.tools.files import file_lock
 
 
 def is_driven(files: RunFiles) -> bool:
     """Whether some process drives the run now."""
     if not files.kept or not files.lock.exists():
         return False
-    lock = FileLock(files.lock)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        with file_lock(files.lock, timeout=0):
+            return False
+    except TimeoutError:
         return True
-    lock.release()
-    return False
 
 
 @contextlib.contextmanager
@@ -35,16 +32,13 @@ def run_lock(files: RunFiles) -> Iterator[None]:
         return
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(files.lock)
-        lock.acquire(timeout=1)  # whoever looks whether a run is driven holds it for an instant
-    except Timeout:
+        lock = file_lock(files.lock, timeout=1)  # `is_driven` holds the lock for an instant
+    except TimeoutError:
         raise StoreError(
             f"run '{files.name}' is locked: another process drives it (lock '{files.lock}'); "
             "wait for it, end it, or choose another --name"
         ) from None
     except OSError as error:
         raise StoreError(f"run '{files.name}': cannot write '{files.lock}': {error}") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

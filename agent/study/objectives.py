@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.history import History, Trial, equal_fidelity
 from lm_searcher.spaces.objectives import (
-    Constraint,
     Goal,
     Values,
     domination_rank,

@@ -14,7 +14,7 @@ import sqlalchemy.engine
 import sqlalchemy.exc
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 
-from lm_searcher.spaces.errors import StoreError
+from lm_searcher.spaces.errors import StoreError, one_line
 
 MEMORY = "memory"
 """The store URL of a run that leaves nothing behind."""
@@ -55,7 +55,7 @@ def store_errors(url: str) -> Iterator[None]:
             "(PostgreSQL: pip install 'lm-searcher[postgres]')"
         ) from error
     except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StoreError(f"store '{shown(url)}': {' '.join(str(error).split())}") from error
+        raise StoreError(f"store '{shown(url)}': {one_line(error)}") from error
 
 
 def _advice(text: str) -> str:

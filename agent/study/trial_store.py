@@ -148,7 +148,7 @@ class TrialStore:
         attributes: dict[str, Any] = {"ncode": ncode, "seed": seed, "ranker": ranker}
         if account:
             attributes["account"] = dict(account)
-        trial = Trial(number, ncode, seed=seed, account=Usage.of(account) if account else None)
+        trial = Trial(number, ncode, seed=seed, usage=Usage.of(account) if account else None)
         template = create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=self.space.decode(ncode),

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from lm_searcher.agent.settings import toml
@@ -24,6 +23,7 @@ from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.tools.files import file_lock
 
 PROGRAM = "lm_searcher.agent"
 
@@ -93,7 +93,7 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
     words = [sys.executable, "-P", "-m", PROGRAM, "run"]
     words += [str(files.folder / run_file), "--name", files.name]
     words += ["--folder", str(files.folder.parent)]
-    with FileLock(files.folder / "process.lock", timeout=10):
+    with file_lock(files.folder / "process.lock", timeout=10):
         if process(files) is not None or is_driven(files):
             raise ConfigError(f"run '{files.name}' is under way already")
         save_record(files, ProcessRecord(pid=-1))

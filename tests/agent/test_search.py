@@ -526,7 +526,7 @@ def test_a_run_file_names_its_run(tmp_path: Path) -> None:
 
 def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
     from lm_searcher.spaces.nb201.space import nb201
-    from lm_searcher.spaces.tables import load_table
+    from lm_searcher.spaces.table_files import load_table
 
     found = load_table(shared_data("nasbench201.npz"), metric="c10_val", space=nb201())
     result = Search(nb201(), TableEvaluator(found, "c10_val"), trials=150, store="memory").run()

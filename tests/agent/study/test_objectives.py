@@ -10,8 +10,9 @@ import pytest
 from lm_searcher.agent.results.front import finalists, front_trials, hypervolumes, member_of
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.records import Confirmation
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.history import Trial, TrialState
-from lm_searcher.spaces.objectives import Constraint, Goal
+from lm_searcher.spaces.objectives import Goal
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Objective, Outcome
 

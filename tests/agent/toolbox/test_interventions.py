@@ -51,7 +51,7 @@ def test_a_ranker_that_costs_is_not_asked(workspace: Workspace, run: Any) -> Non
     text = (files.folder / "run.toml").read_text().replace("evolution", "lm:some/model")
     (files.folder / "run.toml").write_text(text)
     from lm_searcher.agent.study.trial_store import TrialStore
-    from lm_searcher.spaces.tables import load_table
+    from lm_searcher.spaces.table_files import load_table
 
     space = load_table(workspace.folder / "tables" / "grid.csv", metric="acc").space
     store = TrialStore(files.url, files.name, space, ObjectiveSet.of("acc"))

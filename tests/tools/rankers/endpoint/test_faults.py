@@ -61,8 +61,8 @@ def check(result: Result, loopback: Any) -> None:
     assert {t.state for t in result.trials} == {TrialState.COMPLETE}
     account = result.usage
     assert account.decisions == 55
-    given_up = sum("attempt" in t.account.reason for t in result.trials if t.account)
-    wrong = sum("wrong replies" in t.account.reason for t in result.trials if t.account)
+    given_up = sum("attempt" in t.usage.reason for t in result.trials if t.usage)
+    wrong = sum("wrong replies" in t.usage.reason for t in result.trials if t.usage)
     assert account.fallbacks == given_up + wrong
     # One request is made beforehand; on a busy machine it may be too late for its time limit, and
     # then is not counted. So may be any answer, and then it is asked for again.
@@ -115,10 +115,10 @@ def test_a_search_survives_each_fault(
     stored = read_run(made.files)
     assert stored.usage == result.usage
     out, err = capfd.readouterr()
-    shown = [out, err, caplog.text, repr(made.ranker), *events]
+    shown = [out, err, caplog.text, repr(made.problem.ranker), *events]
     check_unseen(key, tmp_path, *shown, str(stored.to_json()), render(stored))
     assert "HTTP Request" in caplog.text  # there was something to be seen
-    assert max(len(str(t.account)) for t in result.trials) < 400
+    assert max(len(str(t.usage)) for t in result.trials) < 400
 
 
 @pytest.mark.slow
