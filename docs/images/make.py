@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 EXAMPLE = "examples/front-nb201.toml"
 TRIALS, SHOWN = 40, 30
 """The budget, and the trials done when the terminal is drawn."""
-WIDTH, HEIGHT = 1040, 1560
+WIDTH, HEIGHT = 1040, 1440
 """The part of the report that is shown, in pixels."""
 
 
