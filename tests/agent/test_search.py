@@ -547,7 +547,7 @@ def test_a_run_that_failures_ended_can_be_begun_again(tmp_path: Path) -> None:
 
     def search() -> Search:
         space = {f"p{i}": [0, 1, 2, 3] for i in range(3)}
-        return Search(space, measure, trials=20, folder=tmp_path, name="mended")
+        return Search(space, measure, trials=20, folder=tmp_path, name="completed")
 
     ended = search().run()
     assert ended_by(ended) is StopReason.FAILURES and "the disk is full" in str(ended.stop)

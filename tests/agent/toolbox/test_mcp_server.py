@@ -158,7 +158,7 @@ def test_what_needs_a_person_is_refused(folder: Path) -> None:
     workspace = Workspace(folder, budget_trials=5)
     result = answer(workspace, "start_search", {**TABLE, "trials": 6})
     assert result.error
-    assert result.summary.startswith("start_search: refused, since it needs a person's word: ")
+    assert result.summary.startswith("start_search: refused") and "--max-trials" in result.summary
     assert "\n" not in result.summary
     positions = [{"name": "a", "choices": [1, 2]}]
     assert not answer(workspace, "define_space", {"name": "s", "positions": positions}).error
