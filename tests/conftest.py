@@ -14,10 +14,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports torch: on tensors this small more threads gain nothing, and where other
 # work shares the cores their barriers make the tests ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline for one example: how long it takes depends on what else the machine does.
+settings.register_profile("quick", max_examples=40, derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=500, deadline=None, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="run the tests marked nightly too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the Hypothesis profile; --hypothesis-profile comes later and overrides it."""
+    settings.load_profile("nightly" if config.getoption("nightly") else "quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the nightly tests unless --nightly is given, whatever -m selects."""
+    if not config.getoption("nightly"):
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
 
 
 @pytest.fixture(scope="session")
