@@ -8,12 +8,15 @@ import os
 import re
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from hypothesis import settings
 
 # Before anything imports torch: on tensors this small more threads gain nothing, and where other
@@ -56,6 +59,35 @@ def shared_data() -> Callable[[str], Path]:
         pytest.skip(f"no shared/data/{name} beside or above this checkout")
 
     return locate
+
+
+# -- processes without the start of an interpreter ------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def warm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket of a fork server, which ends with the session."""
+    path = str(tmp_path_factory.mktemp("warm") / "socket")
+    command = [sys.executable, warm.__file__, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+        yield path
+        assert server.stdin is not None
+        server.stdin.close()
+
+
+@pytest.fixture
+def warm_python(warm_server: str) -> Iterator[Callable[..., warm.WarmProcess]]:
+    """Starts `python ARGUMENTS` in a fork of a server; tests/support/warm.py says what differs."""
+    started: list[warm.WarmProcess] = []
+
+    def start(*arguments: str | Path, **options: Any) -> warm.WarmProcess:
+        started.append(warm.WarmProcess(warm_server, [*map(str, arguments)], **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.close()
 
 
 # -- a language-model server of our own ----------------------------------------------------------

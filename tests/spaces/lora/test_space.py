@@ -20,6 +20,7 @@ from lm_searcher.spaces.lora.bases import EMBEDDED, untrained
 from lm_searcher.spaces.lora.network import attach, build
 from lm_searcher.spaces.lora.space import Adapters, lora
 from lm_searcher.spaces.lora.targets import find_targets, grouped
+from lm_searcher.spaces.space import SearchSpace
 
 LANGUAGE = "builtin:language"
 
