@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import warm
+from alembic.script import ScriptDirectory
 from hypothesis import settings
 
 # Before anything imports torch: on tensors this small more threads gain nothing, and where other
@@ -59,6 +60,23 @@ def shared_data() -> Callable[[str], Path]:
         pytest.skip(f"no shared/data/{name} beside or above this checkout")
 
     return locate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Every new SQLite store reads Optuna's migrations again, which is most of its making."""
+    read = ScriptDirectory.from_config
+    found: dict[str | None, ScriptDirectory] = {}
+
+    def from_config(config: Any) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in found:
+            found[place] = read(config)
+        return found[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
 
 
 # -- processes without the start of an interpreter ------------------------------------------------

@@ -177,9 +177,8 @@ def _tell_ends(living: dict[int, socket.socket]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return
-        with living.pop(pid) as connection:
-            with contextlib.suppress(BrokenPipeError):  # nobody waits for it
-                connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        with living.pop(pid) as connection, contextlib.suppress(BrokenPipeError):
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def _received(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
