@@ -8,7 +8,7 @@ JOBS ?= 2
 TEST_FLAGS ?=
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist worksteal $(TEST_FLAGS)
 
-.PHONY: install search test unit nightly lint format clean
+.PHONY: install search test unit nightly lint format docs clean
 
 install: $(READY)  ## the virtual environment
 
@@ -33,8 +33,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## the documentation, as HTML in site/
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'

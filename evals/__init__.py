@@ -1,1 +1,1 @@
-"""Studies: regret on benchmarks, the controller's overhead."""
+"""Studies: regret on benchmarks, landscapes, speed, and the overhead of the controller."""

@@ -1,4 +1,4 @@
-"""What a GPU can do and what a network asks of it: rates, and bytes moved."""
+"""The rates of a GPU, and the bytes that a network's training moves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 
 def seconds_of(work: Callable[[], object], repeats: int = 20) -> float:
-    """The mean time of a piece of work for the GPU, after it has been done once."""
+    """The mean time of some work on the GPU, after a warm-up."""
     for count in (3, repeats):
         torch.cuda.synchronize()
         began = time.perf_counter()
@@ -25,20 +25,20 @@ def seconds_of(work: Callable[[], object], repeats: int = 20) -> float:
 
 
 def matmul_rate(size: int = 8192) -> float:
-    """Operations a second of a large product of bfloat16 matrices, a multiply-add as two."""
+    """Operations per second of a large product of bfloat16 matrices; a multiply-add counts as 2."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * size**3 / seconds_of(lambda: a @ b)
 
 
 def bandwidth(size: int = 2**30) -> float:
-    """Bytes a second of a large copy, read and written."""
+    """Bytes per second, read and written, of a large copy."""
     source = torch.empty(size, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     return 2 * size / seconds_of(lambda: target.copy_(source))
 
 
 class BytesMoved(TorchDispatchMode):
-    """Counts what each operation reads and writes, views left out: `total`."""
+    """Counts the bytes that operations other than views read and write, in `total`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -56,8 +56,10 @@ class BytesMoved(TorchDispatchMode):
 
 
 def step_bytes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """Bytes that one forward and backward pass moves, one operation after the other; bfloat16 on
-    CUDA. What caches save is not seen."""
+    """Bytes that the operations of one forward and backward pass move; bfloat16 on CUDA.
+
+    Savings by caches are not included.
+    """
     model.train()
     on_cuda = images.device.type == "cuda"
     with BytesMoved() as moved:

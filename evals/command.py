@@ -41,9 +41,10 @@ def evaluate(
 ) -> None:
     """Compare rankers on a tabular benchmark: regret after so many evaluations.
 
-    With --objectives the regret is what is missing of the hypervolume of the table's front.
+    With --objectives, regret is the missing share of the hypervolume of the table's front.
     """
-    from lm_searcher.evals.study import Study, run_study
+    from lm_searcher.evals.study import Study
+    from lm_searcher.evals.study_runs import run_study
     from lm_searcher.tools.rankers import check_name
 
     for name, value in (("evaluations", evaluations), ("seeds", seeds), ("workers", workers)):
@@ -58,8 +59,8 @@ def evaluate(
         raise ConfigError(f"--direction {direction}; accepted: max, min")
     if protocol not in ("mean", "seed") or (protocol == "seed") != (seed_metric is not None):
         raise ConfigError("--protocol: mean, or seed together with --seed-metric NAME")
-    goals = _objectives(objectives)
-    if (join and not goals) or (goals and (seed_metric or test_metric)):
+    parsed = _objectives(objectives)
+    if (join and not parsed) or (parsed and (seed_metric or test_metric)):
         raise ConfigError("--objectives go with --join, and without --protocol and --test-metric")
     study = Study(
         table=table,
@@ -71,12 +72,12 @@ def evaluate(
         marks=_marks(marks, evaluations),
         seed_metric=seed_metric,
         memory=memory,
-        objectives=goals,
+        objectives=parsed,
         join=tuple(join or ()),
     )
     if seed_metric and study.marks[0] <= study.confirm[0] * study.confirm[1]:
         raise ConfigError("--marks: the confirmation alone takes 6 evaluations; marks of 7 or more")
-    study.problem()  # whatever is wrong with the table is told before anything runs
+    study.problem()  # errors of the table come before any search runs
     for path in (json_path, plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise ConfigError(f"'{path}': no such folder")
@@ -118,13 +119,13 @@ def _progress(done: int, total: int) -> None:
 
 
 def print_table(study: Study, result: dict[str, Any]) -> None:
-    """Normalised regret at the marks with its standard error, the share of searches that found
-    the best, and milliseconds a decision."""
+    """Print normalised regret at the marks with its standard error, the share of searches that
+    found the best, and milliseconds for each decision."""
     from rich.console import Console
     from rich.table import Table
 
-    what = "missing hypervolume" if study.objectives else "regret"
-    title = f"{study.table} {study.title}: {what}, {study.seeds} seeds"
+    measure = "missing hypervolume" if study.objectives else "regret"
+    title = f"{study.table} {study.title}: {measure}, {study.seeds} seeds"
     table = Table("method", *map(str, study.marks), "found", "ms", title=title)
     for method, row in result["methods"].items():
         cells = [

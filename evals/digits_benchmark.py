@@ -3,8 +3,8 @@
     python -m lm_searcher.evals.digits_benchmark measure CELLS.jsonl [--workers 2] [--seed 0]
     python -m lm_searcher.evals.digits_benchmark pack CELLS.jsonl spaces/data/digits-nb201.npz
 
-`measure` trains all 6,466 cells with the `train` evaluator's own defaults for digits, appending
-one line a cell, and goes on where it was stopped. `pack` writes the table and its card.
+`measure` trains all 6,466 cells with the `train` evaluator's defaults for digits. It appends one
+line for each cell, and resumes where it was stopped. `pack` writes the table and its card.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_searcher.agent.search import versions
+from lm_searcher.agent.study.identity import versions
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
@@ -47,7 +47,7 @@ def _evaluator() -> TrainEvaluator:
 
 
 def train_cell(ncode: NCode, seed: int) -> dict[str, Any]:
-    """One cell's metrics."""
+    """The metrics of one cell."""
     evaluator, began = _evaluator(), time.process_time()
     config = evaluator.space.decode(ncode)
     metrics = evaluator.evaluate(Evaluation(0, ncode, config, seed), lambda *_: False)
@@ -56,31 +56,32 @@ def train_cell(ncode: NCode, seed: int) -> dict[str, Any]:
 
 
 def distinct_cells() -> list[NCode]:
-    """One NCode of each class of isomorphic cells, ascending."""
+    """One NCode of each class of isomorphic cells, in ascending order."""
     space = builtin("nb201")
     return [code for code in to_ncodes(space.enumerate()) if space.canonical(code) == code]
 
 
 def measure(path: Path, workers: int, seed: int) -> None:
-    """Train every cell that has no line in `path` yet, in a random order."""
+    """Train the cells that have no line in `path`, in random order."""
     done = {row["ncode"] for row in read(path)}
-    left = [code for code in distinct_cells() if code not in done]
-    np.random.default_rng(0).shuffle(left)
+    remaining = [code for code in distinct_cells() if code not in done]
+    np.random.default_rng(0).shuffle(remaining)
     began = time.monotonic()
     with ProcessPoolExecutor(workers) as pool, open(path, "a") as file:
-        rows = pool.map(partial(train_cell, seed=seed), left, chunksize=4)
+        rows = pool.map(partial(train_cell, seed=seed), remaining, chunksize=4)
         for count, row in enumerate(rows, start=1):
             file.write(json.dumps(row) + "\n")
             file.flush()
             if count % 100 == 0:
                 pace = (time.monotonic() - began) / count
                 print(
-                    f"{count} of {len(left)}, {pace * (len(left) - count):.0f} s left", flush=True
+                    f"{count} of {len(remaining)}, {pace * (len(remaining) - count):.0f} s left",
+                    flush=True,
                 )
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of `path`: the last one may have been cut short."""
+    """The rows of `path`; an incomplete last line is removed from the file."""
     if not path.exists():
         return []
     lines = path.read_text().split("\n")
@@ -89,7 +90,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def pack(source: Path, target: Path, seed: int) -> None:
-    """The table and its card, as spaces/tables.py reads them."""
+    """The table and its card, as spaces/table_npz.py reads them."""
     rows = sorted(read(source), key=lambda row: str(row["ncode"]))
     if [row["ncode"] for row in rows] != distinct_cells():
         raise SystemExit(f"{source} has {len(rows)} cells, not all: go on with `measure`")

@@ -1,14 +1,14 @@
-"""Early stopping, and what the ranker is shown of the trials that were stopped.
+"""Early stopping, and how the history represents trials that were stopped.
 
     python -m lm_searcher.evals.fidelity record CURVES.jsonl [--cells 150]
     python -m lm_searcher.evals.fidelity study CURVES.jsonl [--ranker evolution] [--seeds 20]
 
-`record` trains cells on digits and keeps their learning curves. `study` searches among 1,000 cells
-of `builtin:digits-nb201`, each with the curve of one of the five recorded cells nearest to it in
-the end, moved to its own final value: without early stopping, and with successive halving, the
-history holding what stopped trials had reached ("reached") or what they would have come to
-("estimated", the product's). Told is the regret, (best - found) / (best - median), of the whole
-trainings after equally many epochs.
+`record` trains cells on digits and writes their learning curves. `study` searches among 1,000 cells
+of `builtin:digits-nb201`. Each cell gets the curve of one of the five recorded cells with the
+closest final values, shifted to its own final value. Searches run without early stopping, and with
+successive halving; the history then contains the last reports of stopped trials ("reached") or the
+estimates of their final values ("estimated", as in the product). The result is the regret,
+(best - found) / (best - median), of complete trainings after equal numbers of epochs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from lm_searcher.agent.settings.run_file import PrunerSection
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.trial_store import MEMORY, TrialStore
+from lm_searcher.agent.study.storage import MEMORY
+from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.evals.digits_benchmark import distinct_cells
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import Codes, to_ncodes
-from lm_searcher.spaces.tables import load_table
+from lm_searcher.spaces.table_files import load_table
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
 from lm_searcher.tools.protocols import Evaluation, Outcome
@@ -40,7 +41,7 @@ DIRECTIONS = {"val_accuracy": "max", "val_loss": "min"}
 
 
 def record(path: Path, cells: int, metric: str) -> None:
-    """One line a cell: its values of `metric` after each epoch, on one thread."""
+    """Write one line for each cell: the values of `metric` after each epoch, on one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -60,7 +61,7 @@ def record(path: Path, cells: int, metric: str) -> None:
 
 
 def problem(path: Path, metric: str) -> tuple[Codes, Floats]:
-    """Cells [cells, positions] and their curves [cells, epochs], in the metric's own sign."""
+    """Codes [cells, positions] and learning curves [cells, epochs], in the metric's own sign."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     recorded = np.array([row[metric] for row in rows], np.float64)
     table, rng = load_table("builtin:digits-nb201", metric=metric), np.random.default_rng(0)
@@ -80,20 +81,21 @@ def search(
     seed: int,
     epochs: int,
 ) -> list[tuple[int, float]]:
-    """(epochs spent, final value) of each whole training, until `epochs` are spent."""
+    """(epochs spent, final value) of each complete training, until `epochs` are spent."""
     (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
-    objectives, chooses = ObjectiveSet.of(metric, DIRECTIONS[metric]), make_ranker(ranker, space)
+    objectives = ObjectiveSet.of(metric, DIRECTIONS[metric])
+    ranks = make_ranker(ranker, space).rank
     store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSection()))
-    left, spent, found = rng.permutation(len(codes)), 0, []
+    untried, spent, found = rng.permutation(len(codes)), 0, []
     ncodes = to_ncodes(codes)
-    while spent < epochs and len(left):
+    while spent < epochs and len(untried):
         number = len(store)
         if number >= 5:
             history = store.history()
             if not estimated:
                 history.scores[:] = [objectives.sign * (t.value or 0.0) for t in store.trials]
-            left = left[chooses.rank(codes[left], history, seed=number)]
-        cell, left = left[0], left[1:]
+            untried = untried[ranks(codes[untried], history, seed=number)]
+        cell, untried = untried[0], untried[1:]
         store.start(number, ncodes[cell], 0, ranker)
         for step, value in enumerate(curves[cell], start=1):
             stop = store.report(number, step, value) and step < curves.shape[1]
@@ -103,12 +105,12 @@ def search(
         spent += step
         if trial.state is TrialState.COMPLETE:
             found.append((spent, float(value)))
-        left = rng.permutation(left)
+        untried = rng.permutation(untried)
     return found
 
 
 def regret(found: list[tuple[int, float]], epochs: int, finals: Floats, sign: float) -> float:
-    """Of the best whole training within `epochs`; that of the worst cell without any."""
+    """The regret of the best complete training within `epochs`; without any, of the worst cell."""
     values = sign * finals
     best = max((sign * v for spent, v in found if spent <= epochs), default=values.min())
     return float((values.max() - best) / (values.max() - np.median(values)))
@@ -117,18 +119,18 @@ def regret(found: list[tuple[int, float]], epochs: int, finals: Floats, sign: fl
 def study(
     path: Path, metric: str, ranker: str, halving: PrunerSection, seeds: int, budgets: list[int]
 ) -> None:
-    """Prints a line for each way, with the standard error of the mean."""
+    """Print a line for each kind of history, with the standard error of the mean."""
     cells = problem(path, metric)
     sign, finals = ObjectiveSet.of(metric, DIRECTIONS[metric]).sign, cells[1][:, -1]
-    for way, pruner in (("none", None), ("reached", halving), ("estimated", halving)):
+    for kind, pruner in (("none", None), ("reached", halving), ("estimated", halving)):
         rows = []
         for seed in range(seeds):
-            estimated = way == "estimated"
+            estimated = kind == "estimated"
             found = search(cells, metric, ranker, pruner, estimated, seed, max(budgets))
             rows.append([regret(found, budget, finals, sign) for budget in budgets])
         means, errors = np.mean(rows, axis=0), np.std(rows, axis=0) / np.sqrt(seeds)
         shown = [f"{m:.3f} +- {e:.3f}" for m, e in zip(means, errors, strict=True)]
-        print(f"{metric}, {ranker}, {way}: " + ", ".join(shown), flush=True)
+        print(f"{metric}, {ranker}, {kind}: " + ", ".join(shown), flush=True)
 
 
 def main() -> None:

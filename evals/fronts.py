@@ -1,4 +1,4 @@
-"""Several objectives of tables: how much of the best hypervolume a search has found."""
+"""Problems of several objectives, scored by the share of the table's hypervolume."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Goal, Values, front, hypervolume, hypervolume_curve
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import Table, joined, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import Table, joined
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import Evaluator
 
@@ -22,8 +23,8 @@ from lm_searcher.tools.protocols import Evaluator
 class FrontProblem:
     """Several metrics of tables of the same architectures.
 
-    The value of a search is its share of the hypervolume of the whole table's front, above the
-    worst of each metric: 1 is the best there is, and what is missing of it the regret.
+    The value of a search is its hypervolume divided by that of the whole table, with the worst of
+    each metric as the reference point. 1 is the best; the regret is the difference to 1.
     """
 
     table: Table
@@ -35,12 +36,12 @@ class FrontProblem:
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched."""
+        """The search space."""
         return self.table.space
 
     @cached_property
     def values(self) -> Values:
-        """Each row's metrics as higher-is-better, shape [rows, objectives]."""
+        """The metrics of each row, higher-is-better, shape [rows, objectives]."""
         return np.stack([g.sign * self.table.column(g.metric) for g in self.goals], axis=1)
 
     @cached_property
@@ -55,11 +56,11 @@ class FrontProblem:
         return hypervolume(self.values[on_front], self.reference)
 
     def evaluator(self) -> Evaluator:
-        """What a search measures with."""
+        """The evaluator of a search."""
         return TableEvaluator(self.table, self.goals[0].metric)
 
     def shares(self, ncodes: Sequence[NCode]) -> list[float]:
-        """The share of the hypervolume that the first 1, 2, ... architectures have."""
+        """The share of the hypervolume of the first 1, 2, ... architectures."""
         rows = [self.table.rows[code.tobytes()] for code in self.space.codes(ncodes)]
         values = np.array([self.values[row].mean(axis=0) for row in rows])
         curve = hypervolume_curve(values, np.zeros(len(values)), self.reference)
@@ -69,9 +70,9 @@ class FrontProblem:
 def front_problem(
     path: str, join: Sequence[str], objectives: Sequence[tuple[str, str | None]]
 ) -> FrontProblem:
-    """The problem of a table's metrics, those of the tables `join` among them.
+    """The problem of metrics of a table and of the tables `join`.
 
-    A direction that is None is the card's. Raises TableError, ConfigError.
+    A direction of None is replaced by that of the card. Raises TableError, ConfigError.
     """
     table = load_table(path)
     for other in join:

@@ -1,12 +1,11 @@
-"""Synthetic tasks beside real tables: is what the local ranker is pre-trained on like what is
-searched?
+"""Synthetic tasks compared with real tables: do the pre-training tasks resemble real searches?
 
     python -m lm_searcher.evals.landscapes [--tables FILE:METRIC ...] [--tasks 300] [--json OUT]
 
-Prints the 10 %, 50 % and 90 % quantiles of the tasks of spaces/landscapes/tasks.py, and a row a
-table: each statistic, and in brackets the share of the tasks (in %) that have less of it. The
-tasks' spaces have 5 to 12 positions of up to 10 options and at least 1,000 designs, as those of
-tables do.
+Prints the 10 %, 50 % and 90 % quantiles of each statistic over the tasks of
+spaces/landscapes/tasks.py, and a row for each table: the statistic, and in brackets the percentage
+of the tasks with a smaller one. As in real tables, the tasks' spaces have 5 to 12 positions of up
+to 10 options, and at least 1,000 designs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from rich.table import Table as Shown
 from lm_searcher.evals.landscape_statistics import Statistics, Values, statistics
 from lm_searcher.evals.problems import TableProblem, table_problem
 from lm_searcher.spaces.errors import UserError
-from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape, random_shape
 from lm_searcher.spaces.landscapes.tasks import random_task
 from lm_searcher.spaces.ncode import Codes
 
@@ -39,21 +38,21 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def task_statistics(seed: int, rows: int) -> Statistics | None:
-    """Those of the task of that seed, without its noise; None if all designs are alike."""
+    """The statistics of the noise-free task of a seed; None if it is constant."""
     rng = np.random.default_rng([seed, 0x1A7D])
-    layout = random_layout(rng, **SIZES)
-    while np.prod(layout.cardinalities.astype(float)) < LEAST_DESIGNS:
-        layout = random_layout(rng, **SIZES)
-    task = random_task(rng, layout)
-    codes = np.unique(layout.sample(rows, rng), axis=0)
+    shape = random_shape(rng, **SIZES)
+    while np.prod(shape.cardinalities.astype(float)) < LEAST_DESIGNS:
+        shape = random_shape(rng, **SIZES)
+    task = random_task(rng, shape)
+    codes = np.unique(shape.sample(rows, rng), axis=0)
     values = task.landscape(codes)
     if np.ptp(values) < 1e-9:
         return None
-    return statistics(layout, codes, values, task.landscape, rng)
+    return statistics(shape, codes, values, task.landscape, rng)
 
 
 def table_statistics(problem: TableProblem, rows: int) -> Statistics:
-    """Those of up to `rows` designs of a table."""
+    """The statistics of up to `rows` designs of a table."""
     rng = np.random.default_rng(0)
     table = problem.table
     column = problem.sign * table.column(problem.metric)
@@ -64,7 +63,7 @@ def table_statistics(problem: TableProblem, rows: int) -> Statistics:
 
     codes = np.unique(table.codes, axis=0)
     codes = codes[rng.permutation(len(codes))[:rows]]
-    return statistics(Layout.of(table.space), codes, look_up(codes), look_up, rng)
+    return statistics(SpaceShape.of(table.space), codes, look_up(codes), look_up, rng)
 
 
 def as_array(found: Sequence[Statistics]) -> NDArray[np.float64]:
@@ -73,19 +72,19 @@ def as_array(found: Sequence[Statistics]) -> NDArray[np.float64]:
 
 
 def place(values: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of the prior's landscapes (rows) below each statistic; NaN where it is NaN."""
+    """The share of the tasks (rows of `prior`) below each statistic; NaN stays NaN."""
     known = ~np.isnan(prior)
     below = ((prior < values) & known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return np.where(np.isnan(values), np.nan, below)
 
 
 def study(names: Sequence[str], tasks: int, rows: int, seed: int) -> dict[str, Any]:
-    """The result as plain data: quantiles of the prior, and each table's statistics and places.
+    """The result as plain data: quantiles of the tasks, and each table's statistics and places.
 
     Raises TableError.
     """
-    problems = {name: _problem(name) for name in names}  # a mistake is told at once
-    found = [task_statistics(seed + i, rows) for i in _followed(tasks)]
+    problems = {name: _problem(name) for name in names}  # raises before the long computation
+    found = [task_statistics(seed + i, rows) for i in _with_progress(tasks)]
     kept = [one for one in found if one is not None]
     prior = as_array(kept)
     quantiles = np.nanquantile(prior, QUANTILES, axis=0)
@@ -105,7 +104,7 @@ def study(names: Sequence[str], tasks: int, rows: int, seed: int) -> dict[str, A
     return result
 
 
-def _followed(tasks: int) -> Iterator[int]:
+def _with_progress(tasks: int) -> Iterator[int]:
     console = Console(stderr=True)
     yield from track(range(tasks), "tasks", console=console, disable=not console.is_terminal)
 
@@ -120,7 +119,7 @@ def _named(row: NDArray[np.float64]) -> dict[str, float | None]:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    """One table."""
+    """Print the result as a table."""
     title = f"{result['tasks']} synthetic tasks and {len(result['tables'])} tables"
     shown = Shown("", title=title)
     for name in NAMES:
@@ -159,7 +158,7 @@ def main() -> None:
     except UserError as error:
         print(f"landscapes: {error}", file=sys.stderr)
         sys.exit(2)
-    # A file has no width; this many columns fit in it without being cut.
+    # Wide enough for all columns if the output is a file.
     width = None if sys.stdout.isatty() else 170
     show(result, Console(markup=False, emoji=False, width=width))
     if given.json is not None:

@@ -1,11 +1,10 @@
-"""What the shared key-value cache is worth: candidates scored with it and by separate passes.
+"""The speed-up by the shared key-value cache: candidates scored with it, and in separate passes.
 
     python -m lm_searcher.evals.lm_scoring [--model DIR] [--candidates 256] [--history 200]
 
-Both are timed in one run, in turn, on the same prompts; by default on the `tiny` model with
-random weights, whose scores are nobody's opinion and whose passes cost what a trained one's do.
-Prints one JSON document a way of asking: all candidates after the history alone, and in the
-paper's prompts, which list ten.
+Both are timed alternately in one run on the same prompts. The default is the `tiny` model with
+random weights: its passes take as long as those of a trained one. Prints one JSON document for each
+kind of prompt: all candidates after the history only, and the paper's prompts, which list ten.
 """
 
 from __future__ import annotations
@@ -21,14 +20,16 @@ import numpy as np
 from lm_searcher.prompts import ncode
 from lm_searcher.tools.llm.huggingface import LoadedModel, load
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
-from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods, separately
+from lm_searcher.tools.rankers.lm.likelihood import PromptAnswers, log_likelihoods, separately
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 
 DIGITS = 6
 
 
-def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -> list[Question]:
-    """`candidates` codes after a history, in prompts that list `listed` of them, or none."""
+def questions(
+    loaded: LoadedModel, history: int, candidates: int, listed: int
+) -> list[PromptAnswers]:
+    """Prompts with a history that list `listed` of the candidates, or none if it is 0."""
     rng = np.random.default_rng(0)
     drawn = rng.permutation(5**DIGITS)[: history + candidates]
     codes = [np.base_repr(n, 5).zfill(DIGITS) for n in drawn]
@@ -36,7 +37,7 @@ def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -
     pool = codes[history:]
     groups = [pool[i : i + listed] for i in range(0, len(pool), listed)] if listed else [pool]
     return [
-        Question(
+        PromptAnswers(
             prompt_ids(loaded.tokenizer, ncode.render(entries, group if listed else [])),
             [answer_ids(loaded.tokenizer, code) for code in group],
         )
@@ -45,24 +46,26 @@ def questions(loaded: LoadedModel, history: int, candidates: int, listed: int) -
 
 
 def seconds(score: Callable[[], list[list[float]]]) -> tuple[float, list[float]]:
-    """How long it takes, and the scores."""
+    """The wall-clock time, and the scores."""
     began = time.perf_counter()
     found = score()
     return time.perf_counter() - began, [x for group in found for x in group]
 
 
-def compare(loaded: LoadedModel, asked: Sequence[Question], repeats: int) -> dict[str, Any]:
-    """Both ways in turn; the quickest of each counts, against what else the machine does."""
+def compare(
+    loaded: LoadedModel, prompts: Sequence[PromptAnswers], repeats: int
+) -> dict[str, Any]:
+    """Time both alternately; the minimum of each counts, against other load on the machine."""
     shared, separate = [], []
     for _ in range(repeats):
-        shared.append(seconds(lambda: log_likelihoods(loaded.model, asked)))
-        separate.append(seconds(lambda: separately(loaded.model, asked)))
+        shared.append(seconds(lambda: log_likelihoods(loaded.model, prompts)))
+        separate.append(seconds(lambda: separately(loaded.model, prompts)))
     fast, slow = min(t for t, _ in shared), min(t for t, _ in separate)
     gap = np.abs(np.subtract(shared[0][1], separate[0][1])).max()
     return {
-        "candidates": sum(len(q.answers) for q in asked),
-        "prompts": len(asked),
-        "prompt_tokens": len(asked[0].prompt),
+        "candidates": sum(len(q.answers) for q in prompts),
+        "prompts": len(prompts),
+        "prompt_tokens": len(prompts[0].prompt),
         "shared_s": round(fast, 3),
         "separate_s": round(slow, 3),
         "times_faster": round(slow / fast, 1),
@@ -85,8 +88,8 @@ def main() -> None:
         model.train(False)
         loaded = LoadedModel("tiny", model, tokenizer, tokenizer.model_max_length)
     for listed in (0, 10):
-        asked = questions(loaded, given.history, given.candidates, listed)
-        print(json.dumps({"listed": listed, **compare(loaded, asked, given.repeats)}), flush=True)
+        prompts = questions(loaded, given.history, given.candidates, listed)
+        print(json.dumps({"listed": listed, **compare(loaded, prompts, given.repeats)}), flush=True)
 
 
 if __name__ == "__main__":

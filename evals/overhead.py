@@ -1,11 +1,11 @@
-"""What the controller itself costs a trial: time and disk, early and late in a long run.
+"""The overhead of the controller for each trial: time and disk, early and late in a long run.
 
     python -m lm_searcher.evals.overhead [--trials 5000] [--durability]
         [--table FILE.npz --metric NAME]
 
-The evaluator is a table look-up in the controller's process, so all that is measured is
-proposing, ranking, storing, checkpointing and remembering. Without --table a made-up one on the
-NAS-Bench-201 space is used.
+The evaluator is a table look-up in the controller's process, so the measured time is that of
+proposing, ranking, storing, checkpointing and memory. The default table is a synthetic one on the
+NAS-Bench-201 space.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import numpy as np
 from langgraph.types import Durability
 
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.trial_store import MEMORY
+from lm_searcher.agent.study.storage import MEMORY
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.spaces.tables import Table, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.proposer import Proposer
 
 
-def made_up_table() -> Table:
+def synthetic_table() -> Table:
     """Random additive values on every NAS-Bench-201 cell."""
     rng = np.random.default_rng(0)
     space = builtin("nb201")
@@ -49,7 +50,7 @@ def measure(
     store: str | None,
     durability: Durability = "sync",
 ) -> dict[str, Any]:
-    """Milliseconds a trial over an early and a late window, and bytes of disk a trial."""
+    """Milliseconds for each trial in an early and a late window, and bytes of disk."""
     marks: list[float] = []
 
     def observe(event: Trial | str) -> None:
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     parser.add_argument("--metric", default="value")
     given = parser.parse_args()
-    table = load_table(given.table, metric=given.metric) if given.table else made_up_table()
+    table = load_table(given.table, metric=given.metric) if given.table else synthetic_table()
     print(json.dumps({"propose": propose_large()}))
     runs: list[tuple[str | None, Durability]] = [(MEMORY, "exit"), (None, "sync")]
     if given.durability:

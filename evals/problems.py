@@ -1,4 +1,4 @@
-"""What rankers are compared on: objectives whose best value is known."""
+"""Problems that rankers are compared on: objectives whose best value is known."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.errors import ConfigError, TableError
-from lm_searcher.spaces.ncode import Codes, NCode
+from lm_searcher.spaces.errors import TableError
+from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import Table, load_table, table_path
-from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.spaces.table_files import load_table, table_path
+from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics, Report
 
 
 class Problem(Protocol):
-    """An objective with a known best. Values are in its own sign."""
+    """An objective whose best value is known. Values have the objective's own sign."""
 
     @property
     def space(self) -> SearchSpace:
-        """What is searched."""
+        """The search space."""
         ...
 
     @property
     def sign(self) -> float:
-        """1 where more is better, -1 where less is."""
+        """1 if higher values are better, -1 if lower values are."""
         ...
 
     @property
     def best(self) -> float:
-        """The best value there is."""
+        """The best value in the space."""
         ...
 
     @property
     def median(self) -> float:
-        """The value that half of the architectures reach."""
+        """The median of all architectures' values."""
         ...
 
     def evaluator(self) -> Evaluator:
-        """What a search measures with."""
+        """The evaluator of a search."""
         ...
 
     def value(self, ncode: NCode) -> float:
-        """The true value of an architecture, without the noise of a search's measurement."""
+        """The true value of an architecture, without evaluation noise."""
         ...
 
     def test(self, ncode: NCode) -> float | None:
-        """Its test metric, where there is one."""
+        """The test metric of an architecture; None if the problem has none."""
         ...
 
 
@@ -60,8 +60,8 @@ class Problem(Protocol):
 class TableProblem:
     """A metric of a tabular benchmark.
 
-    With `seeds` (shape [rows, seeds], NaN where a seed is missing) an evaluation gives one of the
-    single-seed results, drawn by its seed; the true value stays the metric's.
+    `seeds` are single-seed results, shape [rows, seeds], NaN where a seed is missing. With them,
+    an evaluation returns the result of one seed; the true value is still the metric.
     """
 
     table: Table
@@ -130,9 +130,9 @@ def table_problem(
     direction: str | None = None,
     seed_metric: str | None = None,
 ) -> TableProblem:
-    """The problem of a table's metric. Raises TableError for one that nobody can search.
+    """The problem of a table's metric. Raises TableError.
 
-    `seed_metric` names an array of the table, or of the file beside it that ends in `_seeds.npz`.
+    `seed_metric` is an array of the table, or of the file `NAME_seeds.npz` beside it.
     """
     table = load_table(path, metric=metric)
     for name in filter(None, (metric, test_metric)):
@@ -146,7 +146,7 @@ def table_problem(
 
 
 def check_values(path: str, name: str, values: NDArray[np.float64]) -> None:
-    """Raises TableError for a metric that cannot be searched for."""
+    """Raises TableError if the metric is not finite everywhere, or is constant."""
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise TableError(
@@ -174,61 +174,3 @@ def _single_seeds(path: Path, table: Table, name: str) -> NDArray[np.float64]:
             f"table '{beside}': '{name}' is not one row of seeds for each of the table"
         )
     return seeds
-
-
-class Chain:
-    """A large made-up space whose best is known exactly.
-
-    Every other position is ordered, its options' effects a random walk; those of the rest are
-    independent. Some positions matter far more than others, and neighbouring positions interact:
-    the best of all designs is found by dynamic programming along the chain.
-    """
-
-    sign = 1.0
-
-    def __init__(self, positions: int, options: int, number: int) -> None:
-        rng = np.random.default_rng([positions, options, number])
-        names, sizes = [f"option {k}" for k in range(options)], list(range(options))
-        self.space = SearchSpace.of(
-            "chain", {f"p{i}": sizes if i % 2 else names for i in range(positions)}
-        )
-        weight = rng.gamma(0.5, size=positions)[:, None]
-        effects = rng.normal(size=(positions, options))
-        effects[1::2] = np.cumsum(effects[1::2], axis=1) / np.sqrt(options / 2)
-        self.single = weight * effects
-        pairs = rng.normal(size=(positions - 1, options, options))
-        self.pair = 0.5 * np.sqrt(weight[1:] * weight[:-1])[:, :, None] * pairs
-        ahead = self.single[0]  # the best of all chains that end in each option
-        for single, pair in zip(self.single[1:], self.pair, strict=True):
-            ahead = (ahead[:, None] + pair).max(axis=0) + single
-        self.best = float(ahead.max())
-        self.median = float(np.median(self(self.space.sample(20_000, rng))))
-
-    def __call__(self, codes: Codes) -> NDArray[np.float64]:
-        """The objective of each row, shape [n]."""
-        places = np.arange(codes.shape[1])
-        value = self.single[places, codes].sum(axis=1)
-        value += self.pair[places[:-1], codes[:, :-1], codes[:, 1:]].sum(axis=1)
-        return np.asarray(value)
-
-    def evaluator(self) -> Evaluator:
-        """See Problem."""
-        return FunctionEvaluator(lambda config, ncode: self.value(ncode), inline=True)
-
-    def value(self, ncode: NCode) -> float:
-        """See Problem."""
-        return float(self(self.space.codes([ncode]))[0])
-
-    def test(self, ncode: NCode) -> float | None:
-        """See Problem."""
-        return None
-
-
-def chain_problem(name: str) -> Chain:
-    """`chain:POSITIONSxOPTIONS` or `chain:POSITIONSxOPTIONS:NUMBER`. Raises ConfigError."""
-    size, _, number = name.removeprefix("chain:").partition(":")
-    try:
-        positions, options = map(int, size.split("x"))
-        return Chain(positions, options, int(number or 0))
-    except ValueError:
-        raise ConfigError(f"'{name}'; accepted: chain:POSITIONSxOPTIONS:NUMBER") from None

@@ -1,4 +1,4 @@
-"""What a decision costs: milliseconds to rank a pool, by ranker.
+"""The time of a decision: milliseconds to rank a pool, by ranker.
 
     python -m lm_searcher.evals.ranking_speed [--rankers local,tpe] [--repeats 5]
 
@@ -31,23 +31,23 @@ CASES = (
 
 
 def case(name: str, candidates: int, trials: int) -> tuple[SearchSpace, Codes, History]:
-    """A pool and a history of random scores that it does not contain twice."""
+    """The space, a random pool and a history of random scores."""
     rng = np.random.default_rng(0)
     space = builtin("nb201") if name == "nb201" else WIDE
-    whole = name == "nb201" and candidates == space.size
-    pool = space.enumerate() if whole else space.sample(candidates, rng)
+    enumerated = name == "nb201" and candidates == space.size
+    pool = space.enumerate() if enumerated else space.sample(candidates, rng)
     none = np.zeros(trials, bool)
     return space, pool, History(space.sample(trials, rng), rng.normal(size=trials), none, none)
 
 
 def milliseconds(ranker: str, name: str, candidates: int, trials: int, repeats: int) -> float:
-    """The median time of a ranking; a first one, which loads what is needed, is not counted."""
+    """The median time of a ranking, after a first one that loads modules and weights."""
     space, pool, history = case(name, candidates, trials)
-    made = make_ranker(ranker, space)
+    rank = make_ranker(ranker, space).rank
     times = []
     for repeat in range(repeats + 1):
         began = time.perf_counter()
-        made.rank(pool, history, seed=repeat)
+        rank(pool, history, seed=repeat)
         times.append(time.perf_counter() - began)
     return 1000 * float(np.median(times[1:]))
 

@@ -1,34 +1,31 @@
-"""A study: methods x seeds on one problem, through the product's own Search.
+"""A study compares methods on one problem, over several seeds, with the product's own Search.
 
-Every method gets the same first random trials for a seed, the same pools and the same memory.
-Finished searches are kept in a file beside the result, so a study that is killed goes on.
+For a seed, all methods have the same random trials, the same pools and the same memory.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.trial_store import MEMORY
+from lm_searcher.agent.study.storage import MEMORY
+from lm_searcher.evals.chain import chain_problem
 from lm_searcher.evals.fronts import FrontProblem, front_problem
-from lm_searcher.evals.problems import Problem, chain_problem, table_problem
+from lm_searcher.evals.problems import Problem, table_problem
 from lm_searcher.spaces.ncode import NCode
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared. `table` is a file, `builtin:NAME`, or `chain:POSITIONSxOPTIONS:NUMBER`."""
+    """The settings of a study.
+
+    `table` is a file, `builtin:NAME`, or `chain:POSITIONSxOPTIONS:NUMBER`.
+    """
 
     table: str
     metric: str = "value"
@@ -38,18 +35,18 @@ class Study:
     seeds: int = 20
     marks: tuple[int, ...] = (25, 50, 100)
     seed_metric: str | None = None
-    """Searches see this metric's single seeds and confirm; evaluations spent there count."""
+    """Searches see single seeds of this metric and confirm; confirmations count as evaluations."""
     memory: bool = True
     confirm: tuple[int, int] = (3, 2)
-    """With `seed_metric`: finalists, and fresh seeds of each."""
+    """With `seed_metric`: the number of finalists, and of fresh seeds for each."""
     objectives: tuple[tuple[str, str | None], ...] = ()
-    """Several (metric, direction) in place of `metric`; a direction of None is the card's."""
+    """Several (metric, direction) instead of `metric`; direction None: that of the card."""
     join: tuple[str, ...] = ()
-    """Tables of the same architectures that have the other objectives."""
+    """Tables of the same architectures with further metrics."""
 
     @property
     def title(self) -> str:
-        """The metric, or all of them."""
+        """The metric or metrics."""
         return " / ".join(metric for metric, _ in self.objectives) or self.metric
 
     def problem(self) -> Problem | FrontProblem:
@@ -65,23 +62,23 @@ class Study:
 
 @dataclass(frozen=True)
 class Found:
-    """One search: what it had found after each evaluation."""
+    """The result of one search."""
 
     method: str
     seed: int
     values: list[float]
-    """The true value of the architecture that the search would name, after each evaluation."""
+    """The true value of the incumbent after each evaluation."""
     tests: list[float | None]
-    """Its test metric."""
+    """The test metric of the incumbent after each evaluation."""
     seconds: float
-    """A decision: all of a search's time but the look-ups, by the number of trials."""
+    """Seconds for each decision: the search's time divided by the number of trials."""
 
 
 _problems: dict[Study, Problem | FrontProblem] = {}
 
 
 def search(study: Study, method: str, seed: int) -> Found:
-    """Run one search of a study, or with single-seed noise one for every mark."""
+    """Run one search of a study; with single-seed noise, one search for each mark."""
     problem = _problems.get(study) or _problems.setdefault(study, study.problem())
     if isinstance(problem, FrontProblem):
         result, seconds = _result(study, problem, method, seed, study.evaluations)
@@ -89,21 +86,23 @@ def search(study: Study, method: str, seed: int) -> Found:
         shares += shares[-1:] * (study.evaluations - len(shares))
         return Found(method, seed, shares, [None] * len(shares), seconds)
     if study.seed_metric is None:
-        named, seconds = _named(study, problem, method, seed, study.evaluations, (0, 1))
+        incumbents, seconds = _incumbents(study, problem, method, seed, study.evaluations, (0, 1))
     else:
-        named, seconds = [], 0.0
+        incumbents, seconds = [], 0.0
         for mark in sorted({*study.marks, study.evaluations}):
             top, repeats = study.confirm
-            found, seconds = _named(
+            found, seconds = _incumbents(
                 study, problem, method, seed, mark - top * repeats, study.confirm
             )
-            named += [found[-1]] * (mark - len(named))
-    values = {ncode: problem.value(ncode) for ncode in set(named)}
+            incumbents += [found[-1]] * (mark - len(incumbents))
+    values = {ncode: problem.value(ncode) for ncode in set(incumbents)}
     tests = {ncode: problem.test(ncode) for ncode in values}
-    return Found(method, seed, [values[n] for n in named], [tests[n] for n in named], seconds)
+    return Found(
+        method, seed, [values[n] for n in incumbents], [tests[n] for n in incumbents], seconds
+    )
 
 
-def _named(
+def _incumbents(
     study: Study,
     problem: Problem,
     method: str,
@@ -111,18 +110,18 @@ def _named(
     trials: int,
     confirm: tuple[int, int],
 ) -> tuple[list[NCode], float]:
-    """The architecture that the search would name after each trial, and seconds a decision."""
+    """The incumbent after each trial, and the seconds for each decision."""
     result, seconds = _result(study, problem, method, seed, trials, confirm)
-    named: list[NCode] = []
+    incumbents: list[NCode] = []
     best = -np.inf
     for trial in result.trials:
         score = -np.inf if trial.value is None else problem.sign * trial.value
-        named.append(trial.ncode if score > best or not named else named[-1])
+        incumbents.append(trial.ncode if score > best or not incumbents else incumbents[-1])
         best = max(best, score)
     if confirm[0] and result.incumbent is not None:
-        named[-1] = result.incumbent.ncode
-    named += [named[-1]] * (trials - len(named))  # an exhausted space has nothing more to find
-    return named, seconds
+        incumbents[-1] = result.incumbent.ncode
+    incumbents += [incumbents[-1]] * (trials - len(incumbents))  # the space was exhausted before
+    return incumbents, seconds
 
 
 def _result(
@@ -133,7 +132,7 @@ def _result(
     trials: int,
     confirm: tuple[int, int] = (0, 1),
 ) -> tuple[Result, float]:
-    """A search's result, and its seconds a decision."""
+    """A search's result, and the seconds for each decision."""
     objectives: dict[str, Any] = {"direction": "max" if problem.sign > 0 else "min"}
     if isinstance(problem, FrontProblem):
         objectives = {"objectives": [asdict(goal) for goal in problem.goals]}
@@ -150,91 +149,3 @@ def _result(
         **objectives,
     ).run()
     return result, (time.perf_counter() - began) / max(1, len(result.trials))
-
-
-def run_study(
-    study: Study,
-    methods: Sequence[str],
-    workers: int = 1,
-    keep: Path | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
-    """The study's result as plain data; `keep` is where finished searches are kept meanwhile."""
-    wanted = [(method, seed) for method in methods for seed in range(study.seeds)]
-    found = {(f.method, f.seed): f for f in _kept(study, keep)} if keep else {}
-    left = [pair for pair in wanted if pair not in found]
-    for one in _searches(study, left, workers):
-        found[one.method, one.seed] = one
-        if keep is not None:
-            with open(keep, "a") as file:  # the newline ends what a kill cut short
-                file.write("\n" + json.dumps(asdict(study) | asdict(one)))
-        progress(len(wanted) - len(left) + sum(p in found for p in left), len(wanted))
-    problem = study.problem()
-    return {
-        "table": study.table,
-        "metric": study.title,
-        "objectives": [list(goal) for goal in study.objectives],
-        "direction": "max" if problem.sign > 0 else "min",
-        "evaluations": study.evaluations,
-        "seeds": study.seeds,
-        "protocol": "mean" if study.seed_metric is None else "seed",
-        "memory": study.memory,
-        "best": problem.best,
-        "median": problem.median,
-        "methods": {
-            method: summary(study, problem, [found[method, s] for s in range(study.seeds)])
-            for method in methods
-        },
-    }
-
-
-def _searches(study: Study, pairs: list[tuple[str, int]], workers: int) -> Iterator[Found]:
-    if workers == 1:
-        yield from (search(study, method, seed) for method, seed in pairs)
-        return
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    os.environ.setdefault("OMP_NUM_THREADS", threads)  # read when a worker loads its libraries
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(search, study, method, seed) for method, seed in pairs]
-        yield from (future.result() for future in as_completed(futures))
-
-
-def _kept(study: Study, path: Path) -> Iterator[Found]:
-    """The searches that an earlier process finished; a line cut short is passed over."""
-    same = json.loads(json.dumps(asdict(study)))
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if {k: row.pop(k) for k in same} == same | {"seeds": study.seeds}:
-            yield Found(**row)
-
-
-def summary(
-    study: Study, problem: Problem | FrontProblem, found: Sequence[Found]
-) -> dict[str, Any]:
-    """One method over all seeds, at the marks."""
-    values = np.array([f.values for f in found])
-    regrets = (
-        problem.sign * (problem.best - values) / (problem.sign * (problem.best - problem.median))
-    )
-    at = np.array(study.marks) - 1
-
-    def by_mark(numbers: Any) -> dict[str, float]:
-        return {str(m): round(float(v), 6) for m, v in zip(study.marks, numbers, strict=True)}
-
-    error = regrets[:, at].std(axis=0, ddof=1) / np.sqrt(len(found)) if len(found) > 1 else 0 * at
-    result = {
-        "regret": by_mark(regrets[:, at].mean(axis=0)),
-        "standard_error": by_mark(error),
-        "found": by_mark((regrets[:, at] <= 1e-9).mean(axis=0)),
-        "value": by_mark(values[:, at].mean(axis=0)),
-        "test": None,
-        "seconds_per_decision": round(float(np.mean([f.seconds for f in found])), 5),
-        "curves": values.tolist(),
-    }
-    if found[0].tests[0] is not None:
-        result["test"] = by_mark(np.array([f.tests for f in found], float)[:, at].mean(axis=0))
-    return result

@@ -1,4 +1,4 @@
-"""Trainings whose parts are timed, ours and a plain one, and data to time them with."""
+"""Timed trainings: the product's and a plain loop, and data for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from lm_searcher.tools.data.datasets import Dataset, Split
+from lm_searcher.tools.data.image_dataset import Dataset, Split
 from lm_searcher.tools.data.texts import Text
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
@@ -22,7 +22,7 @@ from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
 @cache
 def photographs(images: int) -> Dataset:
-    """Noise in the shape of CIFAR-10, `images` of it to learn from and a third more to measure."""
+    """Noise in the shape of CIFAR-10: `images` for training, and a third more for evaluation."""
     rng = np.random.default_rng(0)
 
     def split(n: int) -> Split:
@@ -33,20 +33,22 @@ def photographs(images: int) -> Dataset:
 
 @dataclass
 class TimedTraining(TrainEvaluator):
-    """Ours; its metrics are seconds: `wall NAME` and `cpu NAME` of each part, `ready` being all
-    that comes before the first step."""
+    """The product's training; its metrics are seconds: `wall NAME` and `cpu NAME` of each part.
+
+    The part `ready` is the time before the first step.
+    """
 
     images: int = 0
-    """Of noise; 0 is the data set that is named."""
+    """Number of noise images; 0: the named data set."""
     _spent: dict[str, float] = field(default_factory=dict)
 
     @property
     def data(self) -> Dataset | Text:
-        """Noise where it is asked for."""
+        """Noise images if `images` is set, otherwise the data set."""
         return photographs(self.images) if self.images else super().data
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
-        """See Evaluator. In a process that was forked for this trial, as the executor does it."""
+        """See Evaluator. Called in a process that the executor has forked for this trial."""
         self._began = time.perf_counter()
         self._marks = {"wall": self._began, "cpu": 0.0}
         self._spent = {}
@@ -62,7 +64,7 @@ class TimedTraining(TrainEvaluator):
         return int(metrics["epochs"]) * (n // batch) * batch
 
     def lap(self, part: str) -> None:
-        """See TrainEvaluator. What the device was given is done before the clock is read."""
+        """See TrainEvaluator. Waits for the device before it reads the clock."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         for clock, now in (("wall", time.perf_counter()), ("cpu", time.process_time())):
@@ -72,7 +74,7 @@ class TimedTraining(TrainEvaluator):
 
 
 class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """A split as it is written in many a tutorial: one image at a time, augmented in Python."""
+    """A split as in many tutorials: one image at a time, augmented in Python."""
 
     def __init__(self, split: Split, data: Dataset, augment: bool) -> None:
         self.images, self.labels = split
@@ -116,7 +118,7 @@ def plain_training(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            loss.item()  # as it is printed or logged
+            loss.item()  # as if it were printed or logged
         accuracy["val"] = _accuracy(model, data.valid, data, options, device)
     accuracy["test"] = _accuracy(model, data.test, data, options, device)
     seconds = time.perf_counter() - began

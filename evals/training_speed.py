@@ -1,14 +1,14 @@
-"""How fast candidates are trained: beside a plain loop, several at once, and what the rest costs.
+"""The speed of training candidates: compared with a plain loop, in parallel, and the overhead.
 
     python -m lm_searcher.evals.training_speed [--json]
 
 On a GPU: one NAS-Bench-201 cell (C = 16, N = 5, batch 256, noise in CIFAR-10's shape, 12 epochs)
-by (a) a plain loop in float32 with a DataLoader, (b) ours, with and without CUDA graphs, (c) ours,
-four candidates at once; and the shares of the card's bfloat16 rate and memory bandwidth, which are
-measured first. On a CPU (a) and (b) at a small size, and trials on digits with 1 and 2 workers;
-what is neither forward, backward, step nor validation is a trial's overhead. Figures are
-wall-clock times, for a machine with nothing else to do, but for the overhead, which is told as a
-share of the trial's processor time too.
+by (a) a plain loop in float32 with a DataLoader, (b) the product's training, with and without CUDA
+graphs, (c) the same with four candidates in parallel; and the shares of the GPU's bfloat16 rate and
+memory bandwidth, both measured before. On a CPU: (a) and (b) at a small size, and trials on digits
+with 1 and 2 workers. A trial's overhead is all time outside forward, backward, step and validation.
+Figures are wall-clock times on an idle machine; the overhead is also given as a share of the
+trial's processor time.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from lm_searcher.evals.card import bandwidth, matmul_rate, step_bytes
 from lm_searcher.evals.timed_training import TimedTraining, photographs, plain_training
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
+from lm_searcher.tools.evaluators.training.builder import build
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
-from lm_searcher.tools.executors.local import make_executor
+from lm_searcher.tools.executors.make import make_executor
 from lm_searcher.tools.protocols import Evaluation, Outcome
 
 CELL = "333133"
-"""The cell that is best on CIFAR-10 in the benchmark, nearly."""
+"""Nearly the best cell of the benchmark on CIFAR-10."""
 
 TRAINED = ("train", "validate", "test")
 Row = dict[str, Any]
 
 
 def trials(evaluator: TimedTraining, ncodes: list[NCode], workers: int) -> Row:
-    """The cells trained by the product's executor: seconds in all, and where they went."""
+    """Train the cells with the product's executor: total seconds, throughput and overhead."""
     began = time.perf_counter()
     executor = make_executor(evaluator, workers)
     started = time.perf_counter()
@@ -74,7 +75,7 @@ def _overhead(outcomes: list[Outcome]) -> float:
 
 
 def _processor_overhead(outcomes: list[Outcome]) -> float:
-    """Of the trial's own process; the fork and the executor are not in it."""
+    """The overhead of the trial's process, without the fork and the executor."""
     spent = {part: sum(o.metrics[f"cpu {part}"] for o in outcomes) for part in (*TRAINED, *REST)}
     return sum(spent[part] for part in REST) / sum(spent.values())
 
@@ -83,13 +84,13 @@ REST = ("ready", "after")
 
 
 def compare(size: argparse.Namespace) -> list[Row]:
-    """(a) beside (b), on a GPU with CUDA graphs too and with (c)."""
+    """(a) and (b); on a GPU also (b) with CUDA graphs, and (c)."""
     space = builtin("nb201", channels=size.channels, cells=size.cells)
     data = photographs(size.images)
     resolved = TimedTraining(space, dataset="cifar10", epochs=size.epochs, images=size.images)
     resolved.batch_size = size.batch
     call = {"in_channels": 3, "classes": 10, **space.settings}
-    model = resolved._builder(space.decode(CELL), **call)
+    model = build(space, space.decode(CELL), call)
     plain = plain_training(model, data, size.epochs, size.batch, size.loaders)
     rows: list[Row] = [
         {
@@ -114,11 +115,10 @@ def compare(size: argparse.Namespace) -> list[Row]:
 
 
 def card(rows: list[Row], size: argparse.Namespace) -> Row:
-    """What the card can do, and which share of it each row has used."""
+    """The rates of the GPU; adds the share that each row has used to `rows`."""
     space = builtin("nb201", channels=size.channels, cells=size.cells)
-    evaluator = TimedTraining(space, dataset="cifar10", images=size.images)
     call = {"in_channels": 3, "classes": 10, **space.settings}
-    model = evaluator._builder(space.decode(CELL), **call).cuda()
+    model: Any = build(space, space.decode(CELL), call).cuda()
     model = model.to(memory_format=torch.channels_last)
     images = torch.randn(size.batch, 3, 32, 32, device="cuda")
     moved = step_bytes(model, images, torch.zeros(size.batch, dtype=torch.long, device="cuda"))
@@ -138,7 +138,7 @@ def card(rows: list[Row], size: argparse.Namespace) -> Row:
 
 
 def digits(count: int, workers: list[int]) -> list[Row]:
-    """Cells on digits, as the default search trains them, by so many workers."""
+    """Cells on digits, trained as in the default search, for each number of workers."""
     space = builtin("nb201", **NB201_ON_DIGITS)
     ncodes = to_ncodes(space.sample(count, np.random.default_rng(0)))
     return [

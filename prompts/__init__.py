@@ -1,5 +1,5 @@
-"""Text in, text out: the prompts of language-model rankers and of the chat.
+"""The prompts of language-model rankers and of the chat: they are made of plain data.
 
-What is rendered is plain data: an architecture is its NCode, a history a list of (NCode, score)
-pairs, where more is better and None stands for a trial that failed.
+An architecture is its NCode. A history is a list of (NCode, score) pairs; higher scores are
+better, and the score of a failed trial is None.
 """

@@ -1,4 +1,4 @@
-"""Prompts that fit a model's context: history goes, from the worst up."""
+"""Prompts that fit a model's context: the worst trials of the history are left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class PromptTooLong(Exception):
-    """Not even a prompt without any history fits."""
+    """The prompt does not fit, even without any history."""
 
     def __init__(self, tokens: int, limit: int) -> None:
         super().__init__(f"{tokens} tokens without any history, with room for {limit}")
@@ -15,10 +15,9 @@ class PromptTooLong(Exception):
 def fit(
     render: Callable[[int], str], entries: int, count_tokens: Callable[[str], int], limit: int
 ) -> tuple[str, int]:
-    """The prompt with the most history within `limit` tokens, and how many entries it shows.
+    """The prompt with the most history within `limit` tokens, and its number of entries.
 
-    ``render(k)`` is the prompt with the best k of the history; `entries` is the most that there
-    are, so a smaller number returned means that some were dropped. Raises PromptTooLong.
+    ``render(k)`` is the prompt with the best k of the history's `entries`. Raises PromptTooLong.
     """
     whole = render(entries)
     if count_tokens(whole) <= limit:
@@ -26,7 +25,7 @@ def fit(
     least = render(0)
     if (tokens := count_tokens(least)) > limit:
         raise PromptTooLong(tokens, limit)
-    best, low, high = least, 0, entries  # low fits, high does not
+    best, low, high = least, 0, entries  # a prompt with low entries fits, with high does not
     while high - low > 1:
         middle = (low + high) // 2
         prompt = render(middle)

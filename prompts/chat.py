@@ -8,6 +8,5 @@ TEMPLATE = "chat.txt"
 
 
 def render(news: str = "", alone: bool = False) -> str:
-    """The prompt; `news` is what a model should know of the runs now, `alone` that no person
-    is there."""
+    """The prompt. `news` describes the present runs; `alone`: no user is present."""
     return fill(TEMPLATE, news=news, alone=alone)

@@ -1,10 +1,10 @@
-"""Replies that cannot be used."""
+"""Invalid replies of a model."""
 
 from __future__ import annotations
 
 
 class ReplyError(Exception):
-    """A model's reply that breaks the protocol; the message says how, to it and to people.
+    """A model's reply that breaks the protocol; the message explains it to model and user.
 
-    It never quotes the reply: what a server sends is of any length and may be anything.
+    The message never quotes the reply, which may have any length and content.
     """

@@ -1,6 +1,6 @@
-"""The prompt for general chat models: decisions and options in words, answered by index.
+"""The prompt for general chat models: decisions and options in words, candidates by number.
 
-An index is short, and cannot be a design that is not among the candidates.
+The model answers with numbers, since they are short and always refer to a candidate.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Option = str | int | float | bool
 
 @dataclass(frozen=True)
 class Task:
-    """What is searched, in words."""
+    """The search in words."""
 
     space: str
     metric: str
     direction: str
-    """`max` or `min`: what is better of the metric as the user knows it."""
+    """`max` or `min`, of the metric in the user's own sign."""
     positions: Sequence[tuple[str, Sequence[Option]]]
-    """Each decision's name and its options, in the order of the NCode's digits."""
+    """Name and options of each decision, in the order of the NCode's digits."""
     parts: Sequence[tuple[str, str]] = ()
-    """Of several objectives each metric with its direction; `metric` then weighs them."""
+    """Metric and direction of each of several objectives; `metric` is then their weighted score."""
     constraints: Sequence[str] = ()
     """Bounds on metrics, in words."""
 
@@ -42,14 +42,14 @@ class Task:
         )
 
     def value(self, score: float | None) -> str:
-        """A score (more is better) as the metric it was."""
+        """A score (higher is better) as a value of the metric."""
         if score is None:
             return "failed"
         return f"{score if self.direction == 'max' else -score:.6g}"
 
 
 def _word(option: Option) -> str:
-    """An option as it is shown; in quotes where it might be taken for two."""
+    """An option as text; in quotes if it could be read as two options."""
     text = str(option)
     plain = text.isprintable() and text.strip() == text != "" and "," not in text
     return text if plain else json.dumps(text)
@@ -64,9 +64,9 @@ def render(
     pending: Sequence[str] = (),
     limit: int = LIMIT,
 ) -> str:
-    """The prompt: the `limit` best of the history, the pending, and the numbered candidates.
+    """The prompt: the `limit` best trials, the pending ones, and the numbered candidates.
 
-    At least `picks` of the candidates are asked for.
+    The model is asked to rank at least `picks` candidates.
     """
     shown = best_first(history, limit)
     return fill(
@@ -94,9 +94,9 @@ def schema(n: int) -> dict[str, Any]:
 
 
 def parse(reply: str, n: int) -> list[int]:
-    """The distinct candidate numbers below `n` that the reply ranks, at least one, best first.
+    """The candidate numbers that the reply ranks, best first: at least one, distinct, below `n`.
 
-    Words around the JSON object, a code fence for one, are passed over. Raises ReplyError.
+    Text around the JSON object, such as a code fence, is ignored. Raises ReplyError.
     """
     start, end = reply.find("{"), reply.rfind("}")
     if start < 0 or end < start:

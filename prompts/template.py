@@ -1,4 +1,4 @@
-"""The templates: whole prompts as files, rendered strictly."""
+"""Prompt templates: files in the folder `templates`, one for each prompt."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _environment() -> jinja2.Environment:
 
 
 def fill(template: str, **values: Any) -> str:
-    """The template of that file name with `values` in place.
+    """The template of that file name, rendered with `values`.
 
-    Raises jinja2.UndefinedError for a value that the template wants and does not get.
+    Raises jinja2.UndefinedError if the template uses a value that is not given.
     """
     return _environment().get_template(template).render(values)

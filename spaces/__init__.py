@@ -1,1 +1,1 @@
-"""What is searched: spaces, NCodes, subspaces, trials and their history; tables."""
+"""Search spaces, NCodes, subspaces, trials and their history, objectives, and tables."""

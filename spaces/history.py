@@ -16,8 +16,11 @@ from lm_searcher.spaces.usage import Usage
 
 
 class TrialState(StrEnum):
-    """Optuna's words. PRUNED is stopped early with a value; FAIL has a reason instead; WAITING
-    was cut short with its process, and is evaluated again when the run goes on."""
+    """The states of an Optuna trial.
+
+    PRUNED: stopped early, with a value. FAIL: no value, but a reason. WAITING: interrupted with
+    its process; evaluated again when the run resumes.
+    """
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -27,7 +30,7 @@ class TrialState(StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the trial has its final result."""
         return self not in (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -39,31 +42,31 @@ class Trial:
     ncode: NCode
     state: TrialState = TrialState.RUNNING
     value: float | None = None
-    """The objective in the user's own sign, the first of several; None for running and failed
-    trials."""
+    """The objective in the user's own sign, the first if there are several; None for running and
+    failed trials."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     fidelity: float = 1.0
-    """The share of the full budget that was spent on the value, in (0, 1]."""
+    """The share of the full training budget behind the value, in (0, 1]."""
     reason: str | None = None
-    """Why it failed."""
+    """Why the trial failed."""
     seconds: float | None = None
     curve: tuple[float, ...] = ()
     """The objective after each report, in order."""
-    account: Usage | None = None
-    """What asking a model for this pick took; of a batch, the first trial has it for all."""
+    usage: Usage | None = None
+    """Usage of the language model for this pick; the first trial of a batch has that of all."""
     values: tuple[float, ...] = ()
     """Every objective, in the user's own signs; empty for running and failed trials."""
     violation: float = 0.0
-    """By how much the constraints are overstepped; 0 for a feasible trial."""
+    """The sum of the constraint violations; 0 for a feasible trial."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a ranker sees: every trial so far, as arrays, in order of trial number.
+    """All trials of a run as arrays, in order of trial number: the input of a ranker.
 
-    Scores are higher-is-better whatever the objective's direction; NaN where there is none,
-    that is for failed and for pending trials.
+    Scores are higher-is-better for every direction of the objective. Failed and pending trials
+    have no score: NaN.
     """
 
     codes: Codes
@@ -75,8 +78,8 @@ class History:
     pending: NDArray[np.bool_]
     """Shape [trials]."""
     values: NDArray[np.float64] | None = None
-    """Of several objectives, what the scores were made of: higher-is-better, shape
-    [trials, objectives], NaN where there is no score."""
+    """The several objectives behind the scores: higher-is-better, shape [trials, objectives], NaN
+    for trials without a score. None for a single objective."""
 
     @classmethod
     def empty(cls, positions: int) -> History:
@@ -87,9 +90,9 @@ class History:
 
     @classmethod
     def of(cls, space: SearchSpace, trials: Iterable[Trial], sign: float = 1.0) -> History:
-        """The history of `trials`; `sign` is -1 where the objective is minimised.
+        """The history of `trials`; `sign` is -1 if the objective is minimised.
 
-        The scores of trials that were stopped early are estimates, see `final_scores`.
+        Scores of trials that were stopped early are estimates, see `final_scores`.
         """
         trials = list(trials)
         scores = [np.nan if t.value is None else sign * t.value for t in trials]
@@ -113,7 +116,7 @@ class History:
         )
 
     def with_pending(self, codes: Codes) -> History:
-        """With `codes` appended as trials whose outcome is not known yet."""
+        """The history with `codes` appended as pending trials."""
         n = len(codes)
         return self + History(codes, np.full(n, np.nan), np.zeros(n, bool), np.ones(n, bool))
 
@@ -138,15 +141,15 @@ def _stacked(
 
 
 def reported(trial: Trial, sign: float) -> tuple[NDArray[np.float64], bool]:
-    """A trial's reports, higher is better, and whether it was stopped after them."""
+    """A trial's learning curve, higher is better, and whether the trial was stopped early."""
     return sign * np.array(trial.curve, np.float64), trial.state is TrialState.PRUNED
 
 
 def equal_fidelity(
     trials: Iterable[Trial], scores: NDArray[np.float64], sign: float
 ) -> NDArray[np.float64]:
-    """The scores of `trials`, higher is better, with estimates for those stopped early."""
+    """`scores` of `trials`, higher is better, with estimates for trials stopped early."""
     curves = Curves()
-    for place, trial in enumerate(trials):
-        curves.note(place, *reported(trial, sign))
+    for number, trial in enumerate(trials):
+        curves.note(number, *reported(trial, sign))
     return curves.final(scores)

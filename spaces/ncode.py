@@ -1,7 +1,7 @@
 """NCode: one digit per decision (LM-Searcher, arXiv 2509.05657, section 3.1).
 
-Two forms of the same thing. A `str` such as ``"333103"`` is what people, prompts and stores
-see; a row of a `Codes` array is what rankers and the proposer compute with, thousands at once.
+An NCode has two forms. Users, prompts and stores have a `str` such as ``"333103"``. Rankers and
+the proposer compute with rows of a `Codes` array, thousands at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NCode = str
-"""One digit 0-9a-z per position: the index of the chosen option, most 36 options."""
+"""One digit 0-9a-z for each position: the index of the chosen option, of at most 36."""
 
 Codes = NDArray[np.uint8]
 """Architectures as option indices, shape [architectures, positions]."""

@@ -1,13 +1,12 @@
-"""Several objectives and constraints: goals, Pareto fronts, hypervolume, scalarisation.
+"""Several objectives: Pareto fronts, hypervolume, scalarisation.
 
-Arrays of `values` have shape [trials, objectives] and are higher-is-better; a row with a NaN is
-of a trial without values. `violations`, shape [trials], are 0 for feasible trials. Dominance and
-hypervolume are computed by moocore.
+`values` have shape [trials, objectives] and are higher-is-better; a row with a NaN is a trial
+without values. `violations` of the constraints have shape [trials] and are 0 for feasible trials.
+Dominance and hypervolume are computed by moocore.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,62 +14,23 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.errors import ConfigError
-
 Values = NDArray[np.float64]
 
 AUGMENTED = 0.05
-"""The share of the plain sum in a scalarisation (Knowles, ParEGO, 2006, equation 2)."""
-
-_CONSTRAINT = re.compile(r"\s*(?P<metric>[^<>=\s]+)\s*(?P<sign><=|>=)\s*(?P<bound>\S+)\s*")
+"""The weight of the sum in a scalarisation (Knowles, ParEGO, 2006, equation 2)."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """One objective: a metric, and whether `max` or `min` is better."""
+    """One objective: a metric and its direction, `max` or `min`."""
 
     metric: str
     direction: str = "max"
 
     @property
     def sign(self) -> float:
-        """What makes the metric higher-is-better."""
+        """The factor that makes the metric higher-is-better."""
         return 1.0 if self.direction == "max" else -1.0
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A bound on a metric."""
-
-    metric: str
-    sign: str
-    """``<=`` or ``>=``."""
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str) -> Constraint:
-        """From ``params_m <= 1.0``. Raises ConfigError."""
-        found = _CONSTRAINT.fullmatch(text)
-        try:
-            bound = float(found["bound"]) if found else np.nan
-        except ValueError:
-            bound = np.nan
-        if found is None or not np.isfinite(bound):
-            raise ConfigError(
-                f"constraint '{text}'; accepted: a metric, <= or >=, and a number, "
-                "such as 'params_m <= 1.0'"
-            )
-        return cls(found["metric"], found["sign"], bound)
-
-    def __str__(self) -> str:
-        short = f"{self.bound:g}"
-        exact = short if float(short) == self.bound else repr(self.bound)
-        return f"{self.metric} {self.sign} {exact}"
-
-    def violation(self, values: Values) -> Values:
-        """By how much the bound is overstepped, in units of it (of 1 for small bounds); else 0."""
-        over = values - self.bound if self.sign == "<=" else self.bound - values
-        return np.maximum(over, 0.0) / max(1.0, abs(self.bound))
 
 
 def _known(values: Values) -> NDArray[np.bool_]:
@@ -83,13 +43,13 @@ def draw_weights(objectives: int, rng: np.random.Generator) -> Values:
 
 
 def scalarised(values: Values, violations: Values, weights: Values) -> Values:
-    """One score a trial, higher is better, shape [trials]; NaN where a value is missing.
+    """One score for each trial, higher is better, shape [trials]; NaN where a value is missing.
 
     The augmented Tchebycheff distance to the best of each objective (Knowles, ParEGO, 2006). The
-    distance is the mean of two: in units of the objective's range over the front, and the share
-    of trials that are better. One odd design can stretch a range until all others look alike;
-    shares alone do not tell a small gain from a large one. A single objective is its own score.
-    Infeasible trials stand below the feasible ones, those that violate least first (Deb 2000).
+    distance is the mean of two: the gap relative to the objective's range over the front, and the
+    share of trials that are better. With ranges alone, one outlier makes all other trials look
+    alike; with shares alone, small and large gains look alike. A single objective is its own
+    score. Infeasible trials score below the feasible ones, by violation (Deb 2000).
     """
     known = _known(values)
     scores = np.full(len(values), np.nan)
@@ -111,7 +71,7 @@ def scalarised(values: Values, violations: Values, weights: Values) -> Values:
 
 
 def _distances(values: Values, known: NDArray[np.bool_], feasible: NDArray[np.bool_]) -> Values:
-    """How far each known trial is from the best of each objective, [known, objectives]."""
+    """Each trial's distance to the best of each objective, [trials with values, objectives]."""
     low, high = _ranges(values, known, feasible)
     among = values[feasible if feasible.any() else known]
     shares = [
@@ -125,7 +85,7 @@ def _distances(values: Values, known: NDArray[np.bool_], feasible: NDArray[np.bo
 def _ranges(
     values: Values, known: NDArray[np.bool_], feasible: NDArray[np.bool_]
 ) -> tuple[Values, Values]:
-    """The worst and the best of each objective on the front, or of all where they coincide."""
+    """Worst and best of each objective on the front; where they are equal, of all trials."""
     best = values[front(values, np.where(feasible, 0.0, 1.0))] if feasible.any() else values[known]
     low, high = best.min(axis=0), best.max(axis=0)
     everywhere = values[known].min(axis=0), values[known].max(axis=0)
@@ -135,9 +95,9 @@ def _ranges(
 
 
 def penalised(values: Values, violations: Values) -> Values:
-    """The values, those of infeasible trials worse than all that are feasible, by violation.
+    """The values, with those of infeasible trials below all feasible ones, by violation.
 
-    For what knows dominance but no constraints. Shape [trials, objectives].
+    For methods that use dominance but no constraints. Shape [trials, objectives].
     """
     infeasible = violations > 0
     if not infeasible.any() or np.isnan(values).all():
@@ -149,7 +109,7 @@ def penalised(values: Values, violations: Values) -> Values:
 
 
 def front(values: Values, violations: Values) -> NDArray[np.bool_]:
-    """Which trials are feasible and dominated by no feasible trial; equal ones all are."""
+    """Which trials are on the Pareto front of the feasible ones, shape [trials]; ties included."""
     inside = np.flatnonzero(_known(values) & (violations <= 0))
     mask = np.zeros(len(values), dtype=bool)
     if len(inside):
@@ -158,9 +118,9 @@ def front(values: Values, violations: Values) -> NDArray[np.bool_]:
 
 
 def domination_rank(values: Values, violations: Values) -> NDArray[np.float64]:
-    """0 for the front, 1 for the front without those, ...; NaN where a value is missing.
+    """Non-domination rank, shape [trials]: 0 on the front, 1 on the front of the rest, and so on.
 
-    Infeasible trials come after all feasible ones, by their violation.
+    NaN where a value is missing. Infeasible trials rank after all feasible ones, by violation.
     """
     known = _known(values)
     inside, outside = known & (violations <= 0), known & (violations > 0)
@@ -174,9 +134,10 @@ def domination_rank(values: Values, violations: Values) -> NDArray[np.float64]:
 
 
 def reference_of(values: Values) -> Values:
-    """A reference point for the hypervolume, a tenth of the range below the worst of each.
+    """A reference point for the hypervolume, shape [objectives].
 
-    Shape [objectives]; rows with NaN do not count, at least one must be without.
+    It lies a tenth of the range below the worst of each objective. Rows with NaN are ignored; at
+    least one row must be without NaN.
     """
     known = values[_known(values)]
     low, high = known.min(axis=0), known.max(axis=0)
@@ -184,33 +145,33 @@ def reference_of(values: Values) -> Values:
 
 
 def hypervolume(values: Values, reference: Values) -> float:
-    """The volume that the rows dominate above `reference`."""
+    """The volume between `reference` and the rows; 0 without rows."""
     known = values[_known(values)]
     return float(moocore.hypervolume(known, ref=reference, maximise=True)) if len(known) else 0.0
 
 
 def hypervolume_curve(values: Values, violations: Values, reference: Values) -> Values:
-    """The hypervolume of the feasible among the first 1, 2, ... trials, shape [trials]."""
+    """The hypervolume of the first 1, 2, ... trials, feasible ones only; shape [trials]."""
     curve = np.zeros(len(values))
     best = values[:0]
-    reached = 0.0
+    volume = 0.0
     for i, row in enumerate(values):
         dominated = (best >= row).all(axis=1).any()
         if violations[i] <= 0 and not np.isnan(row).any() and not dominated:
             best = np.concatenate([best[~(row >= best).all(axis=1)], row[None]])
-            reached = hypervolume(best, reference)
-        curve[i] = reached
+            volume = hypervolume(best, reference)
+        curve[i] = volume
     return curve
 
 
 def contributions(values: Values, reference: Values) -> Values:
-    """How much of the hypervolume each row alone holds, shape [rows]."""
+    """The part of the hypervolume that each row adds to the others, shape [rows]."""
     return np.asarray(moocore.hv_contributions(values, ref=reference, maximise=True), np.float64)
 
 
 def spread_out(values: Values, most: int) -> Sequence[int]:
-    """Rows of a front that stand for it: those with the largest contributions, largest first."""
+    """At most `most` rows that represent a front: those with the largest contributions, first."""
     if not len(values):
         return []
-    held = contributions(values, reference_of(values))
-    return [int(i) for i in np.argsort(-held, kind="stable")[:most]]
+    order = np.argsort(-contributions(values, reference_of(values)), kind="stable")
+    return [int(i) for i in order[:most]]

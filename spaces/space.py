@@ -1,4 +1,4 @@
-"""Search spaces: a name, and positions with their options."""
+"""Search spaces: positions with their options."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.spaces.builders import current_builder
 from lm_searcher.spaces.errors import NCodeError, SpaceError
 from lm_searcher.spaces.ncode import DIGITS, MAX_OPTIONS, Codes, NCode, to_codes
 
 Choice = str | int | float | bool
-"""What an option stands for: an operation's name, a width, a rate, a switch."""
+"""The meaning of an option: an operation's name, a width, a rate, a switch."""
 
 Config = dict[str, Choice]
 """A decoded architecture: position name -> chosen option."""
@@ -27,10 +28,10 @@ Config = dict[str, Choice]
 
 @dataclass(frozen=True)
 class Position:
-    """One decision: a name, its options in order, and whether that order means something.
+    """One decision: its name, its options, and whether the options are ordered.
 
-    `ordered` left as None is derived: numbers that rise or fall are ordered, all else is not.
-    Raises SpaceError for no options, duplicates, or more than 36.
+    `ordered` is derived if it is None: ascending or descending numbers are ordered, other options
+    are not. Raises SpaceError for an empty name, no options, duplicates, or more than 36 options.
     """
 
     name: str
@@ -45,15 +46,15 @@ class Position:
         if not self.choices:
             raise SpaceError(f"{place}: choices is empty; give 1 to {MAX_OPTIONS} options")
         for choice in self.choices:
-            if not isinstance(choice, str | int | float) or choice in _UNREAL or choice != choice:
+            if not isinstance(choice, str | int | float) or choice in _INFINITE or choice != choice:
                 raise SpaceError(
                     f"{place}: {choice!r} is no option; accepted: text, finite numbers, true, false"
                 )
-        # JSON text tells 1 from true and from 1.0, which compare equal in Python.
+        # As JSON, since 1, 1.0 and True are equal in Python.
         texts = Counter(json.dumps(choice) for choice in self.choices)
-        twice = [text for text, count in texts.items() if count > 1]
-        if twice or len(set(self.choices)) < len(self.choices):
-            named = ", ".join(twice) or "equal values of different types"
+        repeated = [text for text, count in texts.items() if count > 1]
+        if repeated or len(set(self.choices)) < len(self.choices):
+            named = ", ".join(repeated) or "equal values of different types"
             raise SpaceError(f"{place}: duplicate choices ({named}); each option once")
         if len(self.choices) > MAX_OPTIONS:
             raise SpaceError(
@@ -61,13 +62,13 @@ class Position:
                 "split it into two positions (coarse and fine) or thin the list"
             )
         if self.ordered is None:
-            object.__setattr__(self, "ordered", _rises_or_falls(self.choices))
+            object.__setattr__(self, "ordered", _monotone(self.choices))
 
 
-_UNREAL = (math.inf, -math.inf)  # JSON has no word for them, nor for NaN
+_INFINITE = (math.inf, -math.inf)  # like NaN, not valid in JSON
 
 
-def _rises_or_falls(choices: tuple[Choice, ...]) -> bool:
+def _monotone(choices: tuple[Choice, ...]) -> bool:
     if any(isinstance(c, str | bool) for c in choices) or len(choices) < 2:
         return False
     steps = [float(b) - float(a) for a, b in itertools.pairwise(choices)]
@@ -76,30 +77,34 @@ def _rises_or_falls(choices: tuple[Choice, ...]) -> bool:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Everything that can be searched.
+    """A search space, and what is known about its architectures.
 
-    `builder` turns a configuration into a PyTorch model: `builder(config, **settings)`, as a
-    function or as "module:function". `canonical_form` maps an NCode to the representative of its
-    class of identical architectures, `describe` writes one in the space's usual notation.
-    `cost` tells metrics of a configuration that need no training, such as ``params_m`` (millions)
-    and ``flops_m`` (millions for one image): `cost(config, image_size=..., **as the builder)`.
+    Raises SpaceError for no positions, or two of the same name.
     """
 
     name: str
     positions: tuple[Position, ...]
     builder: str | Callable[..., Any] | None = None
+    """Makes a PyTorch model: `builder(config, **settings)`; a function, or "module:function"."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the builder and of `cost`."""
     canonical_form: Callable[[NCode], NCode] | None = None
+    """Maps an NCode to the representative of its class of identical architectures."""
     describe: Callable[[NCode], str] | None = None
+    """Writes an architecture in the space's usual notation."""
     cost: Callable[..., Mapping[str, float]] | None = None
+    """Metrics that need no training, such as ``params_m`` and ``flops_m`` (of one image), both in
+    millions: `cost(config, image_size=..., **the builder's arguments)`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", tuple(self.positions))
         if not self.positions:
             raise SpaceError(f"space '{self.name}': no positions; give at least one")
         names = Counter(p.name for p in self.positions)
-        if twice := [name for name, count in names.items() if count > 1]:
-            raise SpaceError(f"space '{self.name}': two positions are named '{twice[0]}'")
+        if repeated := [name for name, count in names.items() if count > 1]:
+            raise SpaceError(f"space '{self.name}': two positions are named '{repeated[0]}'")
+        if isinstance(self.builder, str):
+            object.__setattr__(self, "builder", current_builder(self.builder))
 
     @classmethod
     def of(cls, name: str, positions: Mapping[str, Sequence[Choice]], **kwargs: Any) -> SearchSpace:
@@ -116,33 +121,33 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """The number of NCodes, exactly, however many."""
+        """The exact number of NCodes."""
         return math.prod(len(p.choices) for p in self.positions)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this space from another: a digest of its positions and options in order."""
+        """A hash of the positions and options in order: the identity of the space."""
         text = json.dumps([[p.name, list(p.choices)] for p in self.positions])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def check(self, ncode: NCode) -> NCode:
-        """The NCode itself; raises NCodeError that says what is wrong with it."""
+        """The NCode itself; raises NCodeError if it is not of this space."""
         where = f"NCode '{ncode}' in space '{self.name}'"
         if not isinstance(ncode, str) or len(ncode) != len(self.positions):
             length = len(ncode) if isinstance(ncode, str) else type(ncode).__name__
             raise NCodeError(
                 f"{where}: {length} digits; accepted: {len(self.positions)}, one a position"
             )
-        for place, (digit, position) in enumerate(zip(ncode, self.positions, strict=True)):
+        for index, (digit, position) in enumerate(zip(ncode, self.positions, strict=True)):
             if digit not in DIGITS[: len(position.choices)]:
                 raise NCodeError(
-                    f"{where}: digit {place + 1} ('{digit}') names no option of "
+                    f"{where}: digit {index + 1} ('{digit}') names no option of "
                     f"'{position.name}'; accepted: 0 to {DIGITS[len(position.choices) - 1]}"
                 )
         return ncode
 
     def is_valid(self, ncode: NCode) -> bool:
-        """Whether `ncode` names an architecture of this space."""
+        """Whether `ncode` is an architecture of this space."""
         try:
             self.check(ncode)
         except NCodeError:
@@ -150,7 +155,7 @@ class SearchSpace:
         return True
 
     def decode(self, ncode: NCode) -> Config:
-        """The configuration of an NCode. Raises NCodeError."""
+        """The configuration of an NCode. Raises NCodeError if it is not of this space."""
         self.check(ncode)
         return {
             p.name: p.choices[DIGITS.index(d)] for p, d in zip(self.positions, ncode, strict=True)
@@ -179,7 +184,7 @@ class SearchSpace:
         return self.canonical_form(ncode) if self.canonical_form else ncode
 
     def description(self, ncode: NCode) -> str:
-        """The architecture in one line, in the space's own notation where it has one."""
+        """The architecture in one line: in the space's own notation, or as a list of choices."""
         if self.describe is not None:
             return self.describe(ncode)
         return ", ".join(f"{name} = {choice}" for name, choice in self.decode(ncode).items())
@@ -190,15 +195,15 @@ class SearchSpace:
         return draws.astype(np.uint8)
 
     def enumerate(self) -> Codes:
-        """Every architecture in lexicographic order, shape [size, positions].
+        """All codes in lexicographic order, shape [size, positions].
 
-        For spaces that fit in memory; the caller looks at `size` first.
+        For spaces that fit in memory: check `size` first.
         """
         codes = np.empty((self.size, len(self.positions)), dtype=np.uint8)
-        block = self.size  # rows over which a position keeps its option
-        for place, options in enumerate(self.cardinalities):
+        block = self.size  # number of consecutive rows with the same option
+        for position, options in enumerate(self.cardinalities):
             block //= int(options)
-            codes[:, place] = np.arange(self.size) // block % options
+            codes[:, position] = np.arange(self.size) // block % options
         return codes
 
     def codes(self, ncodes: Sequence[NCode]) -> Codes:

@@ -7,7 +7,7 @@ settings = { dropout = 0.1 }     # optional: further keyword arguments of the bu
 [[positions]]
 name = "width"
 choices = [32, 64, 128]
-ordered = true                   # optional: numbers that rise or fall are ordered anyway
+ordered = true                   # optional: ascending or descending numbers are ordered anyway
 """
 
 from __future__ import annotations
@@ -15,17 +15,42 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from lm_searcher.spaces.errors import SpaceError, unknown
+from pydantic import Field
+
+from lm_searcher.spaces.errors import SpaceError
+from lm_searcher.spaces.model import Accepted, Flag, FrozenModel, Text, check
 from lm_searcher.spaces.space import Position, SearchSpace
 
-KEYS = ("name", "builder", "settings", "positions")
-POSITION_KEYS = ("name", "choices", "ordered")
+
+class PositionTable(FrozenModel):
+    """One entry of `positions`; its options are checked by `Position`."""
+
+    name: Annotated[str, Accepted("text")]
+    choices: Annotated[list[Any], Accepted("a list of options")]
+    ordered: Annotated[Flag | None, Accepted("true, false")] = None
+
+
+class SpaceFile(FrozenModel):
+    """The document of a space file."""
+
+    name: Annotated[Text | None, Accepted("text")] = None
+    builder: Annotated[
+        Annotated[str, Field(pattern=r"^[^:]+:[^:]+$")] | None, Accepted('"module:function"')
+    ] = None
+    settings: Annotated[
+        dict[str, Any], Field(default_factory=dict), Accepted("a table of keyword arguments")
+    ]
+    positions: Annotated[
+        list[PositionTable],
+        Field(min_length=1),
+        Accepted("one or more [[positions]], each with name and choices"),
+    ]
 
 
 def load_space(path: str | Path) -> SearchSpace:
-    """The space of a TOML file. Raises SpaceError that names the file and the place."""
+    """The space of a TOML file. Raises SpaceError that names the file and the place in it."""
     try:
         with open(path, "rb") as file:
             document = tomllib.load(file)
@@ -40,41 +65,7 @@ def load_space(path: str | Path) -> SearchSpace:
 
 
 def parse_space(document: Mapping[str, Any], default_name: str) -> SearchSpace:
-    """The space that a parsed TOML document describes. Raises SpaceError."""
-    _check_keys(document, KEYS, "key")
-    positions = document.get("positions")
-    if not isinstance(positions, list) or not positions:
-        raise SpaceError("no [[positions]]; give at least one, with name and choices")
-    builder = document.get("builder")
-    if builder is not None and (not isinstance(builder, str) or builder.count(":") != 1):
-        raise SpaceError(f'builder = {builder!r}; accepted: "module:function"')
-    settings = document.get("settings", {})
-    if not isinstance(settings, dict):
-        raise SpaceError(f"settings = {settings!r}; accepted: a table of keyword arguments")
-    name = document.get("name", default_name)
-    if not isinstance(name, str) or not name:
-        raise SpaceError(f"name = {name!r}; accepted: text")
-    return SearchSpace(
-        name, tuple(_position(p, i) for i, p in enumerate(positions)), builder, settings
-    )
-
-
-def _position(entry: object, index: int) -> Position:
-    place = f"positions[{index}]"
-    if not isinstance(entry, dict):
-        raise SpaceError(f"{place} is {entry!r}; accepted: a table with name and choices")
-    _check_keys(entry, POSITION_KEYS, f"key in {place}")
-    name, choices, ordered = (entry.get(key) for key in POSITION_KEYS)
-    if not isinstance(name, str):
-        raise SpaceError(f"{place}: name = {name!r}; accepted: text")
-    if not isinstance(choices, list):
-        raise SpaceError(f"{place}: choices = {choices!r}; accepted: a list of options")
-    if ordered not in (None, True, False):
-        raise SpaceError(f"{place}: ordered = {ordered!r}; accepted: true, false")
-    return Position(name, tuple(choices), ordered)
-
-
-def _check_keys(table: Mapping[str, Any], accepted: tuple[str, ...], what: str) -> None:
-    for key in table:
-        if key not in accepted:
-            raise SpaceError(unknown(what, key, accepted))
+    """The space of a parsed TOML document. Raises SpaceError."""
+    file = check(SpaceFile, document)
+    positions = tuple(Position(p.name, tuple(p.choices), p.ordered) for p in file.positions)
+    return SearchSpace(file.name or default_name, positions, file.builder, file.settings)

@@ -1,4 +1,4 @@
-"""Subspaces: which options of each position are still searched."""
+"""Subspaces: the options of each position that are not pruned."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Subspace:
         )
 
     def contains(self, codes: Codes) -> NDArray[np.bool_]:
-        """Which rows lie inside, shape [n]."""
+        """Which rows are inside, shape [n]."""
         inside: NDArray[np.bool_] = np.all(self.mask[np.arange(codes.shape[1]), codes], axis=1)
         return inside
 
     def restrict(self, position: int, option: int) -> Subspace:
-        """Without one option. Raises SpaceError if it is gone already or the last one."""
+        """Without one option. Raises SpaceError if it is pruned already, or the last one."""
         digit, kept = DIGITS[option], self.allowed[position]
         if digit not in kept or len(kept) == 1:
             raise SpaceError(
@@ -78,7 +78,7 @@ class Subspace:
         return self._with(position, kept.replace(digit, ""))
 
     def widen(self, position: int, option: int) -> Subspace:
-        """With one option back. Raises SpaceError if the position has no such option."""
+        """With one option allowed again. Raises SpaceError if the position has no such option."""
         if option >= len(self.space.positions[position].choices):
             raise SpaceError(f"'{self.space.positions[position].name}' has no option {option}")
         digits = sorted({*self.allowed[position], DIGITS[option]}, key=DIGITS.index)
@@ -97,7 +97,7 @@ class Subspace:
         return np.stack(columns, axis=1)
 
     def pruned(self) -> Iterator[tuple[int, int]]:
-        """(position, option) of everything that is not allowed."""
+        """(position, option) of each pruned option."""
         for place, (position, kept) in enumerate(
             zip(self.space.positions, self.allowed, strict=True)
         ):

@@ -1,4 +1,4 @@
-"""What it took to ask a language model."""
+"""Usage of a language model: requests, tokens and cost."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Usage:
-    """What one decision of a ranker that asks a model took, or several of them together."""
+    """Usage of one or more decisions of a language-model ranker."""
 
     decisions: int = 0
-    """Rankings that were to be asked for."""
+    """Rankings that the model was to make."""
     asks: int = 0
-    """Requests that were answered, rightly or not."""
+    """Requests with an answer, valid or not."""
     reasks: int = 0
-    """Asks repeated because the reply was wrong; they are among `asks`."""
+    """Requests that were repeated after an invalid reply; included in `asks`."""
     retries: int = 0
-    """Requests that got no answer and were sent again."""
+    """Requests that were sent again after no answer."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
-    """In the currency of the prices; 0 where none are given."""
+    """In the currency of the prices; 0 without prices."""
     fallbacks: int = 0
     """Decisions that the fallback ranker made instead of the model."""
     reason: str = ""
-    """Why the fallback ranker decided, the latest time; empty if it never did."""
+    """Why the fallback ranker decided last; empty if it never did."""
 
     @property
     def tokens(self) -> int:
@@ -42,14 +42,14 @@ class Usage:
         return Usage(**numbers, reason=later.reason or self.reason)
 
     def __str__(self) -> str:
-        """In words, on one line."""
+        """One line of text."""
         parts = [f"{self.decisions - self.fallbacks} of {self.decisions} decisions"]
-        asked = f"{self.asks:,} asks"
-        again = f"{self.reasks} re-asks" * bool(self.reasks)
-        retried = f"{self.retries} retries" * bool(self.retries)
-        if more := ", ".join(filter(None, (again, retried))):
-            asked += f" ({more})"
-        parts += [asked, f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens"]
+        asks = f"{self.asks:,} asks"
+        reasks = f"{self.reasks} re-asks" * bool(self.reasks)
+        retries = f"{self.retries} retries" * bool(self.retries)
+        if repeated := ", ".join(filter(None, (reasks, retries))):
+            asks += f" ({repeated})"
+        parts += [asks, f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens"]
         if self.cost:
             parts.append(f"cost {self.cost:.4f}")
         if self.fallbacks:
@@ -57,16 +57,16 @@ class Usage:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """What is not nothing, as plain data."""
+        """The fields that are not zero or empty, as plain data."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Usage:
-        """From plain data; what another version stored besides is passed over."""
+        """From plain data; keys of other versions are ignored."""
         names = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in names})
 
     @classmethod
-    def total(cls, accounts: Iterable[Usage | None]) -> Usage:
-        """All of them together."""
-        return sum((a for a in accounts if a is not None), cls())
+    def total(cls, usages: Iterable[Usage | None]) -> Usage:
+        """The sum; None counts as no usage."""
+        return sum((usage for usage in usages if usage is not None), cls())

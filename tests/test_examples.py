@@ -15,7 +15,7 @@ from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.lora.bases import untrained
 from lm_searcher.tools.evaluators.lora.base_process import write
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
-from lm_searcher.tools.evaluators.lora.generation.digit_classifier import judge
+from lm_searcher.tools.evaluators.lora.generation.digit_classifier import untrained_classifier
 
 FOLDER = Path(__file__).parents[1] / "examples"
 RUN_FILES = [
@@ -31,7 +31,7 @@ def write_untrained_base(path: Path, cache: Path) -> None:
     state = untrained(task.settings.base, "cpu").state_dict()
     if task.identity()["task"] == "generation":
         state = {f"diffuser.{k}": v for k, v in state.items()}
-        state |= {f"judge.{k}": v for k, v in judge().state_dict().items()}
+        state |= {f"judge.{k}": v for k, v in untrained_classifier().state_dict().items()}
     write(state, task.embedded_base.path(cache))
 
 

@@ -1,4 +1,4 @@
-"""Constraints that need no training: what is known to break one is not evaluated at all."""
+"""Constraints that are checked before training: no infeasible candidate is trained."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import NCodeError
 from lm_searcher.spaces.ncode import Codes, NCode
-from lm_searcher.spaces.objectives import Constraint, Values
+from lm_searcher.spaces.objectives import Values
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import CostedEvaluator
 
-REMEMBERED = 200_000
-"""Architectures whose violation is kept; a long run over a huge space draws ever new ones."""
+CACHE_SIZE = 200_000
+"""The most architectures whose costs are cached: a long run over a huge space draws new ones."""
 
 
 class Feasibility:
-    """The constraints on metrics that an evaluator knows of an architecture beforehand.
+    """The constraints on costs: the metrics that an evaluator computes without training.
 
-    A cost that is not known of one architecture (NaN) bars nothing: measuring will tell.
+    A constraint does not apply to an architecture whose cost is NaN (not computable): such an
+    architecture counts as feasible until it has been trained.
     """
 
     def __init__(
@@ -29,48 +31,53 @@ class Feasibility:
     ) -> None:
         self.space, self.evaluator = space, evaluator
         self.constraints = tuple(constraints)
-        self._told: dict[bytes, tuple[float, ...]] = {}
+        self._cache: dict[bytes, tuple[float, ...]] = {}
+        """The costs of an architecture, one for each constraint."""
 
     @classmethod
     def of(
         cls, space: SearchSpace, evaluator: Any, constraints: Sequence[Constraint]
     ) -> Feasibility | None:
-        """None where nothing of that kind is known. Raises UserError where costs cannot be told."""
+        """Of the constraints, those on costs of this evaluator; None if there are none.
+
+        Raises UserError if the evaluator cannot compute costs.
+        """
         if not constraints or not isinstance(evaluator, CostedEvaluator):
             return None
-        one = space.sample(1, np.random.default_rng(0))
-        found = evaluator.costs(one, [c.metric for c in constraints])
-        known = [c for c in constraints if c.metric in found]
-        return cls(space, evaluator, known) if known else None
+        example = space.sample(1, np.random.default_rng(0))
+        costs = evaluator.costs(example, [c.metric for c in constraints])
+        on_costs = [c for c in constraints if c.metric in costs]
+        return cls(space, evaluator, on_costs) if on_costs else None
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.constraints))
 
     def costs(self, codes: Codes) -> Values:
-        """The metric of each constraint, shape [n, constraints]; each is asked for once."""
-        rows = [code.tobytes() for code in codes]
-        new = [i for i, row in enumerate(rows) if row not in self._told]
-        if len(self._told) + len(new) > REMEMBERED:
-            self._told, new = {}, list(range(len(rows)))
-        if new:
-            told = self.evaluator.costs(codes[new], [c.metric for c in self.constraints])
-            columns = [told[c.metric].tolist() for c in self.constraints]
-            self._told.update(zip((rows[i] for i in new), zip(*columns, strict=True), strict=True))
-        found = np.array([self._told[row] for row in rows], np.float64)
-        return found.reshape(len(rows), len(self.constraints))
+        """The metric of each constraint, shape [n, constraints], cached by architecture."""
+        keys = [code.tobytes() for code in codes]
+        missing = [i for i, key in enumerate(keys) if key not in self._cache]
+        if len(self._cache) + len(missing) > CACHE_SIZE:
+            self._cache, missing = {}, list(range(len(keys)))
+        if missing:
+            metrics = [c.metric for c in self.constraints]
+            costs = self.evaluator.costs(codes[missing], metrics)
+            rows = zip(*(costs[metric].tolist() for metric in metrics), strict=True)
+            self._cache.update(zip((keys[i] for i in missing), rows, strict=True))
+        values = np.array([self._cache[key] for key in keys], np.float64)
+        return values.reshape(len(keys), len(self.constraints))
 
     def violations(self, codes: Codes) -> Values:
-        """By how much each architecture is known to overstep the constraints, shape [n]."""
+        """The sum of each architecture's constraint violations, shape [n]; 0 if feasible."""
         columns = zip(self.constraints, self.costs(codes).T, strict=True)
         each = [constraint.violation(column) for constraint, column in columns]
         return np.asarray(np.nan_to_num(each, nan=0.0).sum(axis=0), np.float64)
 
-    def permitted(self, codes: Codes) -> NDArray[np.bool_]:
-        """Which architectures keep the constraints as far as is known, shape [n]."""
+    def feasible(self, codes: Codes) -> NDArray[np.bool_]:
+        """Which architectures violate no constraint on a cost, shape [n]."""
         return self.violations(codes) <= 0
 
     def check(self, ncode: NCode) -> NCode:
-        """The NCode itself; raises NCodeError that says which constraint it breaks."""
+        """The NCode itself; raises NCodeError that names the constraint that it violates."""
         (values,) = self.costs(self.space.codes([self.space.check(ncode)]))
         for constraint, value in zip(self.constraints, values, strict=True):
             if constraint.violation(value) > 0:
@@ -80,11 +87,13 @@ class Feasibility:
                 )
         return ncode
 
-    def nearest(self, codes: Codes) -> str:
-        """The best end of each cost among some codes, in words."""
-        ends = []
+    def extremes(self, codes: Codes) -> str:
+        """The value of each cost that comes closest to its bound among `codes`, for messages."""
+        parts = []
         for constraint, column in zip(self.constraints, self.costs(codes).T, strict=True):
-            most = constraint.sign == "<="
-            end = np.nanmin(column) if most else np.nanmax(column)
-            ends.append(f"the {'least' if most else 'greatest'} {constraint.metric} is {end:.6g}")
-        return ", ".join(ends)
+            upper = constraint.sign == "<="
+            value = np.nanmin(column) if upper else np.nanmax(column)
+            parts.append(
+                f"the {'least' if upper else 'greatest'} {constraint.metric} is {value:.6g}"
+            )
+        return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""The three things that are swapped: what ranks, what measures, and what runs the measuring."""
+"""The protocols of exchangeable parts: rankers, evaluators and executors."""
 
 from __future__ import annotations
 
@@ -19,169 +19,169 @@ Ranking = NDArray[np.intp]
 """A permutation of the pool's row numbers, the most promising first."""
 
 Metrics = Mapping[str, float]
-"""What one evaluation measured, by name; the objective's metric is among them."""
+"""The results of one evaluation by metric, the objective's included."""
 
 Report = Callable[[int, float], bool]
-"""Called by an evaluator as ``report(step, value)`` after each epoch, steps from 1. True means
-that the trial is to stop here: return what has been measured so far."""
+"""An evaluator calls ``report(step, value)`` after each epoch; steps count from 1. If it returns
+True, the evaluator stops and returns the metrics that it has."""
 
 
 class Ranker(Protocol):
-    """Orders candidates by promise."""
+    """Orders candidates, the most promising first."""
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
-        """The order in which to evaluate `pool` (shape [candidates, positions], at least one).
+        """The order in which to evaluate `pool`, shape [candidates, positions], at least one row.
 
-        A permutation, whatever the history: empty, constant, or failures only. It depends on
-        nothing but the arguments, so that a resumed run ranks as an uninterrupted one would;
-        what an implementation keeps between calls is a cache.
+        Any history is valid: empty, constant, or only failures. The result depends only on the
+        arguments, so that a resumed run ranks like an uninterrupted one; state that is kept
+        between calls is a cache.
         """
         ...
 
 
 @runtime_checkable
 class SequentialRanker(Ranker, Protocol):
-    """A ranker that is asked again for each pick of a batch, the picks before it then pending."""
+    """A ranker that ranks again for each pick of a batch, with the earlier picks pending."""
 
     sequential: bool
 
 
 @runtime_checkable
 class AskingRanker(Ranker, Protocol):
-    """A Ranker that asks a model: it keeps accounts, and finds out beforehand if it can."""
+    """A ranker that asks a language model; it counts its usage and checks the model beforehand."""
 
-    account: Usage
-    """What the latest call of `rank` took."""
+    usage: Usage
+    """Usage of the last call of `rank`."""
     spent: Usage
-    """What all calls took, those of earlier processes of the run too: limits count from it.
-    A run that goes on sets it; `rank` adds to it."""
+    """Usage of the whole run, earlier processes included; limits apply to it. A resumed run sets
+    it, `rank` adds to it."""
     notes: list[str]
-    """What a person should be told once; whoever tells it takes it out."""
+    """Messages for the user; the caller shows each once and removes it."""
 
     def prepare(self) -> None:
-        """Called before a search begins or goes on, before anything is written.
+        """Check the model; called before a search starts or resumes and before it writes anything.
 
-        Raises RankerError for a model, a key or a server that cannot do. A ranker raises it
-        from `rank` too, where asking on is of no use and a fallback would hide that.
+        Raises RankerError for a model, key or server that does not work. `rank` raises it too, if
+        further requests are useless and a fallback would hide the cause.
         """
         ...
 
     def cancel(self) -> None:
-        """Make a call of `rank` that waits for an answer raise Cancelled soon, and later ones
-        at once, until `prepare` is called. Safe to call in a signal handler."""
+        """Make `rank` raise Cancelled: a waiting call soon, later ones at once, until `prepare` is
+        called again. Safe to call in a signal handler."""
         ...
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a ranker that reads words is told of the search besides its space."""
+    """A search's objective as a language-model ranker describes it."""
 
     metric: str = "value"
     direction: str = "max"
-    """`max` or `min`, of the metric; a History's scores are higher-is-better all the same."""
+    """`max` or `min`, of the metric; the scores of a History are always higher-is-better."""
     picks: int = 1
-    """How many of a ranking's first are used at a time."""
+    """Number of candidates that are picked from a ranking."""
     parts: tuple[tuple[str, str], ...] = ()
-    """Of several objectives each metric with its direction: `metric` is then a score that weighs
-    them, with other weights at each step."""
+    """Metric and direction of each of several objectives; `metric` is then their weighted score,
+    with new weights at each step."""
     constraints: tuple[str, ...] = ()
-    """Bounds on metrics; what oversteps one has a score below all that do not."""
+    """Bounds on metrics; an architecture that violates one scores below all that do not."""
 
 
 class Cancelled(LMSearcherError):
-    """What was under way was ended by the person; it is no failure."""
+    """The user ended the evaluation or request; this is no failure."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One architecture to measure: all that an evaluator gets."""
+    """One architecture to evaluate: the whole input of an evaluator."""
 
     key: int
-    """Names the evaluation among those running; the trial's number, or a confirmation's."""
+    """Identifies the evaluation among the running ones: the number of its trial or confirmation."""
     ncode: NCode
     config: Config
     seed: int
     budget: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the evaluator that this evaluation has otherwise: the full fidelity of a
-    confirmation. Only those that the evaluator names in `budgets`, if it has that."""
+    """Evaluator settings that differ for this evaluation: the full fidelity of a confirmation.
+    Only settings that the evaluator lists in its attribute `budgets`, if it has one."""
 
     @property
     def number(self) -> int:
-        """The trial's number, as `ask` gives it and `tell` takes it."""
+        """The trial's number, which `tell` takes."""
         return self.key
 
 
 class Evaluator(Protocol):
     """Measures one architecture.
 
-    It is pickled (cloudpickle) to its worker processes unless it is `inline`.
+    It is sent to worker processes by cloudpickle, unless it is `inline`.
     """
 
     metric: str
-    """The metric that is the objective unless the run file names another."""
+    """The objective, unless the run file names another metric."""
     deterministic: bool
-    """Whether a second evaluation would only repeat the first; then nothing is confirmed."""
+    """Whether the result is the same for every seed; then trials are not confirmed."""
     inline: bool
-    """Whether it is safe and cheap enough to be called in the controller's own process."""
+    """Whether `evaluate` is safe and cheap enough to run in the controller's process."""
 
     @property
     def direction(self) -> str:
-        """`max` or `min`: what is better, unless the run file says otherwise."""
+        """`max` or `min`, unless the run file names another direction."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What must not change within a run for its values to be comparable."""
+        """Everything that must stay the same within a run for its values to be comparable."""
         ...
 
     def prepare(self) -> None:
-        """Load modules and data, once a worker process; raises UserError if that fails.
+        """Load modules and data; called once in each worker process. Raises UserError.
 
-        Trials are forked from the worker after this, so it must not start threads or
-        initialise an accelerator.
+        Trials are forked from the worker afterwards, so it must not start threads or initialise
+        an accelerator.
         """
         ...
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
-        """Measure. Raises TrialFailure, or anything else, for a failed trial."""
+        """The metrics of one architecture. Any exception makes the trial fail; see TrialFailure."""
         ...
 
 
 @runtime_checkable
 class CostedEvaluator(Evaluator, Protocol):
-    """An evaluator that knows some metrics of an architecture before it is measured."""
+    """An evaluator that computes some metrics (costs) of an architecture without evaluating it."""
 
     def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
-        """Those of `metrics` that are known of each architecture, each of shape [n].
+        """The costs among `metrics`, each of shape [n], NaN where a cost cannot be computed.
 
-        The same names for whichever codes; NaN for an architecture of which one cannot be told.
-        Called in the controller, without `prepare`. Raises UserError.
+        The names do not depend on the codes. Called in the controller, without `prepare`. Raises
+        UserError.
         """
         ...
 
 
 @runtime_checkable
 class SlowlyPreparedEvaluator(Evaluator, Protocol):
-    """An evaluator whose `prepare` may take long."""
+    """An evaluator whose `prepare` may take minutes."""
 
     @property
     def note(self) -> str:
-        """What a person should be told before `prepare` is called; empty: nothing."""
+        """A message for the user before `prepare` is called; empty for none."""
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an evaluation: metrics, or the reason why there are none."""
+    """The result of an evaluation: metrics, or the reason of its failure."""
 
     metrics: Metrics
     seconds: float
     reason: str | None = None
     stopped: bool = False
-    """Stopped early at the controller's word; the metrics are of less than the full budget."""
+    """Stopped early by the controller; the metrics are of less than the full budget."""
 
 
 class Executor(Protocol):
-    """Runs evaluations, several at once."""
+    """Runs evaluations, several in parallel."""
 
     def run(
         self, evaluations: Iterable[Evaluation], report: Callable[[Evaluation, int, float], bool]
@@ -193,9 +193,9 @@ class Executor(Protocol):
         ...
 
     def cancel(self, after: float = 0.0) -> None:
-        """Give what runs `after` seconds to finish. Safe to call in a signal handler."""
+        """End running evaluations after `after` seconds. Safe to call in a signal handler."""
         ...
 
     def close(self) -> None:
-        """End everything that still runs, at once, and wait until it is gone."""
+        """End all running evaluations at once, and wait until their processes are gone."""
         ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import queue
 import re
-import ssl
 import threading
 import time
 import warnings
@@ -25,10 +24,10 @@ from lm_searcher.agent.chat.reply import Reply
 from lm_searcher.agent.chat.scripted import ScriptedModel
 from lm_searcher.agent.chat.settings import SCRIPTED, ChatSettings
 from lm_searcher.spaces.errors import ChatError
-from lm_searcher.tools.llm.client import Client, Refused, bounded
+from lm_searcher.tools.llm.client import OVERFLOW, Client, Refused
 from lm_searcher.tools.llm.retry import Unanswered
+from lm_searcher.tools.llm.transport import http_client
 from lm_searcher.tools.protocols import Cancelled
-from lm_searcher.tools.rankers.endpoint.ranker import OVERFLOW
 
 NO_TOOLS = re.compile(r"tool|function.?call", re.IGNORECASE)
 OUTSIDE = (openai.OpenAIError, httpx2.HTTPError, OSError)
@@ -69,7 +68,7 @@ class ChatModel:
             api_key=SecretStr(settings.key()),
             timeout=settings.timeout,
             max_retries=2,
-            http_client=_http(settings),
+            http_client=http_client(settings, MOST_BYTES),
             use_responses_api=False,  # compatible servers speak chat.completions
         )
         title = f"'{settings.model}' at {settings.url}"
@@ -124,21 +123,6 @@ class ChatModel:
                 yield piece
 
 
-def _http(settings: ChatSettings) -> httpx2.Client:
-    """As the endpoint ranker's: bounded in size, no proxy before this machine itself.
-
-    A connection ends with its answer, so none is left for whoever drops the client.
-    """
-    return httpx2.Client(
-        timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
-        verify=ssl.create_default_context(),
-        headers={"accept-encoding": "identity"},
-        event_hooks={"response": [bounded(lambda: False, MOST_BYTES)]},
-        limits=httpx2.Limits(max_keepalive_connections=0),
-        trust_env=not settings.on_loopback,
-    )
-
-
 def _as_it_is(error: Exception) -> ChatError:
     return ChatError(f"chat model: {error}")
 
@@ -152,7 +136,7 @@ def _told(error: Exception, client: Client) -> ChatError:
         return ChatError(f"{role}: '{client.settings.url}' answers with no stream of completions")
     if isinstance(error, openai.OpenAIError) and isinstance(error.__cause__, openai.OpenAIError):
         error = error.__cause__  # langchain-openai's own words around the SDK's
-    found = client.told(error)
+    found = client.translated(error)
     words: Any = str(found)
     if isinstance(found, Refused):
         if NO_TOOLS.search(words):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -18,10 +17,11 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
 
 from lm_searcher.agent.chat.graph import Chat, build_chat, recursion_limit
-from lm_searcher.agent.study.paths import LatestSaver
-from lm_searcher.agent.study.trial_store import BUSY_SECONDS, store_errors
+from lm_searcher.agent.study.checkpoints import LatestSaver
+from lm_searcher.agent.study.storage import BUSY_SECONDS, store_errors
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError
+from lm_searcher.tools.files import file_lock
 
 FOLDER = ".chats"
 
@@ -140,15 +140,14 @@ def kept(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
     Raises ChatError if another has it, StoreError if its file is no database.
     """
     folder = chats(workspace)
-    lock = FileLock(folder / f"{name}.lock")
     try:
-        lock.acquire(timeout=0.5)
-    except Timeout:
+        lock = file_lock(folder / f"{name}.lock", timeout=0.5)
+    except TimeoutError:
         raise ChatError(
             f"session '{name}' is open in another chat; leave that, or choose another --session"
         ) from None
     path = folder / f"{name}.db"
-    try:
+    with lock:
         # Messages, which are on langgraph's list of safe types, and plain data only.
         serde = JsonPlusSerializer(allowed_msgpack_modules=None)
         connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_SECONDS)
@@ -158,8 +157,6 @@ def kept(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
                 saver = LatestSaver(connection, serde=serde)
                 saver.setup()
             yield saver
-    finally:
-        lock.release()
 
 
 def chats(workspace: Workspace) -> Path:

@@ -15,29 +15,29 @@ from lm_searcher.spaces.history import History
 
 if TYPE_CHECKING:
     from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
-    from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons
+    from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
 
-def lessons_of(files: Sequence[RunFiles], config: LMTrainConfig) -> Lessons:
+def training_data_of(files: Sequence[RunFiles], config: LMTrainConfig) -> TrainingData:
     """What there is to learn from some runs. Raises StoreError for one that is not there,
     TrainingError for one with too few trials."""
-    from lm_searcher.tools.rankers.lm.finetuning.run_histories import Replay, Replays
-    from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons
+    from lm_searcher.tools.rankers.lm.finetuning.run_histories import RunHistory, RunHistorySamples
+    from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
     runs = []
     for place in files:
         result = read_run(place)
-        run = Replay.of(place.name, History.of(result.space, result.trials, result.sign))
-        if run.scored < (least := Replay.needed(config.candidates)):
+        run = RunHistory.of(place.name, History.of(result.space, result.trials, result.sign))
+        if run.scored < (least := RunHistory.needed(config.candidates)):
             raise TrainingError(
                 f"run '{place.name}' has {run.scored} trials with a value; with "
                 f"{config.candidates} candidates adapting takes {least} at least"
             )
         runs.append(run)
-    last = Replays(runs, config.candidates, config.seed, held_out=True)
+    last = RunHistorySamples(runs, config.candidates, config.seed, held_out=True)
     what = "sub-histories of " + ", ".join(f"run {r.name} ({r.scored} trials)" for r in runs)
-    samples = Replays(runs, config.candidates, config.seed)
-    return Lessons(samples, [last[i] for i in range(config.held_out)], what)
+    samples = RunHistorySamples(runs, config.candidates, config.seed)
+    return TrainingData(samples, [last[i] for i in range(config.held_out)], what)
 
 
 def adapting(runs: Sequence[str], given: Mapping[str, Any]) -> LMTrainConfig:

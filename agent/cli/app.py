@@ -58,7 +58,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Search, or go on with the run of that name."""
-    from lm_searcher.agent.loop.stopping import FAILURES, Interrupted
+    from lm_searcher.agent.loop.stopping import Interrupted
     from lm_searcher.agent.results.live import LiveView
     from lm_searcher.agent.results.summary import print_summary
     from lm_searcher.agent.search import Search
@@ -83,8 +83,8 @@ def run(
     resume = resume_command(config, search.files, given)
     console = _console(stderr=as_json, quiet=as_json)
     budget = search.settings.budget.trials
-    title = f"{search.files.name}: {search.space.name}, {search.settings.ranker.name}"
-    view = LiveView(console, title, search.objectives, budget)
+    title = f"{search.files.name}: {search.problem.space.name}, {search.settings.ranker.name}"
+    view = LiveView(console, title, search.problem.objectives, budget)
     search.observe = view
     try:
         with view:
@@ -97,7 +97,7 @@ def run(
         print_json(result.to_json())
     else:
         print_summary(console, result, resume.replace(f"--trials {trials}", "--trials N"))
-    if FAILURES in result.stop:
+    if result.stop is not None and result.stop.failed:
         print(f"run '{result.run}' ended: {result.stop}", file=sys.stderr)
         raise typer.Exit(1)
 
@@ -111,7 +111,7 @@ def _objective(text: str) -> dict[str, str]:
 
 def resume_command(config: Path, files: RunFiles, given: dict[str, Any]) -> str:
     """The command line that goes on with this run, a store's password left out."""
-    from lm_searcher.agent.study.trial_store import shown
+    from lm_searcher.agent.study.storage import shown
 
     words = ["lm-searcher", "run", str(config)]
     for section, key, flag in (

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
-    from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons
+    from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
 train_ranker = typer.Typer(help="Train a ranker of your own.")
 
@@ -33,7 +33,7 @@ def incontext(
     from lm_searcher.agent.cli.training_view import TrainingView
     from lm_searcher.agent.loop.signals import stop_on_ctrl_c
     from lm_searcher.agent.settings.train_ranker import load_incontext
-    from lm_searcher.tools.rankers.incontext.pretraining.train import train
+    from lm_searcher.tools.rankers.incontext.pretraining.train import pretrain
 
     given: dict[str, dict[str, Any]] = {}
     words = ["lm-searcher", "train-ranker", "incontext", config]
@@ -51,7 +51,7 @@ def incontext(
     console = Console(markup=False, emoji=False)
     try:
         with stop_on_ctrl_c("saving a checkpoint") as stop, TrainingView(console) as view:
-            finished = train(settings, command, view, stop)
+            finished = pretrain(settings, command, view, stop)
     except KeyboardInterrupt:
         finished = False
     if not finished:
@@ -123,7 +123,7 @@ def adapt(
     store: Annotated[str | None, typer.Option(help="Optuna storage URL.")] = None,
 ) -> None:
     """Fit a LoRA adapter to finished runs."""
-    from lm_searcher.agent.cli.adapt_from_runs import adapting, lessons_of
+    from lm_searcher.agent.cli.adapt_from_runs import adapting, training_data_of
     from lm_searcher.agent.cli.app import files_of
 
     words = ["lm-searcher", "train-ranker", "adapt", *runs]
@@ -133,15 +133,17 @@ def adapt(
         if value is not None:
             words += [f"--{key}", str(value)]
     config = adapting(runs, given)
-    _fine_tune(config, words, lessons_of([files_of(run, folder, store) for run in runs], config))
+    _fine_tune(
+        config, words, training_data_of([files_of(run, folder, store) for run in runs], config)
+    )
 
 
-def _fine_tune(config: LMTrainConfig, words: list[str], lessons: Lessons | None = None) -> None:
+def _fine_tune(config: LMTrainConfig, words: list[str], data: TrainingData | None = None) -> None:
     from rich.console import Console
 
     from lm_searcher.agent.cli.training_view import TrainingView, lm_line, lm_news
     from lm_searcher.agent.loop.signals import stop_on_ctrl_c
-    from lm_searcher.tools.rankers.lm.finetuning.train import train
+    from lm_searcher.tools.rankers.lm.finetuning.train import finetune
 
     command, console = shlex.join(words), Console(markup=False, emoji=False)
     try:
@@ -149,7 +151,7 @@ def _fine_tune(config: LMTrainConfig, words: list[str], lessons: Lessons | None 
             stop_on_ctrl_c("saving a checkpoint") as stop,
             TrainingView(console, lm_line, lm_news) as view,
         ):
-            finished = train(config, command, view, stop, lessons)
+            finished = finetune(config, command, view, stop, data)
     except KeyboardInterrupt:
         finished = False
     if not finished:

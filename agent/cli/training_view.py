@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 if TYPE_CHECKING:
-    from lm_searcher.tools.rankers.incontext.pretraining.train import Moment
-    from lm_searcher.tools.rankers.lm.finetuning.progress import Moment as LMMoment
+    from lm_searcher.tools.rankers.incontext.pretraining.training_run import PretrainingProgress
+    from lm_searcher.tools.rankers.lm.finetuning.progress import FinetuningProgress
 
 LINE_EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -44,7 +44,7 @@ class TrainingView:
         )
         self.task: TaskID | None = None
 
-    def __call__(self, moment: Moment | LMMoment) -> None:
+    def __call__(self, moment: PretrainingProgress | FinetuningProgress) -> None:
         """Show a moment; one with held-out figures always gets a line."""
         if news := self.news(moment):
             self._print(news)
@@ -54,7 +54,7 @@ class TrainingView:
             self._print(self.line(moment))
             self.told = time.monotonic()
 
-    def _draw(self, moment: Moment | LMMoment) -> None:
+    def _draw(self, moment: PretrainingProgress | FinetuningProgress) -> None:
         if self.task is None:
             self.task = self.progress.add_task("", total=None)
             self.progress.start()
@@ -80,7 +80,7 @@ class TrainingView:
             self.progress.stop()
 
 
-def incontext_line(moment: Moment) -> str:
+def incontext_line(moment: PretrainingProgress) -> str:
     """Where a training stands, in one line."""
     loss = "-" if moment.loss is None else f"{moment.loss:.3f}"
     pace = moment.step / moment.seconds if moment.seconds else 0.0
@@ -90,17 +90,17 @@ def incontext_line(moment: Moment) -> str:
     )
 
 
-def incontext_news(moment: Moment) -> str | None:
+def incontext_news(moment: PretrainingProgress) -> str | None:
     """The held-out figures, in one line."""
     if moment.regret is None:
         return None
     return (
-        f"held-out pick regret at step {moment.step:,}: {moment.regret['all']:.3f} by chance of "
-        f"being the best, {moment.regret['worth all']:.3f} by worth"
+        f"held-out pick regret at step {moment.step:,}: {moment.regret['all']:.3f} by the best "
+        f"head, {moment.regret['value all']:.3f} by the value head"
     )
 
 
-def lm_line(moment: LMMoment) -> str:
+def lm_line(moment: FinetuningProgress) -> str:
     """Where the training of a language model stands, in one line."""
     loss = "" if moment.loss is None else f", loss {moment.loss:.3f}"
     pace = moment.seconds / moment.step if moment.step else 0.0
@@ -110,7 +110,7 @@ def lm_line(moment: LMMoment) -> str:
     )
 
 
-def lm_news(moment: LMMoment) -> str | None:
+def lm_news(moment: FinetuningProgress) -> str | None:
     """The held-out figures, in one line."""
     if (figures := moment.figures) is None:
         return None

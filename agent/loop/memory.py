@@ -9,17 +9,17 @@ use, never one of the last two. Stagnation brings options back, the last pruned 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_searcher.agent.study.records import USER, Decision
 from lm_searcher.spaces.history import History
+from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
-
-Decision = dict[str, Any]
-"""A prune or widening with its evidence, as it is stored and shown."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Findings:
     weighed: int = 0
     """Finished trials when the evidence was last weighed."""
     kept: frozenset[tuple[int, int]] = frozenset()
-    """(position, option) of what a person restored: it is not pruned again."""
+    """(position, option) of the options that a user restored: memory does not prune them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Memory:
             if not pruned:
                 return Findings(subspace, pruned, known), []
             position, option = pruned[-1]
-            decision = described(known, "widen", subspace, position, option)
+            decision = decision_of(known, "widen", subspace, position, option)
             return Findings(subspace.widen(position, option), pruned[:-1], known), [decision]
         subspace, pruned, decisions = self._prune(history, findings)
         return Findings(subspace, pruned, known), decisions
@@ -93,8 +93,9 @@ class Memory:
                 if table.upper[position, option] < table.lower[position, best]:
                     subspace = subspace.restrict(position, int(option))
                     pruned = [*pruned, [position, int(option)]]
-                    decision = described(known, "prune", subspace, position, int(option))
-                    decisions.append(decision | {"evidence": table.of_pair(position, option, best)})
+                    evidence = table.of_pair(position, option, best)
+                    decision = decision_of(known, "prune", subspace, position, int(option))
+                    decisions.append(decision.model_copy(update={"evidence": evidence}))
         return subspace, pruned, decisions
 
 
@@ -151,13 +152,46 @@ def outcome_ranks(history: History, rows: NDArray[np.intp]) -> NDArray[np.float6
     return ranks
 
 
-def described(trial: int, action: str, subspace: Subspace, position: int, option: int) -> Decision:
-    """A prune or widening as it is stored, without its evidence."""
+def decision_of(
+    trial: int,
+    action: Literal["prune", "widen"],
+    subspace: Subspace,
+    position: int,
+    option: int,
+    **more: Any,
+) -> Decision:
+    """The record of a prune or widening before trial `trial`."""
     place = subspace.space.positions[position]
-    return {
-        "trial": trial,
-        "action": action,
-        "position": place.name,
-        "option": option,
-        "choice": place.choices[option],
-    }
+    return Decision(
+        trial=trial,
+        action=action,
+        position=place.name,
+        option=option,
+        choice=place.choices[option],
+        **more,
+    )
+
+
+def applied(
+    subspace: Subspace, pruned: list[list[int]], decision: Decision
+) -> tuple[Subspace, list[list[int]]]:
+    """The subspace and memory's standing prunes after one more decision, memory's or a user's.
+
+    Memory never undoes a user's prune.
+    """
+    places = {p.name: i for i, p in enumerate(subspace.space.positions)}
+    position, option = pair = [places[decision.position], decision.option]
+    others = [other for other in pruned if other != pair]
+    if decision.action == "widen":
+        return subspace.widen(position, option), others
+    if subspace.mask[position, option]:
+        subspace = subspace.restrict(position, option)
+    return subspace, others if decision.by == USER else [*others, pair]
+
+
+def remembered(space: SearchSpace, decisions: Iterable[Decision], weighed: int = 0) -> Findings:
+    """The findings that a run's decisions add up to, in their order."""
+    subspace, pruned = Subspace.full(space), list[list[int]]()
+    for decision in decisions:
+        subspace, pruned = applied(subspace, pruned, decision)
+    return Findings(subspace, pruned, weighed)

@@ -1,26 +1,23 @@
-"""What a person asks of a run by hand: the next pick, an option pruned or restored.
+"""Users' requests to a run: the next pick, or an option pruned or restored.
 
-A request is a file beside the store, from whichever process. The run takes it up when it next
-proposes, notes it in its store under the number of the trial that comes next, and only then
-removes the file. All that follows is derived from the notes, so that a step that is replayed after
-a crash does as before, and a run that goes on remembers.
+A request is a file beside the store; any process may write it. Before the run proposes, it reads
+the waiting requests, stores a record of each under the number of the next trial, and only then
+removes the files. Everything else follows from the records: a step that is replayed after a crash
+does the same again, and a resumed run keeps to them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lm_searcher.agent.loop.memory import Findings, described
+from lm_searcher.agent.loop.memory import Findings, applied, decision_of
+from lm_searcher.agent.loop.request_files import Request, waiting
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.records import USER, Decision, PickRequest, request_key
 from lm_searcher.spaces.errors import NCodeError, SpaceError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
@@ -28,197 +25,156 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.feasibility import Feasibility
 
-if TYPE_CHECKING:
-    from lm_searcher.agent.study.paths import RunFiles
-    from lm_searcher.agent.study.trial_store import TrialStore
-
-HAND = "hand"
 Pair = tuple[int, int]
 """A position and an option, by number."""
 
-
-class Request(BaseModel):
-    """One wish. `pick` is for the next pick, and with `extra` beyond the budget if need be."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    action: Literal["pick", "prune", "widen"]
-    ncode: NCode = ""
-    extra: bool = False
-    position: int = 0
-    option: int = 0
-
-
-def submit(files: RunFiles, request: Request) -> None:
-    """Leave a request for the run; it appears whole. The run need not be under way."""
-    folder = files.requests
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{time.time_ns():020d}-", suffix=".new")
-    with os.fdopen(handle, "w") as file:
-        file.write(request.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, Path(name).with_suffix(".json"))
-
-
-def waiting(folder: Path) -> Iterator[tuple[Path, Request]]:
-    """The requests that no step has taken up yet, in order; what is none is passed over."""
-    for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValidationError):
-            yield path, Request.model_validate_json(path.read_text())
+RequestRecord = Decision | PickRequest
+"""How a request is stored once it was taken up."""
 
 
 @dataclass
 class Requests:
-    """The requests of one run: those noted in its store, and where new ones come in."""
+    """The requests of one run: stored records, and the folder where new ones arrive."""
 
     space: SearchSpace
     folder: Path | None = None
-    """None for a run that keeps nothing: it takes no requests."""
-    noted: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Notes by their key in the store, in order."""
-    known: Feasibility | None = None
-    """Constraints that a pick must keep, as far as is known of it."""
+    """None for a run that is kept in memory: it takes no requests."""
+    records: dict[str, RequestRecord] = field(default_factory=dict)
+    """By their key in the store, in order."""
+    feasibility: Feasibility | None = None
+    """The constraints that a pick must keep, as far as its costs are known."""
 
     @classmethod
     def of(
         cls,
         files: RunFiles,
         space: SearchSpace,
-        attributes: Mapping[str, Any],
-        known: Feasibility | None = None,
+        records: Mapping[str, RequestRecord],
+        feasibility: Feasibility | None = None,
     ) -> Requests:
-        """The requests of a run with those attributes."""
-        noted = {k: v for k, v in sorted(attributes.items()) if is_note(k, v)}
-        return cls(space, files.requests if files.kept else None, noted, known)
+        """The requests of a run with those records."""
+        return cls(space, files.requests if files.kept else None, dict(records), feasibility)
 
     @property
     def extra(self) -> bool:
-        """Whether a pick waits that is to be evaluated even if the search would end."""
+        """Whether a waiting pick is to be evaluated even if the search would end."""
         return self.folder is not None and any(r.extra for _, r in waiting(self.folder))
 
     @property
     def barred(self) -> frozenset[Pair]:
-        """Options that a person has pruned: never drawn."""
+        """Options that a user has pruned: they are never drawn."""
         return self._last("prune")
 
     @property
     def kept(self) -> frozenset[Pair]:
-        """Options that a person has restored: memory leaves them alone."""
+        """Options that a user has restored: memory does not prune them."""
         return self._last("widen")
 
     def _last(self, action: str) -> frozenset[Pair]:
         places = {p.name: i for i, p in enumerate(self.space.positions)}
         last = {
-            (places[note["position"]], int(note["option"])): note["action"]
-            for note in self.noted.values()
-            if note["action"] != "pick"
+            (places[record.position], record.option): record.action
+            for record in self.records.values()
+            if isinstance(record, Decision)
         }
-        return frozenset(pair for pair, what in last.items() if what == action)
+        return frozenset(pair for pair, latest in last.items() if latest == action)
 
     def permitted(self, pool: Codes) -> Codes:
-        """The rows that have no barred option."""
-        fine = np.ones(len(pool), dtype=bool)
+        """The rows without a barred option."""
+        free = np.ones(len(pool), dtype=bool)
         for position, option in self.barred:
-            fine &= pool[:, position] != option
-        return pool[fine]
+            free &= pool[:, position] != option
+        return pool[free]
+
+    # -- taking requests up ------------------------------------------------------------------
 
     def take_up(
-        self, store: TrialStore, history: History, findings: Findings, most: int
-    ) -> tuple[Findings, list[NCode]]:
-        """Note what has come in since, at most `most` picks of it; then what was noted for the
-        next trial, here or before a crash: the findings after it, and the picks."""
-        number = len(history)
-        if self.folder is not None:
-            for path, request in waiting(self.folder):
-                if request.action == "pick" and len(self.picks(number)) >= most:
-                    continue
-                self._note(store, path, request, history, self._revised(findings, number))
-                path.unlink(missing_ok=True)
-        return self._revised(findings, number), self.picks(number)
-
-    def picks(self, number: int) -> list[NCode]:
-        """The picks asked for as trial `number` and those after it."""
-        return [
-            note["ncode"]
-            for note in self.noted.values()
-            if note["action"] == "pick" and note["trial"] == number and "refused" not in note
-        ]
-
-    def _revised(self, findings: Findings, number: int) -> Findings:
-        subspace, pruned = findings.subspace, findings.pruned
-        for note in self.noted.values():
-            if note["trial"] == number and note["action"] != "pick":
-                subspace, pruned = revised(subspace, pruned, note)
-        return Findings(subspace, pruned, findings.weighed, self.kept)
-
-    def _note(
         self,
-        store: TrialStore,
-        path: Path,
-        request: Request,
         history: History,
         findings: Findings,
+        most: int,
+        write: Callable[[str, RequestRecord], None],
     ) -> None:
-        kind = "request" if request.action == "pick" else "memory"
-        number = len(history)
-        key = f"{kind}:{number:06d}:{HAND}:{path.stem}"
-        if any(known.endswith(path.stem) for known in self.noted):
-            return  # a crash came between the note and the removal of its file
-        try:
-            note = self._described(request, history, findings.subspace)
-        except (NCodeError, SpaceError) as error:  # the run goes on; whoever asked may read why
-            key = f"request:{number:06d}:{HAND}:{path.stem}"
-            note = {"trial": number, "action": "pick", "ncode": request.ncode}
-            note |= {"refused": str(error), "wish": request.action}
-        store.set_attribute(key, note)
-        self.noted[key] = note
+        """Record the waiting requests for the trial after `history`, at most `most` picks of them.
 
-    def _described(self, request: Request, history: History, subspace: Subspace) -> dict[str, Any]:
+        `write` stores a record; the request's file is removed once it has returned.
+        """
+        for path, key, record in self._records_of_waiting(history, findings, most):
+            if record is not None:
+                write(key, record)
+                self.records[key] = record
+            path.unlink(missing_ok=True)
+
+    def preview(self, history: History, findings: Findings, most: int) -> Requests:
+        """These requests as they would be after `take_up`; writes and removes nothing."""
+        ahead = replace(self, records=dict(self.records))
+        for _, key, record in ahead._records_of_waiting(history, findings, most):
+            if record is not None:
+                ahead.records[key] = record
+        return ahead
+
+    def apply(self, findings: Findings, number: int) -> tuple[Findings, list[NCode]]:
+        """What was recorded for trial `number`: the findings after it, and the picks."""
+        subspace, pruned = findings.subspace, findings.pruned
+        for record in self.records.values():
+            if isinstance(record, Decision) and record.trial == number:
+                subspace, pruned = applied(subspace, pruned, record)
+        findings = Findings(subspace, pruned, findings.weighed, self.kept)
+        return findings, self.picks(number)
+
+    def picks(self, number: int) -> list[NCode]:
+        """The architectures to evaluate as trial `number` and the trials after it."""
+        return [
+            record.ncode
+            for record in self.records.values()
+            if isinstance(record, PickRequest) and record.trial == number and not record.refused
+        ]
+
+    def _records_of_waiting(
+        self, history: History, findings: Findings, most: int
+    ) -> Iterator[tuple[Path, str, RequestRecord | None]]:
+        """File, key and record of each waiting request; no record for one that has its own: a
+        crash came between the record and the removal of the file."""
+        number = len(history)
+        for path, request in waiting(self.folder) if self.folder is not None else ():
+            if any(key.endswith(path.stem) for key in self.records):
+                yield path, "", None
+            elif request.action != "pick" or len(self.picks(number)) < most:
+                record = self._record(request, history, self.apply(findings, number)[0].subspace)
+                yield path, request_key(record, path.stem), record
+
+    def _record(self, request: Request, history: History, subspace: Subspace) -> RequestRecord:
+        """The record of a request; one that cannot be met is refused, and the run goes on."""
+        try:
+            return self._met(request, history, subspace)
+        except (NCodeError, SpaceError) as error:
+            return PickRequest(
+                trial=len(history),
+                action="pick",
+                ncode=request.ncode,
+                refused=str(error),
+                wish=request.action,
+            )
+
+    def _met(self, request: Request, history: History, subspace: Subspace) -> RequestRecord:
         number = len(history)
         if request.action == "pick":
-            same = self.space.canonical(self.space.check(request.ncode))
-            if self.known is not None:
-                self.known.check(request.ncode)
-            tried = [
-                *map(self.space.canonical, to_ncodes(history.codes)),
-                *map(self.space.canonical, self.picks(number)),
-            ]
-            if same in tried:
-                raise NCodeError(f"'{request.ncode}' is trial {tried.index(same)} already")
-            return {
-                "trial": number,
-                "action": "pick",
-                "ncode": request.ncode,
-                "extra": request.extra,
-            }
-        if request.action == "prune":
-            subspace.widen(request.position, request.option).restrict(
-                request.position, request.option
+            self._check_pick(request.ncode, history)
+            return PickRequest(
+                trial=number, action="pick", ncode=request.ncode, extra=request.extra
             )
-        else:
-            subspace.widen(request.position, request.option)
         pair = request.position, request.option
-        return described(number, request.action, subspace, *pair) | {"by": HAND}
+        widened = subspace.widen(*pair)
+        if request.action == "prune":
+            widened.restrict(*pair)  # raises SpaceError for a position's last option
+        return decision_of(number, request.action, subspace, *pair, by=USER)
 
-
-def is_note(key: str, value: object) -> bool:
-    """Whether an attribute of a run notes a request."""
-    return f":{HAND}:" in key and isinstance(value, dict)
-
-
-def revised(
-    subspace: Subspace, pruned: list[list[int]], decision: Mapping[str, Any]
-) -> tuple[Subspace, list[list[int]]]:
-    """The subspace and memory's prunes that stand after one more decision of either.
-
-    A prune by hand is none that memory may undo.
-    """
-    places = {p.name: i for i, p in enumerate(subspace.space.positions)}
-    position, option = pair = [places[decision["position"]], int(decision["option"])]
-    others = [other for other in pruned if other != pair]
-    if decision["action"] == "widen":
-        return subspace.widen(position, option), others
-    if subspace.mask[position, option]:
-        subspace = subspace.restrict(position, option)
-    return subspace, others if decision.get("by") == HAND else [*others, pair]
+    def _check_pick(self, ncode: NCode, history: History) -> None:
+        """Raises NCodeError for an architecture that was tried, or breaks a constraint."""
+        same = self.space.canonical(self.space.check(ncode))
+        if self.feasibility is not None:
+            self.feasibility.check(ncode)
+        tried = [*to_ncodes(history.codes), *self.picks(len(history))]
+        classes = [self.space.canonical(other) for other in tried]
+        if same in classes:
+            raise NCodeError(f"'{ncode}' is trial {classes.index(same)} already")

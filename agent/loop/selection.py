@@ -1,100 +1,155 @@
-"""Drawing, picking and remembering: what the graph's nodes and ask/tell have in common."""
+"""Selection: which architectures are evaluated next.
+
+The one path from a history to picks. The graph, ask and tell, `rank_ncode` and, through `Search`,
+the studies all go through a `Selector`:
+
+    users' requests -> subspace -> pool -> feasibility -> ranking -> distinct picks
+
+Everything that is drawn comes from (seed, trial number), so the same history gives the same picks.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lm_searcher.agent.loop.memory import Findings
-from lm_searcher.agent.state import Context
+from lm_searcher.agent.loop.memory import Findings, Memory
+from lm_searcher.agent.loop.requests import Requests
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.records import Decision
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
-from lm_searcher.spaces.subspace import Subspace
-from lm_searcher.tools.protocols import AskingRanker, SequentialRanker
+from lm_searcher.spaces.objectives import Values, draw_weights
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.proposer import Proposer
+from lm_searcher.tools.protocols import AskingRanker, Ranker, SequentialRanker
 from lm_searcher.tools.rankers.random import RandomRanker
 
 SHORT_LIST = 200
 """Candidates that are ranked again for each further pick of a batch."""
 
-
-def draw(context: Context, history: History, subspace: Subspace, number: int) -> Codes:
-    """The candidate pool of trial `number`, shape [candidates, positions].
-
-    Random trials, and all those of the random ranker, choose from uniform draws.
-    """
-    uniform = number < context.initial or isinstance(context.ranker, RandomRanker)
-    rng = context.rng("propose", number)
-    pool = context.proposer.pool(history, subspace, rng, uniform)
-    return context.requests.permitted(pool) if context.requests else pool
+STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3, "weights": 4}
+"""What a random generator is for; part of its seed."""
 
 
-def take_up(
-    context: Context, history: History, findings: Findings
-) -> tuple[Findings, list[NCode], History]:
-    """What a person asked for, before the next pick: the findings after it, the picks, and the
-    history with those pending."""
-    if context.requests is None:
-        return findings, [], history
-    findings, asked = context.requests.take_up(context.store, history, findings, context.batch)
-    return findings, asked, history.with_pending(context.space.codes(asked))
+class Proposal(NamedTuple):
+    """What the ranker is asked to choose from."""
+
+    findings: Findings
+    """Memory's findings with users' requests applied."""
+    requested: list[NCode]
+    """Architectures that a user asked for: they are picked before any other."""
+    pool: Codes
+    """The candidates, shape [candidates, positions]; empty once the space is exhausted."""
 
 
-def pick(
-    context: Context, pool: Codes, history: History, n: int
-) -> tuple[list[NCode], dict[str, Any]]:
-    """The `n` best of the pool, no two of them the same architecture; the first are random.
+class Selection(NamedTuple):
+    """What is evaluated next, and the order that led to it."""
 
-    A sequential ranker picks one at a time, knowing the picks before as pending. With the picks,
-    what it took to ask a model (an Account as plain data; empty where none was).
-    """
-    if not n or not len(pool):
-        return [], {}
-    rng = context.rng("rank", len(history))
-    if len(history) < context.initial:
-        return to_ncodes(_first(context, pool[rng.permutation(len(pool))], n)), {}
-    ranker, seed = context.ranker, int(rng.integers(2**31))
-    pool = pool[ranker.rank(pool, history, seed=seed)]
-    account = _told(context)
-    if n == 1 or not isinstance(ranker, SequentialRanker):
-        return to_ncodes(_first(context, pool, n)), account
-    left = _first(context, pool, max(n, SHORT_LIST))
-    picks = left[:1]
-    while len(picks) < n and len(left) > 1:
-        left = left[1:]
-        left = left[ranker.rank(left, history.with_pending(picks), seed=seed)]
-        picks = np.concatenate([picks, left[:1]])
-    return to_ncodes(picks), account
+    picks: list[NCode]
+    usage: dict[str, Any]
+    """What asking a language model took, as plain data; empty where none was asked."""
+    order: Codes
+    """The pool in the order of preference, best first, shape [candidates, positions]."""
 
 
-def _first(context: Context, ranked: Codes, n: int) -> Codes:
-    """The first `n` of them that are different architectures."""
-    looked = 4 * n  # identical architectures are few, and fall out here
-    found = context.proposer.distinct(ranked[:looked])
-    while len(found) < n and looked < len(ranked):
-        looked *= 4
-        found = context.proposer.distinct(ranked[:looked])
-    return found[:n]
+@dataclass
+class Selector:
+    """Chooses what is evaluated next; fixed for the life of a process."""
 
+    space: SearchSpace
+    objectives: ObjectiveSet
+    ranker: Ranker
+    proposer: Proposer
+    requests: Requests
+    memory: Memory = field(default_factory=Memory)
+    seed: int = 0
+    initial: int = 5
+    """The number of random trials before the ranker is asked."""
+    batch: int = 1
+    """Trials picked, and evaluated, at a time."""
 
-def _told(context: Context) -> dict[str, Any]:
-    """The ranker's account of its latest call, once what it has to say has been said."""
-    ranker = context.ranker
-    if not isinstance(ranker, AskingRanker):
-        return {}
-    while ranker.notes:
-        context.observe(ranker.notes.pop(0))
-    return ranker.account.to_json()
+    def rng(self, stage: Literal["propose", "rank", "weights"], number: int) -> np.random.Generator:
+        """The generator of one step: a resumed run draws what an uninterrupted one would."""
+        return np.random.default_rng([self.seed, number, STAGES[stage]])
 
+    def weights(self, number: int) -> Values | None:
+        """The weights that scalarise several objectives before trial `number`, shape
+        [objectives]; None for one objective."""
+        if not self.objectives.several:
+            return None
+        return draw_weights(len(self.objectives.goals), self.rng("weights", number))
 
-def weigh(context: Context, history: History, findings: Findings) -> Findings:
-    """Memory's findings after `history`, with what it decided put in the store."""
-    if context.requests is not None:
-        findings = replace(findings, kept=context.requests.kept)
-    revised, decisions = context.memory.revise(history, findings)
-    for i, decision in enumerate(decisions):
-        context.store.set_attribute(f"memory:{decision['trial']:06d}:{i:03d}", decision)
-    if revised.weighed != findings.weighed:
-        context.store.set_attribute("weighed", revised.weighed)
-    return revised
+    def propose(self, history: History, findings: Findings) -> Proposal:
+        """Users' requests for the next trial, and the candidate pool after them.
+
+        `history` holds every trial below the next one, pending trials included.
+        """
+        number = len(history)
+        findings, requested = self.requests.apply(findings, number)
+        history = history.with_pending(self.space.codes(requested))
+        uniform = number < self.initial or isinstance(self.ranker, RandomRanker)
+        rng = self.rng("propose", number)
+        pool = self.proposer.pool(history, findings.subspace, rng, uniform)
+        return Proposal(findings, requested, self.requests.permitted(pool))
+
+    def select(self, pool: Codes, history: History, requested: list[NCode], n: int) -> Selection:
+        """The next `n` picks, no two of them the same architecture: requests, then the best of
+        the pool. The first `initial` trials take the pool in random order.
+        """
+        history = history.with_pending(self.space.codes(requested))
+        more = max(0, n - len(requested))
+        if not more or not len(pool):
+            return Selection(requested, {}, pool)
+        rng = self.rng("rank", len(history))
+        if len(history) < self.initial:
+            order, usage = pool[rng.permutation(len(pool))], {}
+            picks = self._distinct(order, more)
+        else:
+            seed = int(rng.integers(2**31))
+            order = pool[self.ranker.rank(pool, history, seed=seed)]
+            usage = self._usage()
+            picks = self._best(order, history, more, seed)
+        return Selection([*requested, *to_ncodes(picks)], usage, order)
+
+    def _best(self, order: Codes, history: History, n: int, seed: int) -> Codes:
+        """The first `n` different architectures of the order.
+
+        A sequential ranker picks one at a time, with the earlier picks pending.
+        """
+        ranker = self.ranker
+        if n == 1 or not isinstance(ranker, SequentialRanker):
+            return self._distinct(order, n)
+        left = self._distinct(order, max(n, SHORT_LIST))
+        picks = left[:1]
+        while len(picks) < n and len(left) > 1:
+            left = left[1:]
+            left = left[ranker.rank(left, history.with_pending(picks), seed=seed)]
+            picks = np.concatenate([picks, left[:1]])
+        return picks
+
+    def _distinct(self, order: Codes, n: int) -> Codes:
+        """The first `n` of the order that are different architectures."""
+        looked = 4 * n  # identical architectures are few
+        found = self.proposer.distinct(order[:looked])
+        while len(found) < n and looked < len(order):
+            looked *= 4
+            found = self.proposer.distinct(order[:looked])
+        return found[:n]
+
+    def _usage(self) -> dict[str, Any]:
+        """The token usage of the ranker's last call, after its notes were passed on."""
+        if not isinstance(self.ranker, AskingRanker):
+            return {}
+        while self.ranker.notes:
+            self.note(self.ranker.notes.pop(0))
+        return self.ranker.usage.to_json()
+
+    def note(self, text: str) -> None:
+        """Called with each note of a ranker that asks a model."""
+
+    def revise(self, history: History, findings: Findings) -> tuple[Findings, list[Decision]]:
+        """Memory's findings after `history`, and the decisions that led there."""
+        return self.memory.revise(history, replace(findings, kept=self.requests.kept))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lm_searcher.tools.protocols import AskingRanker
 
 if TYPE_CHECKING:
-    from lm_searcher.agent.state import Context
+    from lm_searcher.agent.context import Context
 
 
 @contextlib.contextmanager

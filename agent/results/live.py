@@ -33,7 +33,7 @@ class LiveView:
         self.front: list[Trial] = []
         self.budget = budget
         self.done = self.failed = 0
-        self.account = Usage()
+        self.usage = Usage()
         self._accounted: set[int] = set()
         self.best: Trial | None = None
         self.running: dict[int, Trial] = {}
@@ -66,9 +66,9 @@ class LiveView:
             self.console.print(self.last, highlight=False, markup=False, soft_wrap=True)
 
     def _add_account(self, trial: Trial) -> None:
-        if trial.account is not None and trial.number not in self._accounted:
+        if trial.usage is not None and trial.number not in self._accounted:
             self._accounted.add(trial.number)
-            self.account += trial.account
+            self.usage += trial.usage
 
     def _count(self, trial: Trial) -> None:
         self.done += 1
@@ -91,7 +91,7 @@ class LiveView:
         best = f", best {self.best.value:.4f}" if self.best else ""
         if self.objectives.several:
             best = f", front of {len(self.front)}"
-        account = trial.account
+        account = trial.usage
         by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""
         return f"{head}  {what}{best}{by}"
 
@@ -129,8 +129,8 @@ class LiveView:
         table.add_row("running", running)
         failures = Text(str(self.failed), style="red" if self.failed else "")
         table.add_row("failures", failures)
-        if self.account.decisions:
-            table.add_row("model", Text(str(self.account), overflow="fold"))
+        if self.usage.decisions:
+            table.add_row("model", Text(str(self.usage), overflow="fold"))
         elapsed = clock(time.monotonic() - self.began)
         table.add_row("time", f"{elapsed} gone, {self.left()} left")
         return Panel(Group(table, Text(self.last, style="dim")), title=self.title)

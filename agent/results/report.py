@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from lm_searcher.agent.loop.memory import Evidence
-from lm_searcher.agent.loop.requests import HAND
 from lm_searcher.agent.results.report_front import front_figure, hypervolume_figure, parallel_figure
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.results.summary import (
@@ -23,10 +22,11 @@ from lm_searcher.agent.results.summary import (
     nothing,
     origin,
 )
+from lm_searcher.agent.study.records import USER
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import DIGITS
-from lm_searcher.tools.files import write_whole
+from lm_searcher.tools.files import write_atomically
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em;
@@ -42,7 +42,7 @@ def write_report(result: Result, output: Path) -> None:
     """Write the page, whole or not at all. Raises ConfigError if the place cannot be written."""
     page = render(result)
     try:
-        write_whole(output, page)
+        write_atomically(output, page)
     except OSError as error:
         raise ConfigError(f"report '{output}': {error.strerror}") from None
 
@@ -62,7 +62,7 @@ def render(result: Result) -> str:
         ("Confirmation", _confirmation(result)),
         ("Failures", _failures(result)),
     ]
-    if result.account.decisions:
+    if result.usage.decisions:
         sections.append(("What the model was asked", _account(result)))
     body = "".join(f"<h2>{html.escape(title)}</h2>{content}" for title, content in sections)
     title = html.escape(f"Run {result.run}")
@@ -232,7 +232,7 @@ def _decisions(result: Result) -> str:
     rows: list[list[object]] = []
     for decision in result.decisions:
         evidence: dict[str, Any] = decision.get("evidence", {})
-        why = "by hand" if decision.get("by") == HAND else "no new best for long"
+        why = "by hand" if decision.get("by") == USER else "no new best for long"
         if evidence:
             why = (
                 f"mean rank at most {evidence['upper']} ({evidence['trials']} trials), the best "
@@ -276,11 +276,11 @@ def _failures(result: Result) -> str:
 
 def _account(result: Result) -> str:
     rows: list[list[object]] = [
-        [t.number, t.account.asks, t.account.tokens, t.account.reason]
+        [t.number, t.usage.asks, t.usage.tokens, t.usage.reason]
         for t in result.trials
-        if t.account is not None and t.account.fallbacks
+        if t.usage is not None and t.usage.fallbacks
     ]
-    total = f"<p>{html.escape(str(result.account))}</p>"
+    total = f"<p>{html.escape(str(result.usage))}</p>"
     if not rows:
         return total
     return total + _table(["picked by the fallback", "asks", "tokens", "reason"], rows)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lm_searcher.agent.loop.confirmation import Incumbent, confirmations, find_incumbent
-from lm_searcher.agent.loop.requests import revised
+from lm_searcher.agent.loop.memory import remembered
 from lm_searcher.agent.results.front import Member, front_trials, hypervolumes, member_of
+from lm_searcher.agent.results.incumbent import Incumbent, confirmations, find_incumbent
+from lm_searcher.agent.study.frozen_trials import as_trial
+from lm_searcher.agent.study.identity import stored_space
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.trial_store import as_trial, open_storage, shown, store_errors, studies
-from lm_searcher.spaces.builtin import BUILTIN, builtin
+from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.stop import Stop
+from lm_searcher.agent.study.storage import open_storage, shown, store_errors, studies
 from lm_searcher.spaces.errors import StoreError, unknown
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import DIGITS
-from lm_searcher.spaces.space import Config, Position, SearchSpace
+from lm_searcher.spaces.space import Config, SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.usage import Usage
 
@@ -32,11 +37,16 @@ class Result:
     space: SearchSpace
     state: str
     """`finished`, `running` (a process drives it now), or `interrupted`."""
-    stop: str
-    """Why it ended; empty unless it is finished."""
+    stop: Stop | None
+    """Why it ended; None unless it is finished."""
     objectives: ObjectiveSet
     trials: Sequence[Trial]
     attributes: Mapping[str, Any]
+
+    @cached_property
+    def records(self) -> RunRecords:
+        """What is stored beside the trials. Raises StoreError for a damaged record."""
+        return RunRecords.of(self.attributes)
 
     @property
     def metric(self) -> str:
@@ -90,12 +100,12 @@ class Result:
     @property
     def subspace(self) -> Subspace:
         """What is still searched."""
-        return remembered(self.space, self.attributes)[0]
+        return remembered(self.space, self.records.settled()).subspace
 
     @property
     def decisions(self) -> list[dict[str, Any]]:
         """Every prune and widening with its evidence, in order."""
-        return [v for k, v in sorted(self.attributes.items()) if k.startswith("memory:")]
+        return [decision.document for decision in self.records.settled()]
 
     @property
     def failures(self) -> list[Trial]:
@@ -103,9 +113,9 @@ class Result:
         return [t for t in self.trials if t.state is TrialState.FAIL]
 
     @property
-    def account(self) -> Usage:
+    def usage(self) -> Usage:
         """What asking a model took over the whole run; all 0 where none was asked."""
-        return Usage.total(t.account for t in self.trials)
+        return Usage.total(t.usage for t in self.trials)
 
     def best_so_far(self) -> list[float | None]:
         """The best objective after each trial among those that keep the constraints; None before
@@ -127,7 +137,8 @@ class Result:
             "store": self.store,
             "space": self.space.name,
             "state": self.state,
-            "stop": self.stop,
+            "stop": str(self.stop or ""),
+            "stop_reason": self.stop.reason if self.stop else None,
             "objective": self.objectives.to_json(),
             "trials": [_trial_json(t, self.objectives) for t in self.trials],
             "incumbent": asdict(best) | {"config": self.best_config} if best else None,
@@ -141,7 +152,7 @@ class Result:
                 },
                 "decisions": self.decisions,
             },
-            "account": asdict(self.account) if self.account.decisions else None,
+            "account": asdict(self.usage) if self.usage.decisions else None,
             "config": self.attributes.get("config"),
         }
 
@@ -168,36 +179,8 @@ def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "curve": list(trial.curve),
-        "account": asdict(trial.account) if trial.account else None,
+        "account": asdict(trial.usage) if trial.usage else None,
     }
-
-
-def remembered(
-    space: SearchSpace, attributes: Mapping[str, Any]
-) -> tuple[Subspace, list[list[int]]]:
-    """The subspace and the prunes that stand, from the decisions stored with a run."""
-    subspace = Subspace.full(space)
-    pruned: list[list[int]] = []
-    for key in sorted(k for k in attributes if k.startswith("memory:")):
-        subspace, pruned = revised(subspace, pruned, attributes[key])
-    return subspace, pruned
-
-
-def describe_space(space: SearchSpace) -> dict[str, Any]:
-    """A space as it is stored with a run."""
-    return {
-        "name": space.name,
-        "positions": [[p.name, list(p.choices), p.ordered] for p in space.positions],
-    }
-
-
-def stored_space(stored: Mapping[str, Any]) -> SearchSpace:
-    """The space of a run; the built-in one, which knows more about itself, where it is that."""
-    positions = tuple(Position(n, tuple(c), o) for n, c, o in stored["positions"])
-    space = SearchSpace(stored["name"], positions)
-    if space.name in BUILTIN and builtin(space.name).fingerprint == space.fingerprint:
-        return builtin(space.name)
-    return space
 
 
 def read_run(files: RunFiles) -> Result:
@@ -213,8 +196,8 @@ def read_run(files: RunFiles) -> Result:
         raise StoreError(
             f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
         )
-    stop, objectives = attributes.get("stop", ""), ObjectiveSet.stored(attributes["objective"])
-    driven = files.driven
+    stop, objectives = Stop.of(attributes.get("stop")), ObjectiveSet.stored(attributes["objective"])
+    driven = is_driven(files)
     trials = [as_trial(t, objectives) for t in frozen]
     if not driven:  # whatever ran was cut short, and runs again when the run goes on
         trials = [

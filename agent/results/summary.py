@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lm_searcher.agent.loop.confirmation import Incumbent, at_full
+from lm_searcher.agent.results.incumbent import Incumbent, at_full
 from lm_searcher.agent.results.result import Result
 from lm_searcher.spaces.history import TrialState
 
@@ -28,7 +28,7 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     if result.stop:
-        table.add_row("ended", Text(result.stop))
+        table.add_row("ended", Text(str(result.stop)))
     done = sum(state.finished for state in states)
     table.add_row("trials", f"{done} ({failed} failed, {stopped_early(result)})")
     if (best := result.incumbent) is None:
@@ -48,8 +48,8 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     if result.decisions:
         kept = f"{result.subspace.size:,} architectures after {len(result.decisions)} decisions"
         table.add_row("subspace", kept)
-    if result.account.decisions:
-        table.add_row("model", Text(str(result.account)))
+    if result.usage.decisions:
+        table.add_row("model", Text(str(result.usage)))
     table.add_row("store", Text(result.store))
     table.add_row("continue", Text(resume))
     console.print(table)

@@ -21,11 +21,13 @@ from lm_searcher.agent.settings.run_file import (
 )
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.builtin import BUILTIN, builtin
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import ConfigError, SpaceError, unknown
-from lm_searcher.spaces.objectives import Constraint, Goal
+from lm_searcher.spaces.objectives import Goal
 from lm_searcher.spaces.space import Choice, SearchSpace
 from lm_searcher.spaces.space_file import load_space
-from lm_searcher.spaces.tables import joined, load_table
+from lm_searcher.spaces.table_files import load_table
+from lm_searcher.spaces.tables import joined
 from lm_searcher.tools.data.texts import NAMES as TEXTS
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import ConfigError, unknown
-from lm_searcher.spaces.objectives import Constraint
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"

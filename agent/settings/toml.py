@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
-from lm_searcher.tools.files import write_whole
+from lm_searcher.tools.files import write_atomically
 
 
 def dumps(document: Mapping[str, Any]) -> str:
@@ -31,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises ConfigError if the place cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+        write_atomically(path, text)
     except OSError as error:
         raise ConfigError(f"'{path.name}' cannot be written: {error.strerror}") from None
 

@@ -6,6 +6,7 @@ anew for each step; what memory and the stopping rules weigh instead is the domi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.history import History, Trial, equal_fidelity
 from lm_searcher.spaces.objectives import (
-    Constraint,
     Goal,
     Values,
     domination_rank,
     front,
+    penalised,
     scalarised,
 )
 from lm_searcher.spaces.space import SearchSpace
@@ -119,17 +121,21 @@ class ObjectiveSet:
             for c in self.constraints
         }
 
+    def missing(self, outcome: Outcome) -> list[str]:
+        """The metrics that an evaluation should have given, and did not; empty if it failed."""
+        if outcome.reason is not None:
+            return []
+        return [name for name in self.metrics if name not in outcome.metrics]
+
     def checked(self, outcome: Outcome) -> Outcome:
-        """The outcome itself, or a failed one where a metric is missing."""
-        missing = [name for name in self.metrics if name not in outcome.metrics]
-        if outcome.reason is not None or not missing:
-            return outcome
-        known = ", ".join(map(str, outcome.metrics)) or "none"
-        return replace(
-            outcome,
-            metrics={},
-            reason=f"the evaluator gave no finite '{missing[0]}'; its metrics: {known}",
-        )
+        """The outcome with its finite metrics, or a failed one where a required one is not."""
+        finite = {name: v for name, v in outcome.metrics.items() if math.isfinite(v)}
+        lost = [name for name in self.metrics if name not in finite]
+        if outcome.reason is not None or not lost:
+            return replace(outcome, metrics=finite)
+        known = ", ".join(map(str, finite)) or "none"
+        reason = f"the evaluator gave no finite '{lost[0]}'; its metrics: {known}"
+        return replace(outcome, metrics={}, reason=reason)
 
     # -- of many -----------------------------------------------------------------------------
 
@@ -170,7 +176,11 @@ class ObjectiveSet:
         trials = list(trials)
         values, violations = self.arrays(trials)
         values[:, 0] = equal_fidelity(trials, values[:, 0], self.sign)
-        return replace(History.of(space, trials), scores=self.scores(values, violations, weights))
+        return replace(
+            History.of(space, trials),
+            scores=self.scores(values, violations, weights),
+            values=penalised(values, violations) if self.several else None,
+        )
 
 
 def _by_domination(values: Values, violations: Values) -> Values:

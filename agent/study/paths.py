@@ -1,21 +1,12 @@
-"""Where a run keeps its files, and that one process at a time drives it."""
+"""Where a run keeps its files."""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
-from langgraph.checkpoint.sqlite import SqliteSaver
-
-from lm_searcher.agent.study.trial_store import BUSY_SECONDS, MEMORY, sqlite_path, store_errors
-from lm_searcher.spaces.errors import StoreError
+from lm_searcher.agent.study.storage import MEMORY, sqlite_path
 
 
 @dataclass(frozen=True)
@@ -73,86 +64,3 @@ class RunFiles:
     def kept(self) -> bool:
         """Whether anything is written at all."""
         return self.url != MEMORY
-
-    @property
-    def driven(self) -> bool:
-        """Whether some process drives the run now."""
-        if not self.kept or not self.lock.exists():
-            return False
-        lock = FileLock(self.lock)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return True
-        lock.release()
-        return False
-
-
-@contextlib.contextmanager
-def run_lock(files: RunFiles) -> Iterator[None]:
-    """Drive the run alone. The system lets go of the lock however the process ends.
-
-    Raises StoreError if another process holds it.
-    """
-    if not files.kept:
-        yield
-        return
-    try:
-        files.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(files.lock)
-        lock.acquire(timeout=1)  # whoever looks whether a run is driven holds it for an instant
-    except Timeout:
-        raise StoreError(
-            f"run '{files.name}' is locked: another process drives it (lock '{files.lock}'); "
-            "wait for it, end it, or choose another --name"
-        ) from None
-    except OSError as error:
-        raise StoreError(f"run '{files.name}': cannot write '{files.lock}': {error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class LatestSaver(SqliteSaver):
-    """Keeps each thread's newest checkpoint alone: a run's files grow by its trials only."""
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """See BaseCheckpointSaver."""
-        saved = super().put(config, checkpoint, metadata, new_versions)
-        place: dict[str, Any] = saved["configurable"]
-        keep = (place["thread_id"], place["checkpoint_ns"], place["checkpoint_id"])
-        with self.cursor() as cursor:
-            for table in ("checkpoints", "writes"):
-                cursor.execute(
-                    f"DELETE FROM {table} "
-                    "WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id < ?",
-                    keep,
-                )
-        return saved
-
-
-@contextlib.contextmanager
-def checkpointer(files: RunFiles) -> Iterator[SqliteSaver | None]:
-    """The run's saver; None for a run that keeps nothing.
-
-    The file syncs less than the store does: what a power cut takes from it is done again from
-    the store, trial by trial, without evaluating anything twice.
-    """
-    if not files.kept:
-        yield None
-        return
-    with store_errors(f"sqlite:///{files.checkpoints}"):
-        connection = sqlite3.connect(
-            files.checkpoints, check_same_thread=False, timeout=BUSY_SECONDS
-        )
-        with contextlib.closing(connection):
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            yield LatestSaver(connection)

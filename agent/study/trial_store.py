@@ -11,165 +11,28 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
-import numpy as np
 import optuna
-import sqlalchemy.engine
-import sqlalchemy.exc
 from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import create_trial
 
+from lm_searcher.agent.study.frozen_trials import CONSTRAINT, STATES, as_trial
+from lm_searcher.agent.study.history_arrays import HistoryArrays
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.record import Record
+from lm_searcher.agent.study.storage import open_storage, shown, store_errors
 from lm_searcher.spaces.errors import StoreError
-from lm_searcher.spaces.fidelity import Curves
-from lm_searcher.spaces.history import History, Trial, TrialState, reported
-from lm_searcher.spaces.ncode import NCode, to_codes
-from lm_searcher.spaces.objectives import Values, penalised
+from lm_searcher.spaces.history import History, Trial, TrialState
+from lm_searcher.spaces.ncode import NCode
+from lm_searcher.spaces.objectives import Values
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
-
-MEMORY = "memory"
-"""The store URL of a run that leaves nothing behind."""
-
-CONSTRAINT = "constraints:"
-"""Before the name of a constraint among a trial's system attributes: where Optuna keeps what
-``Trial.set_constraint`` is given, feasible at 0 and below."""
-
-BUSY_SECONDS = 30
-"""How long a write waits for another process's write to a SQLite store."""
-
-_STATES = {
-    TrialState.WAITING: optuna.trial.TrialState.WAITING,
-    TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
-    TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
-    TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
-    TrialState.FAIL: optuna.trial.TrialState.FAIL,
-}
-_ORDER = list(_STATES)
-"""Codes of the states in an array: those still to come first."""
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for any other store."""
-    path = url.removeprefix("sqlite:///")
-    return Path(unquote(path)) if path != url else None
-
-
-def shown(url: str) -> str:
-    """A store's URL as it may be printed and kept: without a password."""
-    try:
-        parsed = sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        return url
-    return parsed.render_as_string(hide_password=True) if parsed.password else url
-
-
-@contextlib.contextmanager
-def store_errors(url: str) -> Iterator[None]:
-    """Turn what a database says into one line."""
-    try:
-        yield
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        text = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StoreError(f"store '{shown(url)}': {_advice(text)}") from error
-    except sqlite3.Error as error:
-        raise StoreError(f"store '{shown(url)}': {_advice(str(error))}") from error
-    except ImportError as error:
-        raise StoreError(
-            f"store '{shown(url)}' wants a database driver that is not installed "
-            "(PostgreSQL: pip install 'lm-searcher[postgres]')"
-        ) from error
-    except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StoreError(f"store '{shown(url)}': {' '.join(str(error).split())}") from error
-
-
-def _advice(text: str) -> str:
-    if "locked" in text:
-        return f"the database is locked by another process; end it, or wait ({text})"
-    if "readonly database" in text:
-        return "it holds no runs yet"
-    if "not a database" in text or "malformed" in text:
-        return f"this file is no SQLite database ({text})"
-    return text[:300]
-
-
-@contextlib.contextmanager
-def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
-    """Optuna's storage at a URL, `memory` included; let go of at the end.
-
-    Without `create` it is for reading: a SQLite file must be there and is not written to.
-    Raises StoreError.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url == MEMORY:
-        yield InMemoryStorage()
-        return
-    path, arguments = sqlite_path(url), {}
-    with store_errors(url):
-        if path is not None:
-            if not create and not path.is_file():
-                raise StoreError(f"store '{shown(url)}': no such file")
-            if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
-            arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
-        place = url
-        if path is not None and not create:  # quoted for SQLite, and once more for SQLAlchemy
-            place = f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
-        backend = RDBStorage(place, engine_kwargs=arguments)
-    try:
-        yield optuna.storages.get_storage(backend)
-    finally:
-        backend.remove_session()
-        backend.engine.dispose()
-
-
-def studies(url: str) -> list[str]:
-    """The names of the runs in a store. Raises StoreError."""
-    with open_storage(url, create=False) as storage, store_errors(url):
-        return sorted(s.study_name for s in storage.get_all_studies())
-
-
-def has_run(url: str, name: str) -> bool:
-    """Whether the store has a run of that name that has begun. Raises StoreError.
-
-    A process may be killed at any moment of making a store: a file without tables holds none.
-    """
-    path = sqlite_path(url)
-    if path is not None and not _has_study(path, url, name):
-        return False
-    with open_storage(url, create=False) as storage, store_errors(url):
-        known = {s.study_name: s.user_attrs for s in storage.get_all_studies()}
-    return "id" in known.get(name, {})
-
-
-def _has_study(path: Path, url: str, name: str) -> bool:
-    if not path.is_file():
-        return False
-    place = f"file:{quote(str(path))}?mode=ro"
-    query = "SELECT count(*) FROM studies WHERE study_name = ?"
-    with (
-        store_errors(url),
-        contextlib.closing(sqlite3.connect(place, BUSY_SECONDS, uri=True)) as connection,
-    ):
-        try:
-            return bool(connection.execute(query, (name,)).fetchone()[0])
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                return False
-            raise
 
 
 class TrialStore:
@@ -208,12 +71,7 @@ class TrialStore:
         self._ids: list[int] = []
         self._curves: dict[int, dict[int, float]] = {}
         self._trials: list[Trial] = []
-        # The history's arrays, with room to grow: a step must not cost more in a longer run.
-        self._codes = np.zeros((64, len(space.positions)), np.uint8)
-        self._values = np.full((64, len(objectives.goals)), np.nan)
-        self._violations = np.zeros(64)
-        self._states = np.zeros(64, np.uint8)
-        self._reported = Curves()
+        self._arrays = HistoryArrays(space, objectives)
 
     @property
     def begun(self) -> bool:
@@ -243,6 +101,10 @@ class TrialStore:
         with store_errors(self.url):
             self.storage.set_study_user_attr(self.study_id, key, value)
 
+    def write(self, key: str, record: Record) -> None:
+        """Store a record of the run."""
+        self.set_attribute(key, record.document)
+
     # -- trials ------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -264,16 +126,7 @@ class TrialStore:
         `weights`; without these they tell domination ranks, as memory and the stopping rules see
         the trials.
         """
-        n = len(self._trials) if before is None else min(before, len(self._trials))
-        values, violations = self._values[:n].copy(), self._violations[:n]
-        values[:, 0] = self._reported.final(values[:, 0])
-        return History(
-            self._codes[:n].copy(),
-            self.objectives.scores(values, violations, weights),
-            self._states[:n] == _ORDER.index(TrialState.FAIL),
-            self._states[:n] <= _ORDER.index(TrialState.RUNNING),
-            penalised(values, violations) if self.objectives.several else None,
-        )
+        return self._arrays.history(before, weights)
 
     def start(
         self, number: int, ncode: NCode, seed: int, ranker: str, account: Mapping[str, Any] = {}
@@ -295,7 +148,7 @@ class TrialStore:
         attributes: dict[str, Any] = {"ncode": ncode, "seed": seed, "ranker": ranker}
         if account:
             attributes["account"] = dict(account)
-        trial = Trial(number, ncode, seed=seed, account=Usage.of(account) if account else None)
+        trial = Trial(number, ncode, seed=seed, usage=Usage.of(account) if account else None)
         template = create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=self.space.decode(ncode),
@@ -322,9 +175,9 @@ class TrialStore:
 
     def _set_state(self, trial: Trial, state: TrialState) -> Trial:
         with store_errors(self.url):
-            self.storage.set_trial_state_values(self._ids[trial.number], _STATES[state])
+            self.storage.set_trial_state_values(self._ids[trial.number], STATES[state])
         self._trials[trial.number] = trial = replace(trial, state=state)
-        self._note(trial)
+        self._arrays.update(trial)
         return trial
 
     def report(self, number: int, step: int, value: float) -> bool:
@@ -364,7 +217,7 @@ class TrialStore:
                 self.storage.set_trial_user_attr(trial_id, key, content)
             for constraint, margin in margins.items():
                 self.storage.set_trial_system_attr(trial_id, CONSTRAINT + constraint, margin)
-            self.storage.set_trial_state_values(trial_id, _STATES[state], values or None)
+            self.storage.set_trial_state_values(trial_id, STATES[state], values or None)
         curve = self._curves.pop(number, {})
         trial = replace(
             self._trials[number],
@@ -379,50 +232,13 @@ class TrialStore:
             curve=tuple(curve[step] for step in sorted(curve)),
         )
         self._trials[number] = trial
-        self._note(trial)
+        self._arrays.update(trial)
         return trial
 
     def _append(self, trial: Trial) -> None:
-        if trial.number == len(self._states):
-            self._codes, self._values, self._violations, self._states = (
-                np.concatenate([a, np.zeros_like(a)])
-                for a in (self._codes, self._values, self._violations, self._states)
-            )
         self._trials.append(trial)
-        self._codes[trial.number] = to_codes([trial.ncode], self._codes.shape[1])[0]
-        self._note(trial)
-
-    def _note(self, trial: Trial) -> None:
-        self._values[trial.number] = self.objectives.row(trial)
-        self._violations[trial.number] = trial.violation
-        self._states[trial.number] = _ORDER.index(trial.state)
-        if trial.curve:
-            self._reported.note(trial.number, *reported(trial, self.objectives.sign))
+        self._arrays.append(trial)
 
     def close(self) -> None:
         """Let go of the database."""
         self._closing.close()
-
-
-def as_trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
-    """One of ours from one of Optuna's."""
-    attributes: Mapping[str, Any] = frozen.user_attrs
-    state = next(ours for ours, theirs in _STATES.items() if theirs == frozen.state)
-    curve = tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values))
-    values = () if state is TrialState.FAIL else tuple(frozen.values or ())
-    metrics = attributes.get("metrics", {})
-    return Trial(
-        number=frozen.number,
-        ncode=attributes.get("ncode", ""),
-        state=state,
-        value=values[0] if values else None,
-        values=values,
-        violation=objectives.violation(metrics) if values else 0.0,
-        metrics=metrics,
-        seed=attributes.get("seed", 0),
-        fidelity=attributes.get("fidelity", 1.0),
-        reason=attributes.get("reason"),
-        seconds=attributes.get("seconds"),
-        curve=curve,
-        account=Usage.of(attributes["account"]) if "account" in attributes else None,
-    )

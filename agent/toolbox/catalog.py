@@ -16,8 +16,8 @@ from lm_searcher.spaces.builtin import BUILTIN, builtin
 from lm_searcher.spaces.errors import ConfigError, SpaceError, UserError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.space_file import load_space, parse_space
-from lm_searcher.spaces.tables import BUILTIN as BUILTIN_TABLE
-from lm_searcher.spaces.tables import DATA
+from lm_searcher.spaces.table_files import BUILTIN as BUILTIN_TABLE
+from lm_searcher.spaces.table_files import DATA
 from lm_searcher.tools.data.datasets import NAMES
 from lm_searcher.tools.evaluators.lora.tasks import TASKS
 from lm_searcher.tools.rankers import RANKERS

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lm_searcher.agent.loop.confirmation import best_trials
 from lm_searcher.agent.loop.memory import Evidence, outcome_ranks
 from lm_searcher.agent.results.front import hypervolumes
+from lm_searcher.agent.results.incumbent import best_trials
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.summary import bounds, failure_lines, front_line, nothing
 from lm_searcher.agent.toolbox.arguments import Best, OneRun, SeveralRuns

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.preview import preview
+from lm_searcher.agent.loop.request_files import Request, submit
+from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings import toml
-from lm_searcher.agent.settings.build import from_run_file, make_proposer, objective_set_of
+from lm_searcher.agent.settings.build import from_run_file
 from lm_searcher.agent.settings.run_file import RunFile, checked
-from lm_searcher.agent.state import STAGES
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import OneNCode, OneOption
 from lm_searcher.agent.toolbox.inspection import begun
@@ -21,17 +23,15 @@ from lm_searcher.agent.toolbox.workspace import EXTRA_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError, RankerError, SpaceError, unknown
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.ncode import NCode
-from lm_searcher.spaces.objectives import draw_weights
 from lm_searcher.tools.feasibility import Feasibility
-from lm_searcher.tools.proposer import keys
-from lm_searcher.tools.rankers import RANKERS, make_ranker
+from lm_searcher.tools.rankers import RANKERS
 
 # -- architectures -----------------------------------------------------------------------------
 
 
 def rank_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
-    """Where the run's ranker puts an architecture among the pool it would draw now."""
-    _, result = begun(workspace, args.run)
+    """The place of an architecture in the run's order of preference, and the run's next picks."""
+    status, result = begun(workspace, args.run)
     data: dict[str, Any] = _architecture(result, args.ncode)
     if (trial := measured(result, args.ncode)) is not None:
         values = [t.value for t in result.trials if t.value is not None]
@@ -44,13 +44,29 @@ def rank_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
         data |= {"place": better + 1, "of": len(values)}
         words = f"{args.ncode} is trial {trial.number}: {result.metric} {trial.value:.4f}"
         return ToolResult(f"{words}, place {better + 1} of {len(values)} measured", data)
-    place, size, name = _place(result, args.ncode)
-    data |= {"place": place, "of": size, "ranker": name}
-    words = f"{name} puts {args.ncode} at place {place} of {size:,} candidates"
-    initial = result.attributes.get("config", {}).get("ranker", {}).get("initial", 0)
-    if len(result.trials) < initial:
+    problem = _problem(status, result)
+    ahead, name = preview(problem, result, args.ncode), problem.settings.ranker.name
+    data |= {"place": ahead.place, "of": ahead.candidates, "ranker": name, "next": ahead.picks}
+    words = f"{name} puts {args.ncode} at place {ahead.place} of {ahead.candidates:,} candidates"
+    if ahead.initial:
+        initial = problem.settings.ranker.initial
         words += f" (the first {initial} trials are random, it is not asked yet)"
-    return ToolResult(words, data)
+    return ToolResult(f"{words}; next: {', '.join(ahead.picks) or 'none'}", data)
+
+
+def _problem(status: RunStatus, result: Result) -> Problem:
+    """What the run searches, from its stored settings.
+
+    Raises RankerError for a ranker that asks a model: each order costs.
+    """
+    run_file = checked(RunFile, result.attributes.get("config", {}), f"run '{result.run}'")
+    if run_file.ranker.name not in RANKERS:
+        raise RankerError(
+            f"ranker '{run_file.ranker.name}' asks a model for every order; rank_ncode works for "
+            "runs of " + ", ".join(RANKERS)
+        )
+    space, evaluator = from_run_file(run_file)
+    return replace(Problem.of(space, evaluator, run_file), files=status.files)
 
 
 def _standing_of(result: Result, trial: Trial, data: dict[str, Any]) -> ToolResult:
@@ -72,32 +88,6 @@ def _standing_of(result: Result, trial: Trial, data: dict[str, Any]) -> ToolResu
     if trial.violation > 0:
         words += ", it breaks a constraint"
     return ToolResult(f"{words}, place {better + 1} of {len(known)} measured", data)
-
-
-def _place(result: Result, ncode: NCode) -> tuple[int, int, str]:
-    """The NCode's place in the ranker's order, from 1; the pool's size; the ranker's name."""
-    run_file = checked(RunFile, result.attributes.get("config", {}), f"run '{result.run}'")
-    section = run_file.ranker
-    if section.name not in RANKERS:
-        raise RankerError(
-            f"ranker '{section.name}' asks a model for every order; rank_ncode works for runs of "
-            + ", ".join(RANKERS)
-        )
-    space, evaluator = from_run_file(run_file)
-    number, objectives = len(result.trials), objective_set_of(run_file, evaluator)
-    proposer = make_proposer(space, evaluator, objectives, section.pool)
-    if proposer.known is not None:
-        proposer.known.check(ncode)
-    rng = np.random.default_rng([run_file.run.seed, number, STAGES["weights"]])
-    weights = draw_weights(len(objectives.goals), rng) if objectives.several else None
-    history = objectives.history(space, result.trials, weights)
-    rng = np.random.default_rng([run_file.run.seed, number, STAGES["propose"]])
-    pool = proposer.pool(history, result.subspace, rng)
-    code = space.codes([space.check(ncode)])
-    pool = np.concatenate([code, pool[keys(pool) != keys(code)]])
-    ranker = make_ranker(section.name, space, section.settings, objectives.objective())
-    order = ranker.rank(pool, history, seed=run_file.run.seed)
-    return int(np.flatnonzero(order == 0)[0]) + 1, len(pool), section.name
 
 
 def evaluate_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:

@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from lm_searcher.agent.settings import toml
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError
+from lm_searcher.tools.files import file_lock
 
 PROGRAM = "lm_searcher.agent"
 
@@ -68,7 +69,7 @@ def process(files: RunFiles) -> psutil.Process | None:
     with contextlib.suppress(psutil.NoSuchProcess, ValueError):
         if _drives(found := psutil.Process(latest.pid), files):
             return found
-    if files.driven:  # whoever started it was killed before it could keep the record
+    if is_driven(files):  # whoever started it was killed before it could keep the record
         return next((found for found in psutil.process_iter() if _drives(found, files)), None)
     return None
 
@@ -92,8 +93,8 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
     words = [sys.executable, "-P", "-m", PROGRAM, "run"]
     words += [str(files.folder / run_file), "--name", files.name]
     words += ["--folder", str(files.folder.parent)]
-    with FileLock(files.folder / "process.lock", timeout=10):
-        if process(files) is not None or files.driven:
+    with file_lock(files.folder / "process.lock", timeout=10):
+        if process(files) is not None or is_driven(files):
             raise ConfigError(f"run '{files.name}' is under way already")
         note(files, Record(pid=-1))
         with open(log_path(files), "ab") as log:
@@ -134,7 +135,7 @@ def ask_to_leave(files: RunFiles, why: str, patience: float = 2.0) -> bool:
     """
     living, latest = process(files), record(files)
     if living is None or latest is None:
-        if files.driven:
+        if is_driven(files):
             raise ConfigError(
                 f"run '{files.name}' was started elsewhere; press Ctrl-C where it runs"
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lm_searcher.agent.loop.stopping import FAILURES
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.summary import front_line
 from lm_searcher.agent.settings.run_file import RunFile, load_run_file
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.trial_store import has_run
+from lm_searcher.agent.study.stop import StopReason
+from lm_searcher.agent.study.storage import has_run
 from lm_searcher.agent.toolbox.processes import last_words, newly_ended, process, record
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
@@ -125,7 +126,7 @@ def standing(files: RunFiles) -> RunStatus:
         if stand.budget and stand.done >= stand.budget:
             return replace(stand, why="it confirms the best with fresh seeds, or is about to end")
         return stand
-    if files.driven:
+    if is_driven(files):
         return RunStatus(files, "running", result, run_file, "started elsewhere")
     latest = record(files)
     if result is None and latest is not None and latest.asked:  # before it had begun
@@ -140,12 +141,19 @@ def standing(files: RunFiles) -> RunStatus:
 def _ended(files: RunFiles, result: Result, run_file: RunFile | None) -> tuple[State, str]:
     latest = record(files)
     asked = latest.asked if latest else ""
-    if FAILURES in result.stop:
-        return "failed", result.stop
+    stop = result.stop
+    if stop is not None and stop.failed:
+        return "failed", str(stop)
     budget = run_file.budget.trials if run_file else None
-    cut = result.stop.startswith("the budget of") and budget and len(result.trials) < budget
-    if result.stop and not cut:
-        return "finished", result.stop
+    # A process that measured extra architectures alone has a smaller budget than the run's own.
+    cut = (
+        stop is not None
+        and stop.reason is StopReason.TRIALS
+        and budget is not None
+        and len(result.trials) < budget
+    )
+    if stop is not None and not cut:
+        return "finished", str(stop)
     if asked in LEFT:
         return LEFT[asked], ""
     if cut:

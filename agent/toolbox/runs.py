@@ -6,6 +6,7 @@ import time
 import tomllib
 
 from lm_searcher.agent.settings import toml
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import OneRun, Resume, Wait
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -34,7 +35,7 @@ def wait(workspace: Workspace, args: Wait) -> ToolResult:
     """The run's status once it is no longer under way, or when the time is up."""
     files = workspace.files(args.run)
     end = time.monotonic() + args.seconds
-    while (processes.process(files) or files.driven) and time.monotonic() < end:
+    while (processes.process(files) or is_driven(files)) and time.monotonic() < end:
         if workspace.interrupted.wait(0.1):
             break
     stand = standing(files)

@@ -1,4 +1,4 @@
-"""The positions of the two DARTS cells, and the cells that a configuration names."""
+"""The positions of the two DARTS cells, and the cells of a configuration."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CELLS = ("normal", "reduce")
 NODES = (2, 3, 4, 5)
 
 Node = tuple[tuple[str, int], tuple[str, int]]
-"""Two operations, each with the state that it reads."""
+"""Two operations, each with the number of the state that it reads."""
 
 
 def positions(cell: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Names and options of the `cell`, normal or reduce."""
+    """Names and options of the positions of the `cell`, normal or reduce."""
     for node in NODES:
-        if node > 2:  # the first has no choice
+        if node > 2:  # the first node has only one pair of inputs
             pairs = tuple(f"{a} and {b}" for a, b in combinations(range(node), 2))
             yield f"{cell} node {node} inputs", pairs
         yield f"{cell} node {node} first", OPERATIONS
@@ -29,7 +29,7 @@ def positions(cell: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def nodes_of(config: Mapping[str, Choice], cell: str) -> list[Node]:
-    """The four nodes of the `cell`. Raises KeyError for the configuration of another space."""
+    """The four nodes of the `cell`. Raises KeyError for a configuration of another space."""
     nodes: list[Node] = []
     for node in NODES:
         place = f"{cell} node {node}"
@@ -41,5 +41,5 @@ def nodes_of(config: Mapping[str, Choice], cell: str) -> list[Node]:
 
 
 def reductions(cells: int) -> set[int]:
-    """The places of the reduction cells; never the first, so that both kinds are there."""
+    """The indices of the reduction cells; the first cell is always a normal one."""
     return {cells // 3, 2 * cells // 3} - {0}

@@ -1,4 +1,4 @@
-"""What a DARTS network costs, without building it."""
+"""The cost of a DARTS network, without building it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lm_searcher.spaces.space import Choice
 AUXILIARY = (128, 768)
 """Widths of the second classifier's two convolutions."""
 
-# Kernel, and how often a depthwise and a pointwise convolution follow each other.
+# Kernel, and number of pairs of a depthwise and a pointwise convolution.
 _CONVOLUTIONS = {
     "sep_conv_3x3": (3, 2), "sep_conv_5x5": (5, 2), "dil_conv_3x3": (3, 1), "dil_conv_5x5": (5, 1),
 }  # fmt: skip
@@ -29,7 +29,7 @@ class _Total:
         self.multiply_adds += weights * side**2
 
     def operation(self, name: str, channels: int, side: int, halves: bool) -> None:
-        """One edge; `side` is that of its result."""
+        """One edge; `side` is the side of its result."""
         if name in _CONVOLUTIONS:
             kernel, times = _CONVOLUTIONS[name]
             for _ in range(times):
@@ -49,8 +49,9 @@ def cost(
     auxiliary: bool = False,
     **_: Any,
 ) -> dict[str, float]:
-    """Exact: ``params_m`` with the auxiliary head, if any; ``flops_m`` of a square image,
-    counted as PyTorch's FlopCounterMode does in evaluation, where that head does not run.
+    """``params_m``, with the auxiliary head if any, and ``flops_m`` of a square image, both exact.
+
+    FLOPs as PyTorch's FlopCounterMode counts them in evaluation, without the auxiliary head.
     """
     normal, reduce = (nodes_of(config, cell) for cell in CELLS)
     total, width, side = _Total(), channels, image_size

@@ -1,7 +1,7 @@
 """The network of two DARTS cells (arXiv 1806.09055, appendix A), in PyTorch.
 
-Stem, a stack of cells, global average pooling, one linear layer. All operations are as in the
-paper's evaluation: affine batch norm, pooling without one.
+Stem, a stack of cells, global average pooling, one linear layer. The operations are those of the
+paper's evaluation: batch norms are affine, pooling has none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lm_searcher.spaces.darts.cells import CELLS, Node, nodes_of, reductions
 from lm_searcher.spaces.darts.cost import AUXILIARY
+from lm_searcher.spaces.darts.operations import Halve, operation, relu_conv_bn
 from lm_searcher.spaces.space import Choice
 
 
@@ -29,16 +30,18 @@ def build(
 ) -> Network:
     """A fresh network with random weights: images [n, in_channels, h, w] -> logits [n, classes].
 
-    `config` maps each position of `darts()` to its option. Raises KeyError for others.
+    `config` is a configuration of `darts()`. Raises KeyError for one of another space.
     """
     return Network(config, in_channels, classes, channels, cells, auxiliary, drop_path)
 
 
 class Network(nn.Module):
-    """With `auxiliary`, a forward pass in training mode leaves the second classifier's logits
-    [n, classes] in `auxiliary_logits` (the paper adds 0.4 times their loss); else that is None.
-    The probability to drop a path rises over the epochs, as in the paper, where the training
-    calls `begin_epoch`.
+    """A DARTS network.
+
+    With `auxiliary`, a forward pass in training mode stores the second classifier's logits
+    [n, classes] in `auxiliary_logits` (the paper adds 0.4 times their loss); otherwise it is None.
+    If the training calls `begin_epoch`, the probability to drop a path rises over the epochs, as
+    in the paper.
     """
 
     def __init__(
@@ -61,12 +64,12 @@ class Network(nn.Module):
         self.head: nn.Module | None = None
         self.head_after = 2 * cells // 3
         self.auxiliary_logits: Tensor | None = None
-        width, places = channels, reductions(cells)
+        width, reduced = channels, reductions(cells)
         for cell in range(cells):
-            halves = cell in places
+            halves = cell in reduced
             width *= 2 if halves else 1
             nodes = reduce if halves else normal
-            self.cells.append(Cell(nodes, before, previous, width, halves, cell - 1 in places))
+            self.cells.append(Cell(nodes, before, previous, width, halves, cell - 1 in reduced))
             before, previous = previous, 4 * width
             if auxiliary and cell == self.head_after:
                 self.head = AuxiliaryHead(previous, classes)
@@ -75,11 +78,11 @@ class Network(nn.Module):
         self.set_drop_path(drop_path)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Before epoch `epoch` of `epochs`, from 1: the paths drop with a share of `drop_path`."""
+        """Before epoch `epoch` (from 1) of `epochs`: scale the probability to drop a path."""
         self.set_drop_path(self.drop_path * (epoch - 1) / epochs)
 
     def set_drop_path(self, probability: float) -> None:
-        """From now on; an operation's result is dropped for a whole image, in training only."""
+        """Set the probability; in training, an operation's result is dropped for a whole image."""
         for cell in self.cells:
             assert isinstance(cell, Cell)
             cell.drop_path = probability
@@ -87,16 +90,16 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         before = previous = self.stem(x)
         self.auxiliary_logits = None
-        for place, cell in enumerate(self.cells):
+        for index, cell in enumerate(self.cells):
             before, previous = previous, cell(before, previous)
-            if self.training and self.head is not None and place == self.head_after:
+            if self.training and self.head is not None and index == self.head_after:
                 self.auxiliary_logits = self.head(previous)
         logits: Tensor = self.classifier(previous.mean((2, 3)))
         return logits
 
 
 class Cell(nn.Module):
-    """Outputs of the two cells before -> four nodes' results side by side, 4 x `channels`."""
+    """Outputs of the two previous cells -> concatenated results of four nodes, 4 x `channels`."""
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class Cell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
     def _zeros(self, x: Tensor) -> Tensor:
-        # What reads a zero node still runs: its batch norms have biases.
+        # The operations that read a zero node still run: their batch norms have biases.
         step = 2 if self.halves else 1
         return torch.zeros_like(x[:, :, ::step, ::step])
 
@@ -139,61 +142,8 @@ class Cell(nn.Module):
         return x * torch.empty_like(x[:, :1, :1, :1]).bernoulli_(keep) / keep
 
 
-def relu_conv_bn(inputs: int, outputs: int) -> nn.Module:
-    """What brings a cell's input to its width."""
-    return nn.Sequential(
-        nn.ReLU(), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
-    )
-
-
-def operation(name: str, channels: int, halves: bool) -> nn.Module:
-    """The module of one edge. Raises KeyError for a name that is no operation with a module."""
-    stride = 2 if halves else 1
-    if name == "skip_connect":
-        return Halve(channels, channels) if halves else nn.Identity()
-    if name == "max_pool_3x3":
-        return nn.MaxPool2d(3, stride, padding=1)
-    if name == "avg_pool_3x3":
-        return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)
-    kernel = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}[name]
-    if name.startswith("dil"):
-        return nn.Sequential(*depthwise(channels, kernel, stride, dilation=2))
-    return nn.Sequential(*depthwise(channels, kernel, stride), *depthwise(channels, kernel, 1))
-
-
-def depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
-    """ReLU, one convolution a channel, one across channels, batch norm."""
-    padding = dilation * (kernel // 2)
-    return [
-        nn.ReLU(),
-        nn.Conv2d(
-            channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False
-        ),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels),
-    ]
-
-
-class Halve(nn.Module):
-    """The paper's factorised reduction: half of the channels from the even pixels, half from
-    the odd ones. An odd side gets a row and a column of zeros."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(x)
-        height, width = x.shape[2:]
-        shifted = functional.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
-        halved: Tensor = self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
-        return halved
-
-
 class AuxiliaryHead(nn.Module):
-    """The second classifier. The paper's pooling is for 8x8; other sides come to 2x2 as well."""
+    """The second classifier. The paper's pooling maps 8x8 to 2x2; other sizes also become 2x2."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()

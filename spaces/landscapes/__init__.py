@@ -1,1 +1,1 @@
-"""Synthetic landscapes: what the local ranker is pre-trained on."""
+"""Synthetic landscapes: the tasks on which the local ranker is pre-trained."""

@@ -1,9 +1,9 @@
-"""Synthetic landscapes: objectives that behave like architectures and settings do.
+"""Synthetic landscapes: objectives that resemble those of architectures and hyperparameters.
 
-Each class is one idea of how choices make a result; `make` draws one at random for a layout.
-All are vectorised (codes [n, positions] -> float64 [n], higher is better) and have no scale of
-their own: `tasks.random_task` mixes, standardises and warps them. They are what the in-context
-ranker is pre-trained on; no table of results is.
+Each class is one kind of dependence on the options; `make` draws a random one for a shape. A
+landscape maps codes [n, positions] to float64 [n], higher is better, on an arbitrary scale:
+`tasks.random_task` mixes, standardises and warps landscapes. The in-context ranker is pre-trained
+on them alone, not on tables of results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lm_searcher.spaces.landscapes.option_effects import (
     option_effects,
     ordered_effect,
 )
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 
 Values = NDArray[np.float64]
@@ -31,14 +31,14 @@ Landscape = Callable[[Codes], Values]
 
 @dataclass(frozen=True)
 class Additive:
-    """Every position adds its own share."""
+    """A sum of one effect for each position."""
 
     table: Effects
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
-        weights = importances(layout.positions, rng)
-        return cls(option_effects(layout, rng) * weights[:, None])
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
+        weights = importances(shape.positions, rng)
+        return cls(option_effects(shape, rng) * weights[:, None])
 
     def __call__(self, codes: Codes) -> Values:
         return np.asarray(look_up(self.table, codes).sum(axis=1))
@@ -46,10 +46,11 @@ class Additive:
 
 @dataclass(frozen=True)
 class Pairwise:
-    """A few pairs of positions interact; the rest do not matter.
+    """A sum of interactions of a few pairs of positions; other positions have no effect.
 
-    Two ordered positions: a product of slopes, or a ridge (the best rate grows with the batch).
-    An ordered with an unordered one: a curve of its own for each option. Else: a random table.
+    Two ordered positions: a product of slopes, or a ridge (the best learning rate grows with the
+    batch size). An ordered and an unordered one: a curve for each option of the latter. Two
+    unordered ones: a random table.
     """
 
     pairs: NDArray[np.int64]
@@ -58,13 +59,13 @@ class Pairwise:
     """Shape [pairs, most options, most options]."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
-        width = int(layout.cardinalities.max())
-        count = 1 + rng.poisson(layout.positions * rng.uniform(0.2, 1))
-        pairs = rng.integers(0, layout.positions, size=(count, 2))
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
+        width = int(shape.cardinalities.max())
+        count = 1 + rng.poisson(shape.positions * rng.uniform(0.2, 1))
+        pairs = rng.integers(0, shape.positions, size=(count, 2))
         tables = np.zeros((count, width, width))
         for table, (a, b) in zip(tables, pairs, strict=True):
-            table[:] = _interaction(layout, int(a), int(b), width, rng)
+            table[:] = _interaction(shape, int(a), int(b), width, rng)
         return cls(pairs, tables * rng.gamma(1.0, size=(count, 1, 1)))
 
     def __call__(self, codes: Codes) -> Values:
@@ -74,45 +75,50 @@ class Pairwise:
 
 
 def _interaction(
-    layout: Layout, a: int, b: int, width: int, rng: np.random.Generator
+    shape: SpaceShape, a: int, b: int, width: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    x, y = layout.places[a][:, None], layout.places[b][None, :]
-    if layout.ordered[a] and layout.ordered[b]:
+    x, y = shape.places[a][:, None], shape.places[b][None, :]
+    if shape.ordered[a] and shape.ordered[b]:
         if rng.random() < 0.5:
             return np.asarray((x - rng.uniform(-1, 1)) * (y - rng.uniform(-1, 1)))
         slope = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 1.6)
         return np.asarray(
             -(np.abs(x - slope * y - rng.uniform(-0.5, 0.5)) ** rng.choice([1.0, 2.0]))
         )
-    if layout.ordered[a] or layout.ordered[b]:
-        line = layout.places[a if layout.ordered[a] else b]
+    if shape.ordered[a] or shape.ordered[b]:
+        line = shape.places[a if shape.ordered[a] else b]
         curves = np.stack([ordered_effect(line, rng) for _ in range(width)])
-        return curves.T if layout.ordered[a] else curves
+        return curves.T if shape.ordered[a] else curves
     if rng.random() < 0.5:
         return np.outer(rng.normal(size=width), rng.normal(size=width))
     return rng.normal(size=(width, width))
 
 
-def embeddings(layout: Layout, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A vector for each option, [positions, most options, size]; ordered options lie on a curve,
-    options of a group share theirs up to a random degree."""
-    width = int(layout.cardinalities.max())
+def embeddings(shape: SpaceShape, size: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random vector for each option, shape [positions, most options, size].
+
+    Ordered options lie on a curve. The positions of a group share their vectors, or a random part
+    of them, in half of the cases.
+    """
+    width = int(shape.cardinalities.max())
     shared = rng.random() < 0.5
     spread = rng.uniform(0, 0.7)
-    count = int(layout.groups.max()) + 1
-    base = rng.normal(size=(count, width, size))[layout.groups]
-    own = rng.normal(size=(layout.positions, width, size))
+    count = int(shape.groups.max()) + 1
+    base = rng.normal(size=(count, width, size))[shape.groups]
+    own = rng.normal(size=(shape.positions, width, size))
     table = base * (1 - spread) + own * spread if shared else own
-    x = layout.places[:, :, None]
-    bends = rng.normal(scale=0.6, size=(layout.positions, 1, size))
+    x = shape.places[:, :, None]
+    bends = rng.normal(scale=0.6, size=(shape.positions, 1, size))
     curve = own[:, :1] * x + bends * (x**2 - 0.4)
-    return np.where(layout.ordered[:, None, None], 1.5 * curve, table)
+    return np.where(shape.ordered[:, None, None], 1.5 * curve, table)
 
 
 @dataclass(frozen=True)
 class RandomNet:
-    """A random two-layer network over the sum of the options' embeddings: interactions of every
-    order, smoother the smaller its gain."""
+    """A random two-layer network over the sum of the options' embeddings.
+
+    It has interactions of every order and is smoother for smaller gains.
+    """
 
     table: NDArray[np.float64]
     hidden: NDArray[np.float64]
@@ -120,10 +126,10 @@ class RandomNet:
     wave: bool
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
         size, units = 12, int(rng.choice([4, 16, 48]))
-        weights = importances(layout.positions, rng) / np.sqrt(layout.positions)
-        table = embeddings(layout, size, rng) * weights[:, None, None]
+        weights = importances(shape.positions, rng) / np.sqrt(shape.positions)
+        table = embeddings(shape, size, rng) * weights[:, None, None]
         gain = np.exp(rng.uniform(np.log(0.5), np.log(3)))
         hidden = rng.normal(size=(size + 1, units)) * gain / np.sqrt(size)
         return cls(table, hidden, rng.normal(size=units), bool(rng.random() < 0.3))
@@ -137,23 +143,27 @@ class RandomNet:
 
 @dataclass(frozen=True)
 class SingleIndex:
-    """Everything acts through one sum, such as capacity or effective learning rate: more is
-    better up to a point (saturation or a peak). Ridges and compensation between positions."""
+    """A function of one sum, such as capacity or effective learning rate.
+
+    It rises up to a point, then is constant (saturation) or falls (a peak). Positions can
+    compensate each other, which makes ridges.
+    """
 
     table: Effects
     peak: float
     power: float
     beyond: float
+    """The slope factor beyond the peak; 0 is saturation."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
-        table = option_effects(layout, rng)
-        line = layout.places * rng.choice([-1.0, 1.0], p=[0.15, 0.85], size=(layout.positions, 1))
-        straight = layout.ordered & (rng.random(layout.positions) < 0.8)
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
+        table = option_effects(shape, rng)
+        line = shape.places * rng.choice([-1.0, 1.0], p=[0.15, 0.85], size=(shape.positions, 1))
+        straight = shape.ordered & (rng.random(shape.positions) < 0.8)
         table = np.where(straight[:, None], line, table)
-        table = table * importances(layout.positions, rng)[:, None]
+        table = table * importances(shape.positions, rng)[:, None]
         return cls(
-            table / np.sqrt(layout.positions),
+            table / np.sqrt(shape.positions),
             rng.normal(scale=0.8),
             rng.choice([1.0, 2.0]),
             rng.choice([0.0, 0.3, 1.0, 1.0]),
@@ -166,19 +176,21 @@ class SingleIndex:
 
 @dataclass(frozen=True)
 class Multiplicative:
-    """A product of gains (log-scale effects), or the weakest link: one poor choice cannot be
-    made up for by the others."""
+    """A product of gains (log-scale effects), or a soft minimum of the effects (the weakest link).
+
+    In a soft minimum no option can compensate for a bad one.
+    """
 
     table: Effects
     sharpness: float
-    """0 is the product; above it the soft minimum, harder as it grows."""
+    """0 is the product; a positive value is the sharpness of the soft minimum."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
-        weights = importances(layout.positions, rng)[:, None]
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
+        weights = importances(shape.positions, rng)[:, None]
         sharpness = 0.0 if rng.random() < 0.5 else rng.uniform(0.5, 4)
-        scale = rng.uniform(0.2, 1) / np.sqrt(layout.positions) if sharpness == 0 else 1.0
-        return cls(option_effects(layout, rng) * weights * scale, sharpness)
+        scale = rng.uniform(0.2, 1) / np.sqrt(shape.positions) if sharpness == 0 else 1.0
+        return cls(option_effects(shape, rng) * weights * scale, sharpness)
 
     def __call__(self, codes: Codes) -> Values:
         effects = look_up(self.table, codes)

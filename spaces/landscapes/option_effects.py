@@ -1,23 +1,23 @@
-"""What a single option does: tables of effects, the building stones of synthetic landscapes."""
+"""Effects of single options, from which synthetic landscapes are composed."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 
 Effects = NDArray[np.float64]
-"""Shape [positions, most options]; entries beyond a position's options mean nothing."""
+"""Shape [positions, most options]; entries beyond a position's options are not used."""
 
 ORDERED_SHAPES = ("line", "saturating", "peak", "cliff", "valley", "smooth")
 
 
 def ordered_effect(places: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A curve over `places` in [-1, 1].
+    """A random curve at `places` in [-1, 1].
 
-    Monotone (a line, or saturating like most capacities), peaked somewhere (a learning rate),
-    a cliff (too large a rate diverges), a valley, or any smooth curve.
+    A line, a saturating curve (capacity), a peak (a learning rate), a cliff (too large a rate
+    diverges), a valley, or another smooth curve.
     """
     shape = rng.choice(ORDERED_SHAPES, p=[0.2, 0.25, 0.3, 0.12, 0.03, 0.1])
     sign = rng.choice([-1.0, 1.0])
@@ -41,8 +41,8 @@ def ordered_effect(places: NDArray[np.float64], rng: np.random.Generator) -> NDA
 
 
 def unordered_effect(options: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One value an option: all different, or one that is bad, or one that stands out, or few
-    levels (options that amount to the same thing)."""
+    """One random value for each option: all different, one bad, one good, or only two levels
+    (options that are equivalent)."""
     kind = rng.choice(["normal", "one bad", "one good", "levels"], p=[0.5, 0.25, 0.1, 0.15])
     if kind == "normal":
         return rng.normal(size=options)
@@ -53,32 +53,34 @@ def unordered_effect(options: int, rng: np.random.Generator) -> NDArray[np.float
     return values
 
 
-def option_effects(layout: Layout, rng: np.random.Generator) -> Effects:
-    """Effects of every option, of mean 0 and spread 1 at each position.
+def option_effects(shape: SpaceShape, rng: np.random.Generator) -> Effects:
+    """Random effects of all options, with mean 0 and standard deviation 1 at each position.
 
-    In half of the cases positions of a group have the same effects (an operation is good or
-    bad wherever it stands); otherwise effects agree with those of the group to a random degree.
+    In half of the cases all positions of a group have the same effects: an operation is good or
+    bad everywhere. Otherwise they are a random mixture of the group's effects and their own.
     """
     agreement = 1.0 if rng.random() < 0.5 else rng.uniform(0, 0.9)
-    table = np.zeros((layout.positions, int(layout.cardinalities.max())))
-    common: dict[int, NDArray[np.float64]] = {}
-    for p, options in enumerate(layout.cardinalities):
-        group = int(layout.groups[p])
-        own = common.get(group)
+    table = np.zeros((shape.positions, int(shape.cardinalities.max())))
+    of_group: dict[int, NDArray[np.float64]] = {}
+    for p, options in enumerate(shape.cardinalities):
+        group = int(shape.groups[p])
+        own = of_group.get(group)
         if own is None or agreement < 1:
-            if layout.ordered[p]:
-                own = ordered_effect(layout.places[p, :options], rng)
+            if shape.ordered[p]:
+                own = ordered_effect(shape.places[p, :options], rng)
             else:
                 own = unordered_effect(int(options), rng)
             own = (own - own.mean()) / (own.std() + 1e-9)
-        common.setdefault(group, own)
-        table[p, :options] = agreement * common[group] + (1 - agreement) * own
+        of_group.setdefault(group, own)
+        table[p, :options] = agreement * of_group[group] + (1 - agreement) * own
     return table
 
 
 def importances(positions: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How much each position matters, of mean square 1: from all alike to a few that decide;
-    in a third of the cases some positions are inert."""
+    """Random importance of each position, with mean square 1, from equal to dominated by a few.
+
+    In a third of the cases some positions have almost no effect.
+    """
     weights = rng.gamma(np.exp(rng.uniform(np.log(0.3), np.log(8))), size=positions)
     if rng.random() < 0.33:
         weights *= rng.random(positions) > rng.uniform(0.1, 0.6)
@@ -87,6 +89,6 @@ def importances(positions: int, rng: np.random.Generator) -> NDArray[np.float64]
 
 
 def look_up(table: Effects, codes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The entries that the codes choose, shape [n, positions]."""
+    """The effect of each chosen option, shape [n, positions]."""
     chosen: NDArray[np.float64] = table[np.arange(codes.shape[1]), codes]
     return chosen

@@ -1,4 +1,4 @@
-"""Landscapes that cut the space into pieces: trees, basins around optima, forbidden regions."""
+"""Landscapes made of regions of the space: trees, basins around optima, penalised regions."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from numpy.typing import NDArray
 
 from lm_searcher.spaces.landscapes.landscapes import Values
 from lm_searcher.spaces.landscapes.option_effects import importances
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 
 
 @dataclass(frozen=True)
 class Trees:
-    """A sum of shallow random trees: thresholds on ordered positions, sets of options else."""
+    """A sum of shallow random trees: thresholds on ordered positions, sets of options on others."""
 
     sides: NDArray[np.bool_]
-    """Which way each option goes, [trees, depth, most options]."""
+    """The branch of each option, shape [trees, depth, most options]."""
     positions: NDArray[np.int64]
-    """What each level asks, [trees, depth]; one question a level (oblivious trees)."""
+    """The position that splits each level, shape [trees, depth] (oblivious trees)."""
     leaves: NDArray[np.float64]
-    """[trees, 2 ** depth]."""
+    """Shape [trees, 2 ** depth]."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
         trees, depth = int(rng.integers(1, 13)), int(rng.integers(2, 5))
-        chosen = importances(layout.positions, rng) ** 2
-        asks = rng.choice(layout.positions, p=chosen / chosen.sum(), size=(trees, depth))
-        width = int(layout.cardinalities.max())
-        cut = rng.random((trees, depth, 1)) * layout.cardinalities[asks][..., None]
+        chosen = importances(shape.positions, rng) ** 2
+        splits = rng.choice(shape.positions, p=chosen / chosen.sum(), size=(trees, depth))
+        width = int(shape.cardinalities.max())
+        cut = rng.random((trees, depth, 1)) * shape.cardinalities[splits][..., None]
         rising = np.arange(width) >= np.maximum(cut, 0.5)
         sets = rng.random((trees, depth, width)) < rng.choice([0.2, 0.5, 0.8], size=(trees, 1, 1))
-        sides = np.where(layout.ordered[asks][..., None], rising, sets)
+        sides = np.where(shape.ordered[splits][..., None], rising, sets)
         leaves = rng.normal(size=(trees, 2**depth)) * rng.gamma(2.0, size=(trees, 1))
-        return cls(sides, asks, leaves)
+        return cls(sides, splits, leaves)
 
     def __call__(self, codes: Codes) -> Values:
         trees, depth = self.positions.shape
@@ -49,54 +49,58 @@ class Trees:
 
 @dataclass(frozen=True)
 class HiddenOptimum:
-    """The nearer to one of a few hidden architectures the better: needles, plateaus and basins,
-    with local optima that are lower."""
+    """Values fall with the distance to the nearest of a few hidden architectures.
+
+    Needles, plateaus and basins, with lower local optima.
+    """
 
     centres: Codes
     heights: Values
     mismatch: NDArray[np.float64]
-    """What each option costs against each centre, [centres, positions, most options]."""
+    """Each option's distance to each centre, shape [centres, positions, most options]."""
     reach: float
+    """The distance over which values fall."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator) -> Self:
+    def make(cls, shape: SpaceShape, rng: np.random.Generator) -> Self:
         count = int(rng.choice([1, 1, 2, 3, 6]))
-        centres = layout.sample(count, rng)
-        weights = importances(layout.positions, rng) / layout.positions
-        steps = np.arange(int(layout.cardinalities.max()))
+        centres = shape.sample(count, rng)
+        weights = importances(shape.positions, rng) / shape.positions
+        steps = np.arange(int(shape.cardinalities.max()))
         apart = np.abs(steps - centres[:, :, None].astype(float))
-        ordered = (apart / np.maximum(layout.cardinalities - 1, 1)[:, None]) ** rng.choice([1, 2])
-        mismatch = np.where(layout.ordered[:, None], 2 * ordered, apart > 0) * weights[:, None]
+        ordered = (apart / np.maximum(shape.cardinalities - 1, 1)[:, None]) ** rng.choice([1, 2])
+        mismatch = np.where(shape.ordered[:, None], 2 * ordered, apart > 0) * weights[:, None]
         heights = -rng.gamma(1.0, 0.2, size=count)
         heights[0] = 0
         return cls(centres, heights, mismatch, float(np.exp(rng.uniform(-1.2, 1.5))))
 
     def __call__(self, codes: Codes) -> Values:
         places = np.arange(codes.shape[1])
-        far = np.stack([cost[places, codes].sum(axis=1) for cost in self.mismatch], axis=1)
-        return np.asarray((self.heights - np.expm1(-far / self.reach) * -1).max(axis=1))
+        distance = np.stack([cost[places, codes].sum(axis=1) for cost in self.mismatch], axis=1)
+        return np.asarray((self.heights - np.expm1(-distance / self.reach) * -1).max(axis=1))
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Conjunctions of one to three options: `penalty` is what each costs those inside it."""
+    """Penalties for regions, each a conjunction of one to three options."""
 
     positions: NDArray[np.int64]
     options: NDArray[np.int64]
-    """Both of shape [regions, 3]; a negative position asks nothing."""
+    """Both of shape [regions, 3]; a negative position is no condition."""
     penalties: NDArray[np.float64]
+    """Shape [regions]."""
 
     @classmethod
-    def make(cls, layout: Layout, rng: np.random.Generator, size: float) -> Self:
-        """One to three regions whose penalties are around `size`."""
+    def make(cls, shape: SpaceShape, rng: np.random.Generator, size: float) -> Self:
+        """One to three random regions with penalties around `size`."""
         count = int(rng.integers(1, 4))
-        positions = rng.integers(0, layout.positions, size=(count, 3))
-        options = rng.integers(0, layout.cardinalities[positions])
+        positions = rng.integers(0, shape.positions, size=(count, 3))
+        options = rng.integers(0, shape.cardinalities[positions])
         terms = rng.choice([1, 2, 3], p=[0.35, 0.5, 0.15], size=count)
         positions[np.arange(3) >= terms[:, None]] = -1
         return cls(positions, options, size * rng.uniform(0.5, 1.5, size=count))
 
     def __call__(self, codes: Codes) -> Values:
-        """The sum of the penalties, shape [n]."""
+        """The sum of the penalties of the regions that contain each row, shape [n]."""
         inside = (codes[:, self.positions] == self.options) | (self.positions < 0)
         return np.asarray(inside.all(axis=2) @ self.penalties)

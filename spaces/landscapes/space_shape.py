@@ -1,4 +1,4 @@
-"""The bare arrays of a search space: what a landscape or an in-context ranker needs of it."""
+"""The shape of a search space: the arrays that landscapes and the in-context ranker use."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Positions as arrays, each of shape [positions]."""
+class SpaceShape:
+    """The positions of a space as arrays, each of shape [positions]."""
 
     cardinalities: NDArray[np.int64]
     """The number of options."""
     ordered: NDArray[np.bool_]
-    """Whether the order of the options means something."""
+    """Whether the options are ordered."""
     groups: NDArray[np.int64]
-    """Positions of one group choose from one and the same list of options (operations on the
-    edges of a cell, widths of the layers); any numbers will do."""
+    """Group number of each position, any integers. Positions of a group have the same list of
+    options: operations on the edges of a cell, widths of the layers."""
 
     @classmethod
-    def of(cls, space: SearchSpace) -> Layout:
-        """The layout of a space: positions with equal option lists are one group."""
+    def of(cls, space: SearchSpace) -> SpaceShape:
+        """The shape of a space: positions with equal option lists are one group."""
         lists = [p.choices for p in space.positions]
         return cls(
             space.cardinalities,
@@ -46,15 +46,15 @@ class Layout:
         return rng.integers(0, self.cardinalities, size=(n, self.positions)).astype(np.uint8)
 
     def mutate(self, codes: Codes, edits: NDArray[np.int64], rng: np.random.Generator) -> Codes:
-        """A copy in which row i has up to `edits[i]` positions (shape [n]) drawn anew."""
+        """A copy with up to `edits[i]` positions of row i redrawn; `edits` has shape [n]."""
         order = np.argsort(rng.random(codes.shape), axis=1)
         fresh = self.sample(len(codes), rng)
         return np.where(order < edits[:, None], fresh, codes)
 
     @property
     def places(self) -> NDArray[np.float64]:
-        """Where each option lies in [-1, 1], shape [positions, most options]; meant for ordered
-        positions. A single option lies at 0."""
+        """Coordinates of the options in [-1, 1], shape [positions, most options], for ordered
+        positions. A single option has coordinate 0."""
         steps = np.arange(self.cardinalities.max())
         last = np.maximum(self.cardinalities - 1, 1)[:, None]
         places = np.clip(2 * steps / last - 1, -1, 1)
@@ -62,13 +62,14 @@ class Layout:
         return places
 
 
-def random_layout(
+def random_shape(
     rng: np.random.Generator, max_positions: int = 20, max_options: int = 10, min_positions: int = 2
-) -> Layout:
-    """A layout like those that are searched: cells, grids of settings, stages, or a mixture.
+) -> SpaceShape:
+    """A random shape, like those of real spaces: cells, grids, blocks, or a mixture.
 
-    The number of positions is log-uniform. A kind is drawn first: all unordered in one group
-    (a cell), all ordered (a grid), or blocks of positions that are each a group of their own.
+    The number of positions is log-uniform. A cell is one group of unordered positions; in a grid
+    all positions are ordered, each its own group; blocks are several groups of positions; in a
+    mixture some positions are one group and the others are their own.
     """
     low, high = np.log(min_positions), np.log(max_positions + 1)
     count = int(np.exp(rng.uniform(low, high)))
@@ -89,4 +90,4 @@ def random_layout(
         groups = np.where(rng.random(count) < 0.5, np.arange(count), count)
         ordered = (rng.random(count + 1) < rng.random())[groups]
     sizes = sizes[np.minimum(groups, count - 1)]
-    return Layout(sizes.astype(np.int64), ordered, groups.astype(np.int64))
+    return SpaceShape(sizes.astype(np.int64), ordered, groups.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Random search tasks: a space, an objective on it, noise, and which architectures fail."""
+"""Random search tasks: the shape of a space, an objective, noise, and failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lm_searcher.spaces.landscapes.landscapes import (
     Values,
 )
 from lm_searcher.spaces.landscapes.region_landscapes import HiddenOptimum, Regions, Trees
-from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape, random_shape
 from lm_searcher.spaces.ncode import Codes
 
 KINDS: dict[str, tuple[Any, float]] = {
@@ -33,21 +33,25 @@ KINDS: dict[str, tuple[Any, float]] = {
     "optimum": (HiddenOptimum, 0.05),
     "links": (LinkList, 0.03),
 }
-"""Each kind of landscape and how often it is drawn."""
+"""Each kind of landscape, and its probability."""
 
 REFERENCE = 256
-"""Architectures by which a landscape's location and scale are taken."""
+"""Number of random architectures that a landscape is standardised by."""
 
 
 @dataclass(frozen=True)
 class Warp:
-    """A monotone bend of a standardised value, so that values are distributed as results are:
-    crowded below a ceiling with a long tail downwards, stretched, or floored at chance level."""
+    """A monotone transformation of standardised values, for the distributions of real results.
+
+    Crowded below a ceiling with a long lower tail, stretched, or floored at chance level.
+    """
 
     bend: float
-    """Above 0 the top is compressed, below 0 it is stretched."""
+    """Positive: the top is compressed; negative: it is stretched."""
     floor: float
+    """The smallest value, -inf for none."""
     tanh: float
+    """The strength of saturation at both ends, 0 for none."""
 
     @classmethod
     def make(cls, rng: np.random.Generator) -> Self:
@@ -67,11 +71,11 @@ class Warp:
 
 @dataclass(frozen=True)
 class Mixture:
-    """A weighted sum of standardised landscapes, less penalties, standardised and warped."""
+    """A weighted sum of standardised landscapes minus penalties, standardised and warped."""
 
     parts: tuple[Landscape, ...]
     scales: tuple[tuple[float, float], ...]
-    """(mean, weight / spread) of each part."""
+    """(mean, weight / standard deviation) of each part."""
     penalty: Landscape | None
     shift: float
     warp: Warp
@@ -87,16 +91,16 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Task:
-    """A space, its noise-free objective, and what measuring it adds."""
+    """A noise-free objective on a space of this shape, and an evaluation's noise and failures."""
 
-    layout: Layout
+    shape: SpaceShape
     landscape: Landscape
     noise: float
-    """Standard deviation of one measurement, in the objective's unit."""
+    """Standard deviation of the noise of one evaluation, in the objective's unit."""
     failure: Regions | None
-    """Architectures inside any of these fail."""
+    """Architectures inside these regions fail."""
     chance: float
-    """The probability that an evaluation fails whatever the architecture."""
+    """The probability that an evaluation of any architecture fails."""
 
     def fails(self, codes: Codes, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Which evaluations fail, shape [n]."""
@@ -104,26 +108,26 @@ class Task:
         return failed if self.failure is None else failed | (self.failure(codes) > 0)
 
 
-def random_landscape(layout: Layout, rng: np.random.Generator) -> Mixture:
-    """One to three kinds of landscape in random proportions."""
+def random_landscape(shape: SpaceShape, rng: np.random.Generator) -> Mixture:
+    """A mixture of one to three kinds of landscape, at random."""
     names, odds = list(KINDS), np.array([share for _, share in KINDS.values()])
     count = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
     chosen = rng.choice(names, p=odds, size=count)
-    probe = layout.sample(REFERENCE, rng)
+    probe = shape.sample(REFERENCE, rng)
     weights = rng.dirichlet(np.full(count, 1.5))
     parts: list[Landscape] = []
     scales = []
     for name, weight in zip(chosen, weights, strict=True):
-        if layout.positions < 3 and name == "links":
+        if shape.positions < 3 and name == "links":
             name = "additive"
-        part: Landscape = KINDS[name][0].make(layout, rng)
-        if layout.positions > 2 and rng.random() < 0.12:
-            part = Conditional.wrap(part, layout, rng)
+        part: Landscape = KINDS[name][0].make(shape, rng)
+        if shape.positions > 2 and rng.random() < 0.12:
+            part = Conditional.wrap(part, shape, rng)
         values = part(probe)
         spread = float(values.std())
         parts.append(part)
         scales.append((float(values.mean()), float(weight) / spread if spread > 1e-6 else 0.0))
-    penalty = Regions.make(layout, rng, rng.uniform(0.5, 5)) if rng.random() < 0.25 else None
+    penalty = Regions.make(shape, rng, rng.uniform(0.5, 5)) if rng.random() < 0.25 else None
     raw = Mixture(tuple(parts), tuple(scales), penalty, 0.0, Warp(0.0, -np.inf, 0.0))
     values = raw(probe)
     mean, spread = float(np.mean(values)), float(np.std(values)) + 1e-9
@@ -134,13 +138,15 @@ def random_landscape(layout: Layout, rng: np.random.Generator) -> Mixture:
     return Mixture(tuple(parts), final, scaled, -mean / spread, Warp.make(rng))
 
 
-def random_task(rng: np.random.Generator, layout: Layout | None = None, **limits: int) -> Task:
-    """A random task; `limits` go to `random_layout` where no layout is given."""
-    layout = layout or random_layout(rng, **limits)
-    landscape = random_landscape(layout, rng)
-    middle, high = np.quantile(landscape(layout.sample(REFERENCE, rng)), [0.5, 0.95])
-    spread = float(high - middle) / 1.6  # a long tail of bad results does not make noise larger
+def random_task(rng: np.random.Generator, shape: SpaceShape | None = None, **limits: int) -> Task:
+    """A random task; without a shape, one is drawn by ``random_shape(rng, **limits)``."""
+    shape = shape or random_shape(rng, **limits)
+    landscape = random_landscape(shape, rng)
+    middle, high = np.quantile(landscape(shape.sample(REFERENCE, rng)), [0.5, 0.95])
+    spread = (
+        float(high - middle) / 1.6
+    )  # so that a long tail of bad results does not increase the noise
     level = np.exp(rng.uniform(np.log(0.003), np.log(0.5))) if rng.random() < 0.75 else 0.0
-    failure = Regions.make(layout, rng, 1.0) if rng.random() < 0.1 else None
+    failure = Regions.make(shape, rng, 1.0) if rng.random() < 0.1 else None
     chance = rng.uniform(0, 0.3) if rng.random() < 0.1 else 0.0
-    return Task(layout, landscape, float(level * spread), failure, float(chance))
+    return Task(shape, landscape, float(level * spread), failure, float(chance))

@@ -1,8 +1,8 @@
-"""The embedded base of LoRA searches for generation: a small diffusion model of digits.
+"""The built-in base of LoRA searches for generation: a small diffusion model of digits.
 
-A UNet of diffusers in the manner of Stable Diffusion (Rombach et al., arXiv 2112.10752): each
-level has a transformer block with self-attention, cross-attention and a feed-forward layer. What
-the text encoder is there is a table of one token a digit here.
+A UNet of diffusers like that of Stable Diffusion (Rombach et al., arXiv 2112.10752): each level has
+a transformer block with self-attention, cross-attention and a feed-forward layer. A table with one
+token for each digit takes the place of the text encoder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ except ImportError:
 SIZE = 8
 """Height and width of an image, of one channel."""
 KNOWN = 8
-"""The base learns the digits below this one; adapters learn the rest."""
+"""The base learns the digits below this one; adapters learn the others."""
 DIGITS = 10
 
 _TOKEN = 32
@@ -28,11 +28,11 @@ _GAIN = 10.0
 
 
 class Diffuser(nn.Module):
-    """The network that is asked what noise, or velocity, is in a noisy digit.
+    """The network that predicts the noise, or the velocity, of a noisy digit.
 
-    `known` holds the tokens of the digits that the base learns, `new` those of the others, in
-    tenths: so their steps of Adam are ten times those of the rest. A word that a language model
-    has never seen is learned in the same way, as textual inversion (arXiv 2208.01618).
+    `known` holds the tokens of the digits that the base learns. `new` holds those of the other
+    digits, divided by 10, so that Adam's steps on these tokens are ten times as large as others.
+    New tokens are learned as in textual inversion (arXiv 2208.01618).
     """
 
     def __init__(self) -> None:
@@ -61,5 +61,5 @@ class Diffuser(nn.Module):
 
     @torch.no_grad()
     def begin_new(self) -> None:
-        """Let the new digits' tokens begin at the mean of the known ones."""
+        """Initialise the new digits' tokens with the mean of the known ones."""
         self.new.copy_(self.known.mean(0) / _GAIN)

@@ -1,4 +1,4 @@
-"""A base with LoRA adapters in it, by peft."""
+"""A base model with LoRA adapters, by peft."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ def build(
     group: str | None = None,
     alpha: float | None = None,
 ) -> nn.Module:
-    """The untrained base with the configuration's adapters; they alone require a gradient."""
+    """The untrained base with the configuration's adapters; only they require gradients."""
     model = untrained(base, device="cpu")
     attach(model, Adapters.on(model, targets, group, alpha).of(config))
     return model
 
 
 def attach(model: nn.Module, adapters: Mapping[str, tuple[int, float]]) -> None:
-    """Put LoRA adapters into `model`, in place, and freeze all else.
+    """Add LoRA adapters to `model` in place, and freeze all other parameters.
 
-    `adapters` has rank and alpha by module name. Their weights are drawn from torch's generator;
-    the second factor is zero, so that the model computes what it did. They are float32 whatever
-    the base is: in bfloat16 the steps of an optimizer are lost in rounding.
+    `adapters` has rank and alpha by module name. The weights of their first factor are drawn from
+    torch's generator; the second factor is zero, so that the outputs do not change. Adapters are
+    float32 for every type of the base: in bfloat16, rounding would lose an optimizer's steps.
     """
     model.requires_grad_(False)
     if not adapters:
         return
-    exact = {name: f"^{re.escape(name)}" for name in adapters}  # peft would match endings as well
+    exact = {name: f"^{re.escape(name)}" for name in adapters}  # peft would also match suffixes
     config = peft.LoraConfig(
         target_modules=f"(?:{'|'.join(map(re.escape, adapters))})",
         rank_pattern={exact[name]: rank for name, (rank, _) in adapters.items()},
         alpha_pattern={exact[name]: alpha for name, (_, alpha) in adapters.items()},
     )
-    with warnings.catch_warnings():  # of what the space has checked, and of merging
+    with warnings.catch_warnings():  # about checks that the space has made, and about merging
         warnings.simplefilter("ignore", UserWarning)
         peft.inject_adapter_in_model(config, model)
     for parameter in model.parameters():

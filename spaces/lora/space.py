@@ -1,38 +1,39 @@
-"""The LoRA space: a rank for each target module of a base model, or each group of them.
+"""The LoRA space: a rank for each target module of a base model, or for each group of them.
 
-Hu et al., arXiv 2106.09685. Rank 0 is no adapter. Parameters are known without training.
+Hu et al., arXiv 2106.09685. Rank 0 is no adapter. The number of parameters needs no training.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
+from pydantic import AfterValidator, Field, model_validator
+
+from lm_searcher.spaces.builtin_space import builtin_space
 from lm_searcher.spaces.errors import SpaceError, unknown
 from lm_searcher.spaces.lora.bases import DEFAULT_BASE, EMBEDDED, PREFIX, untrained
 from lm_searcher.spaces.lora.targets import Target, find_targets, grouped
+from lm_searcher.spaces.model import Accepted, AsTuple, FrozenModel, different, message_error
 from lm_searcher.spaces.ncode import MAX_OPTIONS, NCode
 from lm_searcher.spaces.space import Choice, Config, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
 
-RANKS = (0, 2, 4, 8)
-
 
 @dataclass(frozen=True)
 class Adapters:
-    """From a configuration to the adapters it stands for."""
+    """Turns a configuration into LoRA adapters."""
 
     groups: Mapping[str, tuple[Target, ...]]
     alpha: float | None
-    """Of every adapter that has no position for it; None is twice the rank."""
+    """Alpha of the adapters if it is not searched; None: twice the rank."""
     base_parameters: int
 
     def of(self, config: Mapping[str, Choice]) -> dict[str, tuple[int, float]]:
-        """Rank and alpha of each adapted module; one of rank 0 is left out."""
+        """Rank and alpha by module name, without the modules of rank 0."""
         chosen: dict[str, tuple[int, float]] = {}
         for group, targets in self.groups.items():
             rank = int(config[group])
@@ -43,7 +44,7 @@ class Adapters:
         return chosen
 
     def cost(self, config: Config, **_: Any) -> dict[str, float]:
-        """Exact: lora_params_m (millions), and their share of all the adapted model's."""
+        """``lora_params_m`` (millions) and ``trainable_share`` of the adapted model, both exact."""
         added = sum(
             int(config[group]) * target.per_rank
             for group, targets in self.groups.items()
@@ -58,44 +59,98 @@ class Adapters:
     def on(
         cls, model: nn.Module, targets: Sequence[str], group: str | None, alpha: float | None
     ) -> Adapters:
-        """Those that these settings allow on `model`. Raises SpaceError."""
+        """The adapters of the matching modules of `model`. Raises SpaceError."""
         groups = grouped(find_targets(model, targets), group)
         return cls(groups, alpha, sum(p.numel() for p in model.parameters()))
 
 
-def lora(
-    base: str = DEFAULT_BASE,
-    targets: Sequence[str] | None = None,
-    ranks: Sequence[int] = RANKS,
-    alphas: Sequence[float] | None = None,
-    alpha: float | None = None,
-    group: str | None = None,
-) -> SearchSpace:
-    """The space of a base: "builtin:NAME", a directory, or a hub id of transformers or diffusers.
+Positive = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-    A position a target module, or a group of them (see `lora_targets`), whose options are `ranks`
-    in rising order; with `alphas` one more a group. Else alpha is `alpha`, or twice the rank.
-    Raises SpaceError.
+
+class LoraSettings(FrozenModel):
+    """Settings of the space."""
+
+    base: Annotated[
+        str, Field(min_length=1), Accepted("builtin:NAME, a directory, or a hub id")
+    ] = DEFAULT_BASE
+    """The model to adapt: "builtin:NAME", a directory, or a hub id of transformers or diffusers."""
+    targets: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=1)] | None,
+        AsTuple,
+        Accepted("a list of name patterns"),
+    ] = None
+    """Patterns of the modules to adapt, see `find_targets`; a built-in base has its own."""
+    ranks: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        AsTuple,
+        Field(min_length=2, max_length=MAX_OPTIONS),
+        AfterValidator(different),
+        Accepted(f"2 to {MAX_OPTIONS} different integers from 0, such as [0, 4, 8]"),
+    ] = (0, 2, 4, 8)
+    """Options of each rank; 0 is no adapter."""
+    alphas: Annotated[
+        Annotated[
+            tuple[Positive, ...],
+            Field(min_length=2, max_length=MAX_OPTIONS),
+            AfterValidator(different),
+        ]
+        | None,
+        AsTuple,
+        Accepted("2 or more different numbers > 0"),
+    ] = None
+    """Options of each alpha; without them alpha is not searched."""
+    alpha: Annotated[Positive | None, Accepted("a number > 0")] = None
+    """Alpha of every adapter if it is not searched; the default is twice the rank."""
+    group: Annotated[
+        Annotated[str, Field(min_length=1)] | None, Accepted("a regular expression")
+    ] = None
+    """Which modules share a rank, see `grouped`; by default none do."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.base not in EMBEDDED:
+            if self.base.startswith(PREFIX):
+                raise message_error(unknown("base", self.base, EMBEDDED))
+            if self.targets is None:
+                raise message_error(f"targets is missing; give name patterns for '{self.base}'")
+        if self.alphas is not None and self.alpha is not None:
+            raise message_error("both alpha and alphas; give one of them")
+        return self
+
+    @property
+    def patterns(self) -> list[str]:
+        """The target patterns: the settings' own, or the built-in base's."""
+        return list(EMBEDDED[self.base].targets if self.targets is None else self.targets)
+
+
+@builtin_space("lora", LoraSettings)
+def lora(settings: LoraSettings) -> SearchSpace:
+    """The space of LoRA adapters of a base model.
+
+    Each target module, or each group of them, has a position whose options are the ranks in
+    ascending order; with `alphas`, each has a second position for its alpha.
     """
-    patterns = _patterns(base, targets)
-    _check_group(group)
-    _check_alpha(alphas, alpha)
-    choices = _ranks(ranks)
+    choices: list[Choice] = sorted(settings.ranks)
     try:
-        adapters = _adapters(base, patterns, group, alpha)
+        adapters = _adapters(settings)
     except SpaceError as error:
-        raise SpaceError(f"space 'lora', base '{base}': {error}") from None
+        raise SpaceError(f"space 'lora', base '{settings.base}': {error}") from None
     _check_multiples(adapters, choices)
     positions: dict[str, Sequence[Choice]] = dict.fromkeys(adapters.groups, choices)
-    if alphas is not None:
-        positions |= {alpha_name(name): sorted(alphas) for name in adapters.groups}
-    settings = {"base": base, "targets": patterns, "group": group, "alpha": alpha}
+    if settings.alphas is not None:
+        positions |= {alpha_name(name): sorted(settings.alphas) for name in adapters.groups}
+    own_alpha = _Canonical(len(adapters.groups), 0 in choices) if settings.alphas else None
     return SearchSpace.of(
         "lora",
         positions,
         builder="lm_searcher.spaces.lora.network:build",
-        settings=settings,
-        canonical_form=_Canonical(len(adapters.groups), 0 in choices) if alphas else None,
+        settings={
+            "base": settings.base,
+            "targets": settings.patterns,
+            "group": settings.group,
+            "alpha": settings.alpha,
+        },
+        canonical_form=own_alpha,
         cost=adapters.cost,
     )
 
@@ -107,7 +162,7 @@ def alpha_name(group: str) -> str:
 
 @dataclass(frozen=True)
 class _Canonical:
-    """Where there is no adapter its alpha has no meaning: option 0 stands for all."""
+    """The alpha of a module without an adapter has no effect: it becomes option 0."""
 
     groups: int
     has_zero: bool
@@ -120,71 +175,14 @@ class _Canonical:
         return ranks + "".join(kept)
 
 
-def _adapters(
-    base: str, patterns: Sequence[str], group: str | None, alpha: float | None
-) -> Adapters:
-    known = EMBEDDED.get(base)
-    if known is None or known.outline is None or tuple(patterns) != known.targets:
-        return Adapters.on(untrained(base), patterns, group, alpha)
-    outline = known.outline()
+def _adapters(settings: LoraSettings) -> Adapters:
+    patterns, group, alpha = settings.patterns, settings.group, settings.alpha
+    embedded = EMBEDDED.get(settings.base)
+    if embedded is None or embedded.outline is None or tuple(patterns) != embedded.targets:
+        return Adapters.on(untrained(settings.base), patterns, group, alpha)
+    outline = embedded.outline()
     targets = [Target(name, per_rank) for name, per_rank in outline.per_rank.items()]
     return Adapters(grouped(targets, group), alpha, outline.parameters)
-
-
-def _patterns(base: Any, targets: Any) -> list[str]:
-    if not isinstance(base, str) or not base:
-        raise SpaceError(
-            f"space 'lora': base = {base!r}; accepted: builtin:NAME, a directory, or a hub id"
-        )
-    if base.startswith(PREFIX) and base not in EMBEDDED:
-        raise SpaceError(f"space 'lora': {unknown('base', base, EMBEDDED)}")
-    if targets is None:
-        if base not in EMBEDDED:
-            raise SpaceError(f"space 'lora': targets is missing; give name patterns for '{base}'")
-        targets = EMBEDDED[base].targets
-    if isinstance(targets, str) or not targets or not all(isinstance(t, str) for t in targets):
-        raise SpaceError(f"space 'lora': targets = {targets!r}; accepted: a list of name patterns")
-    return list(targets)
-
-
-def _ranks(ranks: Sequence[int]) -> list[Choice]:
-    accepted = f"accepted: 2 to {MAX_OPTIONS} different integers from 0, such as [0, 4, 8]"
-    whole = isinstance(ranks, Sequence) and not isinstance(ranks, str)
-    if not whole or any(type(rank) is not int or rank < 0 for rank in ranks):
-        raise SpaceError(f"space 'lora': ranks = {_shown(ranks)}; {accepted}")
-    if len(set(ranks)) < len(ranks):
-        raise SpaceError(f"space 'lora': ranks = {_shown(ranks)} repeats one; {accepted}")
-    if not 2 <= len(ranks) <= MAX_OPTIONS:
-        raise SpaceError(f"space 'lora': ranks has {len(ranks)}; {accepted}")
-    return sorted(ranks)
-
-
-def _shown(ranks: object) -> object:
-    return list(ranks) if isinstance(ranks, tuple) else repr(ranks)
-
-
-def _check_group(group: object) -> None:
-    if group is not None and (not isinstance(group, str) or not group):
-        raise SpaceError(f"space 'lora': group = {group!r}; accepted: a regular expression")
-
-
-def _check_alpha(alphas: Any, alpha: Any) -> None:
-    if alphas is not None and alpha is not None:
-        raise SpaceError("space 'lora': both alpha and alphas; give one of them")
-    if alpha is not None and not _positive(alpha):
-        raise SpaceError(f"space 'lora': alpha = {alpha!r}; accepted: a number > 0")
-    if alphas is not None:
-        listed = isinstance(alphas, list | tuple) and len(alphas) > 1
-        if not listed or not all(map(_positive, alphas)) or len(set(alphas)) < len(alphas):
-            raise SpaceError(
-                f"space 'lora': alphas = {alphas!r}; accepted: 2 or more different numbers > 0"
-            )
-
-
-def _positive(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return 0 < value < math.inf
 
 
 def _check_multiples(adapters: Adapters, ranks: Sequence[Choice]) -> None:

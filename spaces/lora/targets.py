@@ -1,4 +1,4 @@
-"""Which modules of a model are adapted, by patterns of their names, and what an adapter costs."""
+"""The modules of a model to adapt, by patterns of their names, and the cost of an adapter."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Target:
     per_rank: int
     """The parameters that a rank of 1 adds."""
     multiple: int = 1
-    """A rank must be a multiple of it: a convolution's groups."""
+    """Ranks must be multiples of this number: a convolution's groups."""
 
 
 def find_targets(model: nn.Module, patterns: Sequence[str]) -> tuple[Target, ...]:
     """The modules whose dotted names match a pattern, in the model's order.
 
-    A pattern is fnmatch's (``*``, ``?``, ``[qv]``) and matches a whole name or its last parts.
-    Raises SpaceError for a pattern without a match, and a match that LoRA cannot adapt.
+    A pattern of fnmatch (``*``, ``?``, ``[qv]``) matches a whole name or its last parts. Raises
+    SpaceError for a pattern without a match, and for a match that LoRA cannot adapt.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     chosen: set[str] = set()
@@ -50,7 +50,7 @@ def _target(name: str, modules: Mapping[str, nn.Module]) -> Target:
     module = modules[name]
     parent = modules.get(name.rpartition(".")[0])
     per_rank = _per_rank(module)
-    if not per_rank or type(parent).__name__ == "MultiheadAttention":  # it reads only the weight
+    if not per_rank or type(parent).__name__ == "MultiheadAttention":  # it uses only the weight
         raise SpaceError(
             f"targets: module '{name}' is a {type(module).__name__}, which LoRA cannot adapt; "
             "accepted: Linear, Embedding, and Conv1d, Conv2d and Conv3d without dilation"
@@ -59,16 +59,18 @@ def _target(name: str, modules: Mapping[str, nn.Module]) -> Target:
 
 
 def _per_rank(module: nn.Module) -> int:
-    """The parameters of a LoRA of rank 1 as peft makes it; 0 for what it cannot adapt.
+    """The parameters of peft's adapter of rank 1; 0 for modules that peft cannot adapt.
 
-    A convolution's first factor has its kernel and sees all input channels, the second is of
-    size 1 and has its groups.
+    A convolution's first factor has its kernel and all input channels; the second has a kernel of
+    size 1 and its groups.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        if any(d != 1 for d in module.dilation):  # peft's adapter has none: other shapes come out
+        if any(
+            d != 1 for d in module.dilation
+        ):  # peft's adapter has no dilation: the output would have another shape
             return 0
         kernel = math.prod(module.kernel_size)
         return kernel * module.in_channels + module.out_channels // module.groups
@@ -78,10 +80,11 @@ def _per_rank(module: nn.Module) -> int:
 
 
 def grouped(targets: Sequence[Target], group: str | None = None) -> dict[str, tuple[Target, ...]]:
-    """Targets that share a decision, by the name of the decision.
+    """The targets by group; the targets of a group share their rank.
 
-    `group` is a regular expression that is searched in a module's name: what its brackets match,
-    or all of the match, names the group; None makes each module its own. Raises SpaceError.
+    `group` is a regular expression that is searched in each module's name. Its capturing groups,
+    or else the whole match, are the name of the group. None: each module is a group. Raises
+    SpaceError.
     """
     if group is None:
         return {target.name: (target,) for target in targets}

@@ -1,4 +1,4 @@
-"""The network of inverted residual blocks that `macro` searches, in PyTorch."""
+"""The networks of the macro space, in PyTorch: inverted residual blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(
 ) -> nn.Module:
     """A fresh network with random weights: images [n, in_channels, h, w] -> logits [n, classes].
 
-    `config` maps each position of `macro()` to its option. Raises KeyError for others.
+    `config` is a configuration of `macro()`. Raises KeyError for one of another space.
     """
     layers: list[nn.Module] = [conv_bn(in_channels, stem, 3, stem_stride), nn.Hardswish()]
     last = stem
@@ -38,7 +38,7 @@ def build(
 def conv_bn(
     inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps the size but for its stride, and an affine batch norm."""
+    """A convolution whose padding keeps the size at stride 1, and an affine batch norm."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -46,8 +46,10 @@ def conv_bn(
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter each channel, squeeze-excite if asked, project; plus the input where it
-    has the output's shape."""
+    """Expand, depthwise convolution, optional squeeze-excite, project.
+
+    The input is added if it has the output's shape.
+    """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ class InvertedResidual(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs each channel by a function of all channels' means (arXiv 1709.01507)."""
+    """Scales each channel by a function of the means of all channels (arXiv 1709.01507)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -82,5 +84,5 @@ class SqueezeExcite(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        weighed: Tensor = x * self.gate(x)
-        return weighed
+        scaled: Tensor = x * self.gate(x)
+        return scaled

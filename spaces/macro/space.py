@@ -1,75 +1,89 @@
 """A space of whole networks: stages of MobileNet's inverted residual blocks.
 
-Sandler et al. (arXiv 1801.04381) and, for squeeze-excite, Howard et al. (arXiv 1905.02244). A
-stage decides on kernel, expansion, depth, width and squeeze-excite of all its blocks.
+Sandler et al. (arXiv 1801.04381) and, for squeeze-excite, Howard et al. (arXiv 1905.02244). Each
+stage has one kernel, expansion, depth, width and squeeze-excite for all its blocks.
 
-No two codes build the same network: each option of a stage changes the number of weights of its
-first block, but for depth, which changes that of its blocks. So there is no canonical form.
+No two codes build the same network: depth changes the number of a stage's blocks, and every other
+option changes the number of weights in its first block. So there is no canonical form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from lm_searcher.spaces.errors import SpaceError
+from pydantic import Field, ValidationInfo, field_validator
+
+from lm_searcher.spaces.builtin_space import builtin_space
+from lm_searcher.spaces.model import Accepted, AsTuple, Count, FrozenModel
+from lm_searcher.spaces.ncode import MAX_OPTIONS
 from lm_searcher.spaces.space import Choice, SearchSpace
 
 KERNELS = (3, 5, 7)
 EXPANSIONS = (3, 4, 6)
 
 
-def macro(
-    widths: Sequence[int] = (24, 40, 80, 112, 160),
-    strides: Sequence[int] = (2, 2, 2, 1, 2),
-    depth: int = 4,
-    stem: int = 16,
-    stem_stride: int = 2,
-    head: int = 1280,
-) -> SearchSpace:
-    """The space; the defaults are for photographs of 224 pixels.
+Integers = Annotated[
+    tuple[Annotated[int, Field(ge=2)], ...],
+    AsTuple,
+    Field(min_length=1),
+    Accepted("a list of integers from 2, one for each stage"),
+]
 
-    `widths` are the stages' middle choices of width, `strides` those of their first blocks,
-    `depth` the most blocks a stage may have; `stem` and `head` are the widths of the convolutions
-    before and after the stages. For images of 8 pixels, strides of 1 but one. Raises SpaceError.
+
+class MacroSettings(FrozenModel):
+    """Settings of the space; the defaults are for photographs of 224 pixels.
+
+    For images of 8 pixels, all strides but one should be 1.
     """
-    _require("widths", widths, _integers(widths, 2), "a list of integers from 2, one a stage")
-    fit = _integers(strides, 1) and set(strides) <= {1, 2} and len(strides) == len(widths)
-    _require("strides", strides, fit, "a list of 1 and 2, one for each of the widths")
-    _require("depth", depth, _integers([depth], 1) and depth <= 36, "integers from 1 to 36")
-    _require("stem", stem, _integers([stem], 1), "integers from 1")
-    _require("stem_stride", stem_stride, stem_stride in (1, 2), "1, 2")
-    _require("head", head, _integers([head], 1), "integers from 1")
-    sizes = {"depth": depth, "stem": stem, "stem_stride": stem_stride, "head": head}
+
+    widths: Integers = (24, 40, 80, 112, 160)
+    """Width of each stage; its options are this one, a quarter less and a quarter more."""
+    strides: Annotated[
+        tuple[Literal[1, 2], ...],
+        AsTuple,
+        Field(validate_default=True),
+        Accepted("a list of 1 and 2, one for each of the widths"),
+    ] = (2, 2, 2, 1, 2)
+    """Stride of the first block of each stage."""
+    depth: Annotated[
+        int, Field(ge=1, le=MAX_OPTIONS), Accepted(f"integers from 1 to {MAX_OPTIONS}")
+    ] = 4
+    """The most blocks in a stage."""
+    stem: Count = 16
+    """Width of the convolution before the stages."""
+    stem_stride: Annotated[Literal[1, 2], Accepted("1, 2")] = 2
+    """Stride of the convolution before the stages."""
+    head: Count = 1280
+    """Width of the convolution after the stages."""
+
+    @field_validator("strides")
+    @classmethod
+    def _one_for_each_width(cls, strides: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if len(strides) != len(info.data.get("widths", strides)):
+            raise ValueError
+        return strides
+
+
+@builtin_space("macro", MacroSettings)
+def macro(settings: MacroSettings) -> SearchSpace:
+    """The space of whole networks."""
     return SearchSpace.of(
         "macro",
         {
             f"stage {stage} {name}": choices
-            for stage, width in enumerate(widths, start=1)
-            for name, choices in _choices(width, depth).items()
+            for stage, width in enumerate(settings.widths, start=1)
+            for name, choices in _choices(width, settings.depth).items()
         },
         builder="lm_searcher.spaces.macro.network:build",
-        settings={"widths": list(widths), "strides": list(strides), **sizes},
+        settings=settings.model_dump(mode="json"),
         cost=cost,
     )
 
 
-def _require(setting: str, value: object, holds: bool, accepted: str) -> None:
-    if not holds:
-        raise SpaceError(f"space 'macro': {setting} = {value!r}; accepted: {accepted}")
-
-
-def _integers(values: object, least: int) -> bool:
-    return (
-        isinstance(values, list | tuple)
-        and len(values) > 0
-        and all(isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values)
-    )
-
-
 def _choices(width: int, depth: int) -> dict[str, Sequence[Choice]]:
-    # A quarter less and more; where it is many, as many as accelerators like.
+    # Wide layers have multiples of 8 channels, which accelerators compute faster.
     unit = 8 if width >= 32 else 1
     less, more = (unit * round(width * share / unit) for share in (0.75, 1.25))
     return {
@@ -104,7 +118,7 @@ class Block:
 
 
 def blocks(config: Mapping[str, Choice], stem: int, strides: Sequence[int]) -> Iterator[Block]:
-    """The blocks of a configuration in order. Raises KeyError for one of another space."""
+    """The blocks of a configuration, in order. Raises KeyError for one of another space."""
     inputs = stem
     for stage, stride in enumerate(strides, start=1):
         kernel, expansion, depth, outputs = (
@@ -130,8 +144,10 @@ def cost(
     image_size: int = 224,
     **_: Any,
 ) -> dict[str, float]:
-    """``params_m`` and ``flops_m`` of a square image, exactly; the latter as PyTorch's
-    FlopCounterMode counts: convolutions and linear layers only, 2 a multiply-add.
+    """``params_m`` and ``flops_m`` of one square image, both exact.
+
+    FLOPs as PyTorch's FlopCounterMode counts them: convolutions and linear layers only, 2 for
+    each multiply-add.
     """
     side = -(-image_size // stem_stride)
     weights, others, adds = 9 * in_channels * stem, 2 * stem, 9 * in_channels * stem * side**2

@@ -1,7 +1,7 @@
 """The network of a NAS-Bench-201 cell (arXiv 2001.00326, figure 1), in PyTorch.
 
-Stem, three stages of equal cells at widths C, 2C, 4C with a residual block that halves the
-image in between, batch norm, global average pooling, one linear layer.
+Stem, three stages of equal cells at widths C, 2C, 4C, a residual block that halves the image
+between two stages, batch norm, global average pooling, one linear layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def build(
 ) -> nn.Module:
     """A fresh network with random weights: images [n, in_channels, h, w] -> logits [n, classes].
 
-    `config` maps each position of `nb201()` to its operation. Raises KeyError for others.
+    `config` is a configuration of `nb201()`. Raises KeyError for one of another space.
     """
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
@@ -53,7 +53,7 @@ def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
 
 
 def operation(name: Choice, channels: int) -> nn.Module:
-    """The module of one edge. Raises KeyError for a name that is no operation with a module."""
+    """The module of one edge. Raises KeyError for an unknown name, and for "none"."""
     if name == "skip_connect":
         return nn.Identity()
     if name == "avg_pool_3x3":
@@ -63,7 +63,7 @@ def operation(name: Choice, channels: int) -> nn.Module:
 
 
 class Cell(nn.Module):
-    """Four nodes, each the sum of its edges; the shape [n, channels, h, w] stays."""
+    """Four nodes, each the sum of its edges: [n, channels, h, w] -> the same shape."""
 
     def __init__(self, config: Mapping[str, Choice], channels: int) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         nodes = {0: x}
         for (target, source), operate in zip(self.edges, self.operations, strict=True):
-            # A node without incoming edges is zero, but what follows it still runs: its batch
-            # norm has a bias, and the published figures are of networks that behave so.
+            # A node without incoming edges is zero. The operations that read it still run, as in
+            # the published networks: their batch norms have biases.
             term = operate(nodes[source] if source in nodes else torch.zeros_like(x))
             nodes[target] = nodes[target] + term if target in nodes else term
         return nodes[_OUTPUT] if _OUTPUT in nodes else torch.zeros_like(x)
@@ -93,8 +93,8 @@ class ReductionBlock(nn.Module):
         self.body = nn.Sequential(
             relu_conv_bn(inputs, outputs, 3, stride=2), relu_conv_bn(outputs, outputs, 3)
         )
-        # ceil_mode makes images with an odd side fit the convolution's output; even ones are
-        # pooled as in the benchmark.
+        # ceil_mode fits images with an odd side to the convolution's output; it does not change
+        # even sides.
         self.shortcut = nn.Sequential(
             nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False)
         )

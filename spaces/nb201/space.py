@@ -1,8 +1,8 @@
 """The NAS-Bench-201 cell space (Dong and Yang, arXiv 2001.00326): 15,625 cells.
 
 A cell is a graph of four nodes. Node 0 is its input, node 3 its output, and each pair of nodes
-is joined by an edge with one of five operations; a node is the sum of its incoming edges. Cost
-is known without building anything: `parameters` and `flops` are exact, `cost` has both.
+is joined by an edge with one of five operations; a node is the sum of its incoming edges.
+`parameters`, `flops` and `cost` are exact and build no network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from lm_searcher.spaces.errors import SpaceError
+from lm_searcher.spaces.builtin_space import builtin_space
+from lm_searcher.spaces.model import Count, FrozenModel
 from lm_searcher.spaces.ncode import DIGITS, NCode, to_ncodes
 from lm_searcher.spaces.space import Choice, SearchSpace
 
@@ -22,20 +23,23 @@ EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
 _NONE, _SKIP, _CONV_1X1, _CONV_3X3 = (DIGITS[i] for i in range(4))
 
 
-def nb201(channels: int = 16, cells: int = 5) -> SearchSpace:
-    """The space; the defaults are the benchmark's own network.
+class NB201Settings(FrozenModel):
+    """Settings of the network; the defaults are the benchmark's own."""
 
-    `channels` is the width of the first of three stages (the next two have 2 and 4 times that),
-    `cells` the number of equal cells in each. Raises SpaceError unless both are positive.
-    """
-    for setting, value in (("channels", channels), ("cells", cells)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise SpaceError(f"space 'nb201': {setting} = {value!r}; accepted: integers from 1")
+    channels: Count = 16
+    """Width of the first of three stages; the next two have 2 and 4 times as many channels."""
+    cells: Count = 5
+    """Number of equal cells in each stage."""
+
+
+@builtin_space("nb201", NB201Settings)
+def nb201(settings: NB201Settings) -> SearchSpace:
+    """The NAS-Bench-201 cell space."""
     return SearchSpace.of(
         "nb201",
         {edge_name(edge): OPERATIONS for edge in EDGES},
         builder="lm_searcher.spaces.nb201.network:build",
-        settings={"channels": channels, "cells": cells},
+        settings=settings.model_dump(),
         canonical_form=canonical,
         describe=describe,
         cost=cost,
@@ -67,20 +71,23 @@ def canonical(ncode: NCode) -> NCode:
 @cache
 def _representatives() -> dict[NCode, NCode]:
     first: dict[str, NCode] = {}
-    codes = to_ncodes(nb201().enumerate())  # lexicographic, so the first of a class is its least
+    codes = to_ncodes(nb201().enumerate())  # lexicographic: the first code of a class is its least
     return {ncode: first.setdefault(_expression(ncode), ncode) for ncode in codes}
 
 
 def _expression(ncode: NCode) -> str:
     """What the output node computes, as text; equal text is the benchmark's isomorphism.
 
-    A node is the sum of its edges, sorted as text. An edge without operation, and any edge out
-    of a node that is nothing but one zero, is a zero "#"; a skip is its source's own sum; the
-    rest is the source's sum in brackets with the operation's name behind. Zeros in a sum stay.
-    This joins only cells of the same function (but for the bias that an affine batch norm adds
-    to a zero), though not all of them: a skipped sum keeps its own order amid the terms around
-    it. Dropping zeros and sorting such sums anew would leave 4,930 classes. The notation is part
-    of the definition, since it decides the order: names in front of the bracket give 6,344.
+    A node is the sum of its edges, sorted as text. "#" is zero: an edge without operation, or any
+    edge out of a node that is one "#" and nothing else. A skip is its source's own sum; any other
+    operation is the source's sum in brackets, followed by the operation's name. Zeros in a sum
+    stay.
+
+    Only cells of the same function get the same text (apart from the bias that an affine batch
+    norm adds to a zero), but not all of them do: a skipped sum keeps its own order among the terms
+    around it. Without zeros and with such sums sorted again, 4,930 classes would remain. The
+    notation is part of the definition, since it decides the order: with the operation's name in
+    front of the bracket there are 6,344 classes.
     """
     sums = {0: "x"}
     terms: dict[int, list[str]] = {1: [], 2: [], 3: []}
@@ -96,7 +103,7 @@ def _expression(ncode: NCode) -> str:
 
 
 def cost(config: Mapping[str, Choice], *, image_size: int = 32, **call: Any) -> dict[str, float]:
-    """``params_m`` and ``flops_m`` of what `nb201_network.build(config, **call)` makes."""
+    """``params_m`` and ``flops_m`` of the network that `build(config, **call)` makes."""
     ncode = "".join(DIGITS[OPERATIONS.index(str(config[edge_name(edge)]))] for edge in EDGES)
     return {
         "params_m": parameters(ncode, **call) / 1e6,
@@ -107,7 +114,7 @@ def cost(config: Mapping[str, Choice], *, image_size: int = 32, **call: Any) -> 
 def parameters(
     ncode: NCode, channels: int = 16, cells: int = 5, classes: int = 10, in_channels: int = 3
 ) -> int:
-    """The number of trainable parameters of the network that `nb201_network.build` makes."""
+    """The number of trainable parameters of the network that `build` makes."""
     total = 9 * in_channels * channels + 2 * channels  # stem: 3x3 convolution, batch norm
     for stage, width in enumerate(_widths(channels)):
         for area in _kernel_areas(ncode):
@@ -129,7 +136,7 @@ def flops(
 ) -> int:
     """The operations of one forward pass over one square image.
 
-    Counted as PyTorch's FlopCounterMode does: convolutions and the linear layer only, 2 a
+    Counted as PyTorch's FlopCounterMode does: convolutions and the linear layer only, 2 for each
     multiply-add. The benchmark's published FLOPs count a multiply-add once.
     """
     side = image_size

@@ -22,7 +22,7 @@ def encoder(
 ) -> nn.Module:
     """A fresh vision transformer: images [n, in_channels, h, w] -> logits [n, classes].
 
-    Images of any size; one that `patch` does not divide is filled up with zeros.
+    Images may have any size; they are padded with zeros to a multiple of `patch`.
     """
     width, blocks = shape(config)
     return Encoder(width, blocks, in_channels, classes, patch, pooling == "class")
@@ -33,8 +33,8 @@ def decoder(
 ) -> nn.Module:
     """A fresh language model: symbols [n, t] -> logits [n, t, classes].
 
-    The logits at a place depend on the symbols up to it, and are for the one that follows.
-    `context`, how many it learns from at a time, is nothing that is built in.
+    The logits at a place depend on the symbols up to it, and predict the next one. The network
+    does not depend on `context`, the number of symbols in a training example.
     """
     width, blocks = shape(config)
     return Decoder(width, blocks, classes, tied)
@@ -44,9 +44,9 @@ ROTARY_BASE = 10000.0
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each behind a norm and beside a path that skips it.
+    """Attention and a feed-forward layer, each after a norm and with a residual connection.
 
-    A causal one tells places apart by turning queries and keys.
+    A causal block has rotary position embeddings.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, causal: bool) -> None:
@@ -56,7 +56,7 @@ class Block(nn.Module):
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        # Each block begins as the identity: it learns sooner, deep or shallow.
+        # Each block starts as the identity: deep and shallow networks learn faster.
         for layer in (self.project, self.narrow):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -75,7 +75,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """See `encoder`. Places are sines of row and column, so that no image size is built in."""
+    """See `encoder`. Position embeddings are sines of row and column, for any image size."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
 
 
 def places(width: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Sine and cosine of row and of column at width / 4 frequencies, [width, rows, columns]."""
+    """Sines and cosines of row and column at width / 4 frequencies, [width, rows, columns]."""
     rates = 100.0 ** -(torch.arange(width // 4, device=device) / (width // 4))
     down, across = (torch.outer(rates, torch.arange(n, device=device)) for n in (rows, columns))
     down = torch.cat([down.sin(), down.cos()])[:, :, None].expand(-1, rows, columns)
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, *block, causal=True) for block in blocks))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes, bias=False)
-        # As wide as a linear layer's, since it is the head too; 1 would make the first logits huge.
+        # The scale of a linear layer, since it is also the head; with 1 the first logits are huge.
         nn.init.normal_(self.embed.weight, std=width**-0.5)
         if tied:
             self.head.weight = self.embed.weight
@@ -136,8 +136,11 @@ class Decoder(nn.Module):
 
 
 def rotated(x: Tensor) -> Tensor:
-    """Each vector of [n, heads, t, d] turned by its place, so that products of two tell their
-    distance (rotary embeddings, Su et al., arXiv 2104.09864). d is even."""
+    """`x` [n, heads, t, d] with each vector rotated by its place; d is even.
+
+    The product of two vectors then depends on their distance (rotary embeddings, Su et al., arXiv
+    2104.09864).
+    """
     length, half = x.shape[2], x.shape[3] // 2
     rates = ROTARY_BASE ** -(torch.arange(half, device=x.device) / half)
     angles = torch.outer(torch.arange(length, device=x.device), rates)

@@ -1,21 +1,32 @@
 """Transformers: embedding width, depth, and for each layer its heads and feed-forward width.
 
 An encoder reads images as patches, a decoder reads symbols from left to right. Every layer has
-choices of its own, as in HAT (Wang et al., arXiv 2005.14187); those of layers beyond the depth
-mean nothing. Cost is known without building anything, exactly.
+its own options, as in HAT (Wang et al., arXiv 2005.14187); options of layers beyond the depth have
+no effect. Costs are exact and need no network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
+from itertools import product
+from typing import Annotated, Literal, Self
 
-from lm_searcher.spaces.errors import SpaceError, unknown
+from pydantic import AfterValidator, Field, model_validator
+
+from lm_searcher.spaces.builtin_space import builtin_space
+from lm_searcher.spaces.model import (
+    Accepted,
+    AsTuple,
+    Count,
+    Flag,
+    FrozenModel,
+    different,
+    setting_error,
+)
 from lm_searcher.spaces.ncode import DIGITS, NCode
 from lm_searcher.spaces.space import Choice, SearchSpace
 
-KINDS = ("encoder", "decoder")
-POOLINGS = ("mean", "class")
 WIDTH, LAYERS = "width", "layers"
 
 
@@ -29,86 +40,77 @@ def hidden_of(layer: int) -> str:
     return f"hidden {layer}"
 
 
-def transformer(
-    kind: str = "encoder",
-    widths: Iterable[int] = (32, 48, 64, 96),
-    layers: Iterable[int] = (1, 2, 3, 4, 5, 6),
-    heads: Iterable[int] = (1, 2, 4, 8),
-    hidden: Iterable[int] = (32, 64, 128, 256),
-    patch: int = 2,
-    pooling: str = "mean",
-    tied: bool = True,
-) -> SearchSpace:
-    """The space: 2 positions and 2 for each of the most layers; the defaults are for small data.
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=1)], ...],
+    AsTuple,
+    Field(min_length=1),
+    AfterValidator(different),
+    Accepted("lists of different integers from 1"),
+]
 
-    `patch` (pixels) and `pooling` (of the patches: their mean, or a class token) are for
-    encoders; a decoder that is `tied` predicts with its own embedding. Each of `heads` divides
-    each of `widths`, so that every code builds. Raises SpaceError for anything else.
-    """
-    _among("kind", kind, KINDS)
-    _among("pooling", pooling, POOLINGS)
-    choices = {
-        name: _counts(name, given)
-        for name, given in (
-            ("widths", widths),
-            ("layers", layers),
-            ("heads", heads),
-            ("hidden", hidden),
-        )
-    }
-    for width in choices["widths"]:
-        for head in choices["heads"]:
-            if width % head:
-                raise _error("heads", head, f"numbers that divide each width ({width} is one)")
-            if kind == "decoder" and width // head % 2:
-                raise _error("heads", head, f"in a decoder, heads of even width ({width} is one)")
-        if kind == "encoder" and width % 4:
-            raise _error("widths", width, "multiples of 4 in an encoder, for its places in 2-D")
-    if not isinstance(patch, int) or isinstance(patch, bool) or patch < 1:
-        raise _error("patch", patch, "integers from 1")
-    if not isinstance(tied, bool):
-        raise _error("tied", tied, "true, false")
-    positions: dict[str, tuple[int, ...]] = {WIDTH: choices["widths"], LAYERS: choices["layers"]}
-    for layer in range(1, max(choices["layers"]) + 1):
-        positions |= {heads_of(layer): choices["heads"], hidden_of(layer): choices["hidden"]}
-    encoder = kind == "encoder"
+
+class TransformerSettings(FrozenModel):
+    """Settings of the space; the defaults are for small data."""
+
+    kind: Annotated[Literal["encoder", "decoder"], Accepted("encoder, decoder")] = "encoder"
+    """An encoder classifies images; a decoder is a language model."""
+    widths: Counts = (32, 48, 64, 96)
+    """Options of the embedding width. In an encoder: multiples of 4."""
+    layers: Counts = (1, 2, 3, 4, 5, 6)
+    """Options of the depth."""
+    heads: Counts = (1, 2, 4, 8)
+    """Options of each layer's attention heads; each divides each width."""
+    hidden: Counts = (32, 64, 128, 256)
+    """Options of each layer's feed-forward width."""
+    patch: Count = 2
+    """Side of an encoder's patches in pixels."""
+    pooling: Annotated[Literal["mean", "class"], Accepted("mean, class")] = "mean"
+    """What an encoder classifies: the mean of the patches, or a class token."""
+    tied: Flag = True
+    """Whether a decoder predicts with its own embedding."""
+
+    @model_validator(mode="after")
+    def _every_code_builds(self) -> Self:
+        for width, heads in product(self.widths, self.heads):
+            if width % heads:
+                raise setting_error(
+                    "heads", heads, f"numbers that divide each width ({width} is one)"
+                )
+            if self.kind == "decoder" and width // heads % 2:
+                accepted = f"in a decoder, heads of even width ({width} is a width)"
+                raise setting_error("heads", heads, accepted)
+        if self.kind == "encoder" and (odd := [w for w in self.widths if w % 4]):
+            raise setting_error("widths", odd[0], "multiples of 4 in an encoder, for 2-D positions")
+        return self
+
+
+@builtin_space("transformer", TransformerSettings)
+def transformer(settings: TransformerSettings) -> SearchSpace:
+    """The space of transformers: 2 positions, and 2 more for each layer of the deepest network."""
+    choices = {name: getattr(settings, name) for name in ("widths", "layers", "heads", "hidden")}
+    positions: dict[str, tuple[int, ...]] = {WIDTH: settings.widths, LAYERS: settings.layers}
+    for layer in range(1, max(settings.layers) + 1):
+        positions |= {heads_of(layer): settings.heads, hidden_of(layer): settings.hidden}
+    encoder = settings.kind == "encoder"
     return SearchSpace.of(
         "transformer",
         positions,
-        builder=f"lm_searcher.spaces.transformer.network:{kind}",
-        settings={"patch": patch, "pooling": pooling} if encoder else {"tied": tied},
-        canonical_form=partial(canonical, choices["layers"]),
+        builder=f"lm_searcher.spaces.transformer.network:{settings.kind}",
+        settings=settings.model_dump(include={"patch", "pooling"} if encoder else {"tied"}),
+        canonical_form=partial(canonical, settings.layers),
         describe=partial(describe, choices),
         cost=encoder_cost if encoder else decoder_cost,
     )
 
 
-def _among(setting: str, value: object, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise SpaceError(unknown(f"{setting} of space 'transformer'", str(value), accepted))
-
-
-def _counts(setting: str, given: object) -> tuple[int, ...]:
-    values = tuple(given) if isinstance(given, list | tuple | range) else ()
-    if not values or not all(type(v) is int and v >= 1 for v in values):
-        raise _error(setting, given, "lists of integers from 1")
-    if len(set(values)) < len(values):
-        raise _error(setting, given, "each number once")
-    return values
-
-
-def _error(setting: str, value: object, accepted: str) -> SpaceError:
-    return SpaceError(f"space 'transformer': {setting} = {value!r}; accepted: {accepted}")
-
-
 def canonical(layers: tuple[int, ...], ncode: NCode) -> NCode:
-    """The code with 0 for the choices of layers that are not there."""
+    """The code with option 0 at the positions of layers beyond the depth."""
     used = 2 + 2 * layers[DIGITS.index(ncode[1])]
     return ncode[:used] + "0" * (len(ncode) - used)
 
 
 def describe(choices: Mapping[str, tuple[int, ...]], ncode: NCode) -> str:
-    """Width, and heads and feed-forward width of each layer that is there."""
+    """The width, and heads and feed-forward width of each layer up to the depth."""
     digits = [DIGITS.index(digit) for digit in ncode]
     depth = choices["layers"][digits[1]]
     pairs = zip(digits[2::2], digits[3::2], strict=True)
@@ -120,7 +122,7 @@ def describe(choices: Mapping[str, tuple[int, ...]], ncode: NCode) -> str:
 
 
 def shape(config: Mapping[str, Choice]) -> tuple[int, list[tuple[int, int]]]:
-    """Width, and (heads, feed-forward width) of each layer that is there."""
+    """The width, and (heads, feed-forward width) of each layer up to the depth."""
     depth = int(config[LAYERS])
     blocks = [(int(config[heads_of(i)]), int(config[hidden_of(i)])) for i in range(1, depth + 1)]
     return int(config[WIDTH]), blocks
@@ -136,7 +138,7 @@ def encoder_cost(
     pooling: str = "mean",
     **_: object,
 ) -> dict[str, float]:
-    """`params_m` and `flops_m` of one image, `image_size` its side or its height and width."""
+    """`params_m` and `flops_m` of one image, `image_size` is its side, or its height and width."""
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     patches = -(-sides[0] // patch) * -(-sides[1] // patch)
     width, blocks = shape(config)
@@ -150,7 +152,7 @@ def encoder_cost(
 def decoder_cost(
     config: Mapping[str, Choice], *, classes: int, context: int, tied: bool = True, **_: object
 ) -> dict[str, float]:
-    """`params_m` and `flops_m` of one window of `context` symbols, `classes` different ones."""
+    """`params_m` and `flops_m` of one window of `context` symbols out of `classes`."""
     width, blocks = shape(config)
     params = classes * (1 if tied else 2) * width
     return _with_layers(params, 2 * context * width * classes, context, width, blocks)
@@ -159,10 +161,10 @@ def decoder_cost(
 def _with_layers(
     params: int, flops: int, tokens: int, width: int, blocks: list[tuple[int, int]]
 ) -> dict[str, float]:
-    """In millions, with the layers and the last norm added.
+    """`params` and `flops` plus those of the layers and the last norm, in millions.
 
-    Operations as PyTorch's FlopCounterMode counts: 2 a multiply-add, matrix products only, and
-    attention whole, though a causal one needs but half.
+    FLOPs as PyTorch's FlopCounterMode counts them: 2 for each multiply-add, matrix products only.
+    Causal attention counts in full, though it needs half.
     """
     params += 2 * width
     for _, hidden in blocks:

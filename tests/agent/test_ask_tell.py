@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.evaluators.table import TableEvaluator
 from lm_searcher.tools.protocols import AskingRanker, Cancelled, Evaluation, Metrics, Report
 from lm_searcher.tools.rankers.random import RandomRanker
-from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
+from lm_searcher.tools.rankers.shortlisting import NoAnswer, ShortlistQuery, ShortlistRanker
 
 SPACE = SearchSpace.of("grid", {f"p{i}": [0, 1, 2, 3] for i in range(5)})  # 1,024
 
@@ -38,20 +39,20 @@ def value(ncode: str) -> float:
 
 
 class Oracle(ShortlistRanker):
-    """A model that knows the answer, and is silent at every fourth question."""
+    """A model that knows the answer, and is silent at every fourth query."""
 
     def __init__(self) -> None:
         super().__init__(RandomRanker(), 8)
-        self.asked: list[Question] = []
+        self.asked: list[ShortlistQuery] = []
         self.prepared = self.cancelled = 0
 
-    def choose(self, question: Question) -> list[int]:
-        self.asked.append(question)
-        self.add(asks=1, prompt_tokens=100, completion_tokens=5, cost=0.5)
+    def choose(self, query: ShortlistQuery) -> list[int]:
+        self.asked.append(query)
+        self.usage += Usage(asks=1, prompt_tokens=100, completion_tokens=5, cost=0.5)
         self.say_once("the oracle speaks")
-        if len(question.history) % 4 == 3:
+        if len(query.history) % 4 == 3:
             raise NoAnswer("the oracle is silent")
-        values = [value(code) for code in question.candidates]
+        values = [value(code) for code in query.candidates]
         return np.argsort(values)[::-1][:2].tolist()
 
     def prepare(self) -> None:
@@ -63,7 +64,7 @@ class Oracle(ShortlistRanker):
 
 def search(ranker: Any, **keywords: Any) -> Search:
     made = Search(SPACE, MEASURE, **{"trials": 20, "store": "memory", "name": "run", **keywords})
-    made.ranker = ranker
+    made.problem = replace(made.problem, ranker=ranker)
     return made
 
 
@@ -72,15 +73,15 @@ def test_the_account_is_kept_with_each_trial(tmp_path: Path) -> None:
     assert isinstance(oracle, AskingRanker)
     search(oracle, folder=tmp_path, store=None).run()
     found = read_run(Search(SPACE, name="run", folder=tmp_path).files)
-    accounts = [trial.account for trial in found.trials]
+    accounts = [trial.usage for trial in found.trials]
     assert accounts[:5] == [None] * 5 and oracle.prepared == 1
     for number, account in enumerate(accounts[5:], start=5):
         assert account is not None and account.tokens == 105 and account.decisions == 1
         assert (account.fallbacks, account.reason) == (
             (1, "the oracle is silent") if number % 4 == 3 else (0, "")
         )
-    assert found.account == oracle.spent and found.account.fallbacks == 4
-    assert found.account.asks == len(oracle.asked) == 15 and found.account.cost == 7.5
+    assert found.usage == oracle.spent and found.usage.fallbacks == 4
+    assert found.usage.asks == len(oracle.asked) == 15 and found.usage.cost == 7.5
     document = found.to_json()
     assert document["account"]["prompt_tokens"] == 1500
     assert document["trials"][4]["account"] is None
@@ -92,17 +93,17 @@ def test_a_run_that_goes_on_counts_from_what_was_spent(tmp_path: Path) -> None:
     later = Oracle()
     result = search(later, folder=tmp_path, store=None, trials=20).run()
     assert len(later.asked) == 10 and later.spent.asks == 15
-    assert result.account == later.spent
+    assert result.usage == later.spent
     other = Search(SPACE, MEASURE, name="run", folder=tmp_path, ranker="evolution", trials=25)
-    assert other.run().account == later.spent  # nothing was asked
+    assert other.run().usage == later.spent  # nothing was asked
 
 
 def test_a_batch_has_one_account() -> None:
     oracle = Oracle()
     result = search(oracle, workers=1, batch=3, trials=20).run()
-    numbers = [t.number for t in result.trials if t.account is not None]
+    numbers = [t.number for t in result.trials if t.usage is not None]
     assert numbers == [6, 9, 12, 15, 18]
-    assert result.account.asks == len(oracle.asked) == 5
+    assert result.usage.asks == len(oracle.asked) == 5
     best = max(oracle.asked[0].candidates, key=value)
     assert result.trials[6].ncode == best
 
@@ -114,8 +115,8 @@ def test_ask_and_tell() -> None:
             for trial in asking.ask(2):
                 asking.tell(trial, value(trial.ncode))
         result = asking.result()
-    assert [t.number for t in result.trials if t.account] == [0, 2, 4, 6]
-    assert result.account == oracle.spent and oracle.prepared == 1
+    assert [t.number for t in result.trials if t.usage] == [0, 2, 4, 6]
+    assert result.usage == oracle.spent and oracle.prepared == 1
     assert not oracle.asked[0].history and len(oracle.asked[1].history) == 2
 
 
@@ -125,10 +126,10 @@ def test_what_the_model_reads() -> None:
         first, second = asking.ask(2)
         asking.tell(first, failed="broken")
         asking.ask(1)
-    question = oracle.asked[1]
-    assert question.history == [(first.ncode, None)] and question.pending == [second.ncode]
-    assert len(set(question.candidates)) == 8
-    assert not {first.ncode, second.ncode} & set(question.candidates)
+    query = oracle.asked[1]
+    assert query.history == [(first.ncode, None)] and query.pending == [second.ncode]
+    assert len(set(query.candidates)) == 8
+    assert not {first.ncode, second.ncode} & set(query.candidates)
 
 
 def test_it_is_told_live_and_in_the_report() -> None:
@@ -139,8 +140,8 @@ def test_it_is_told_live_and_in_the_report() -> None:
     console.file.close()
     assert told.count("the oracle speaks") == 1
     assert told.count("(picked by the fallback: the oracle is silent)") == 4
-    assert view.account == result.account
-    words = str(result.account)
+    assert view.usage == result.usage
+    words = str(result.usage)
     assert words == (
         "11 of 15 decisions; 15 asks; 1,500 + 75 tokens; cost 7.5000; "
         "4 by the fallback, the last: the oracle is silent"
@@ -156,7 +157,7 @@ def test_it_is_told_live_and_in_the_report() -> None:
 
 def test_a_ranker_that_asks_nobody_is_not_mentioned() -> None:
     result: Result = search(RandomRanker()).run()
-    assert result.to_json()["account"] is None and result.account == Usage()
+    assert result.to_json()["account"] is None and result.usage == Usage()
     assert "What the model was asked" not in render(result)
 
 
@@ -173,10 +174,10 @@ def test_what_cannot_work_ends_before_anything_is_written(tmp_path: Path) -> Non
 
 def test_ctrl_c_during_an_ask_loses_nothing(tmp_path: Path) -> None:
     class Slow(Oracle):
-        def choose(self, question: Question) -> list[int]:
-            if len(question.history) == 9:
+        def choose(self, query: ShortlistQuery) -> list[int]:
+            if len(query.history) == 9:
                 raise Cancelled
-            return super().choose(question)
+            return super().choose(query)
 
     with pytest.raises(Interrupted):
         search(Slow(), folder=tmp_path, store=None).run()
@@ -184,7 +185,7 @@ def test_ctrl_c_during_an_ask_loses_nothing(tmp_path: Path) -> None:
     later = Oracle()
     result = search(later, folder=tmp_path, store=None).run()
     assert [t.ncode for t in result.trials] == [t.ncode for t in whole.trials]
-    assert result.account == whole.account and len(later.asked) == 11
+    assert result.usage == whole.usage and len(later.asked) == 11
 
 
 def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> None:
@@ -199,13 +200,13 @@ def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> 
     whole = search(Oracle()).run()
     with pytest.raises(Crash):
         made = Search(SPACE, Crashing(MEASURE.table, "value"), name="run", folder=tmp_path)
-        made.ranker = Oracle()
+        made.problem = replace(made.problem, ranker=Oracle())
         made.run()
     later = Oracle()
     result = search(later, folder=tmp_path, store=None).run()
-    assert [len(question.history) for question in later.asked] == list(range(9, 20))
+    assert [len(query.history) for query in later.asked] == list(range(9, 20))
     assert [t.ncode for t in result.trials] == [t.ncode for t in whole.trials]
-    assert result.account == whole.account == later.spent
+    assert result.usage == whole.usage == later.spent
 
 
 def test_settings_go_to_rankers_that_take_them() -> None:

@@ -154,7 +154,7 @@ def test_ctrl_c_while_it_waits_for_an_answer(place: Path, loopback: Any) -> None
         Search(space, table(space), **keywords).run()
     result = Search(space, table(space), **keywords).run()
     assert [t.ncode for t in result.trials] == [t.ncode for t in expected.trials]
-    assert not result.account.fallbacks
+    assert not result.usage.fallbacks
 
 
 def table(space: dict[str, list[str]]) -> Any:

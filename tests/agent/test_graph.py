@@ -12,8 +12,7 @@ from lm_searcher.agent.state import State
 ROOT = Path(__file__).resolve().parents[2]
 
 EDGES = {
-    ("__start__", "propose"),
-    ("__start__", "confirm"),  # a budget that is spent already
+    ("__start__", "remember"),  # the store says where the run stands
     ("propose", "rank"),
     ("propose", "confirm"),  # an exhausted space
     ("rank", "evaluate"),
@@ -43,11 +42,7 @@ def test_the_state_holds_nothing_that_grows() -> None:
         "number",
         "pool",
         "picks",
-        "allowed",
-        "pruned",
-        "account",
-        "weighed",
-        "seconds",
+        "usage",
         "stop",
     }
 

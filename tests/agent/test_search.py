@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 
 from lm_searcher.agent.loop.stopping import Interrupted
-from lm_searcher.agent.results.result import read_run
+from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.stop import StopReason
 from lm_searcher.agent.study.trial_store import TrialStore
-from lm_searcher.spaces.errors import ConfigError, SpaceError, StoreError, TableError
+from lm_searcher.spaces.errors import (
+    ConfigError,
+    EvaluatorError,
+    SpaceError,
+    StoreError,
+    TableError,
+)
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.space import SearchSpace
@@ -30,6 +37,10 @@ CODES = SPACE.enumerate()
 VALUES = np.random.default_rng(5).normal(size=(4, 5))[np.arange(4), CODES].sum(axis=1)
 BEST = "".join(map(str, CODES[VALUES.argmax()]))
 WORST = "".join(map(str, CODES[VALUES.argmin()]))
+
+
+def ended_by(result: Result) -> StopReason | None:
+    return result.stop and result.stop.reason
 
 
 def table(direction: str = "max", rows: int = 625) -> TableEvaluator:
@@ -75,7 +86,7 @@ def ncodes(trials: Any) -> list[str]:
 
 def test_it_finds_the_optimum_and_stops_when_the_trials_are_spent() -> None:
     result = Search(SPACE, table(), trials=80, store="memory").run()
-    assert result.stop == "the budget of 80 trials is spent" and result.state == "finished"
+    assert ended_by(result) is StopReason.TRIALS and result.state == "finished"
     assert len(result.trials) == len(set(ncodes(result.trials))) == 80
     assert [t.number for t in result.trials] == list(range(80))
     assert all(t.state is TrialState.COMPLETE for t in result.trials)
@@ -95,35 +106,35 @@ def test_every_ranker_drives_a_search(ranker: str) -> None:
 def test_it_stops_at_the_target() -> None:
     target = float(np.quantile(VALUES, 0.98))
     result = Search(SPACE, table(), trials=300, target=target, store="memory").run()
-    assert result.stop == f"the target of {target:g} is reached"
+    assert ended_by(result) is StopReason.TARGET
     values = [t.value or 0.0 for t in result.trials]
     assert values[-1] >= target and max(values[:-1]) < target
 
 
 def test_it_stops_when_patience_ends() -> None:
     result = Search(SPACE, table(), trials=600, patience=15, store="memory").run()
-    assert result.stop == "no new best in 15 trials"
+    assert ended_by(result) is StopReason.PATIENCE
     values = [t.value or 0.0 for t in result.trials]
     assert len(values) - 1 - int(np.argmax(values)) == 15
 
 
 def test_it_stops_when_the_space_is_exhausted() -> None:
     result = Search({"a": [1, 2], "b": [1, 2, 3]}, Inline(lambda e: 1), store="memory").run()
-    assert result.stop == "the space is exhausted" and result.state == "finished"
+    assert ended_by(result) is StopReason.EXHAUSTED and result.state == "finished"
     assert len(set(ncodes(result.trials))) == 6 and result.incumbent is not None
 
 
 def test_a_table_of_some_rows_is_exhausted_with_its_rows() -> None:
     result = Search(SPACE, table(rows=30), trials=100, store="memory").run()
-    assert result.stop == "the space is exhausted" and not result.failures
+    assert ended_by(result) is StopReason.EXHAUSTED and not result.failures
     assert len(set(ncodes(result.trials))) == 30
 
 
 def test_ten_failures_in_a_row_stop_it_with_the_last_reason() -> None:
     result = Search(SPACE, Inline(fails), store="memory").run()
-    last = result.trials[-1]
     assert len(result.trials) == 10 and result.incumbent is None
-    assert result.stop == f"10 failures in a row, the last: ValueError: no {last.ncode}"
+    assert ended_by(result) is StopReason.FAILURES and result.stop is not None
+    assert result.stop.limit == 10 and result.stop.detail == result.trials[-1].reason
     assert all(t.state is TrialState.FAIL and t.value is None for t in result.trials)
 
 
@@ -132,7 +143,7 @@ def test_some_failures_do_not_stop_it() -> None:
         return float("nan") if "3" in evaluation.ncode else measured(evaluation)
 
     result = Search(SPACE, Inline(sometimes), trials=40, store="memory").run()
-    assert result.stop == "the budget of 40 trials is spent"
+    assert ended_by(result) is StopReason.TRIALS
     assert result.failures and {t.reason for t in result.failures} == {
         "'acc' is nan (float), not a finite number"
     }
@@ -141,7 +152,7 @@ def test_some_failures_do_not_stop_it() -> None:
 
 def test_it_stops_when_the_hours_are_spent() -> None:
     result = Search(SPACE, table(), hours=1e-9, store="memory").run()
-    assert len(result.trials) == 1 and result.stop == "the budget of 1e-09 hours is spent"
+    assert len(result.trials) == 1 and ended_by(result) is StopReason.HOURS
 
 
 def test_less_may_be_better() -> None:
@@ -216,7 +227,7 @@ def test_a_larger_budget_goes_on_as_if_it_had_been_so_from_the_start(tmp_path: P
 def test_a_smaller_budget_ends_at_once(tmp_path: Path) -> None:
     search(tmp_path, trials=12).run()
     result = search(tmp_path, trials=5).run()
-    assert len(result.trials) == 12 and result.stop == "the budget of 5 trials is spent"
+    assert len(result.trials) == 12 and ended_by(result) is StopReason.TRIALS
 
 
 class Cut(Exception):
@@ -256,7 +267,7 @@ def test_a_run_cut_short_while_confirming_searches_a_larger_budget(tmp_path: Pat
     with pytest.raises(Cut):
         search(tmp_path, trials=10, confirm=confirm, observe=cut).run()
     result = search(tmp_path, trials=15, confirm=confirm).run()
-    assert len(result.trials) == 15 and result.stop == "the budget of 15 trials is spent"
+    assert len(result.trials) == 15 and ended_by(result) is StopReason.TRIALS
     assert result.incumbent is not None and result.incumbent.seeds == 2
 
 
@@ -356,7 +367,7 @@ def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Pat
         folder = tmp_path / str(left)
         mine = search(folder, trials=3)
         store = TrialStore(mine.files.url, "r", SPACE, ObjectiveSet.of("acc"))
-        for key, value in list(mine._identity().items())[:left]:
+        for key, value in list(mine.problem.identity.document.items())[:left]:
             store.set_attribute(key, value)
         store.close()
         with pytest.raises(StoreError, match="is no run that has begun"):
@@ -401,7 +412,25 @@ def test_ask_and_tell_with_several_pending_and_out_of_order() -> None:
     mine.close()
 
 
-@pytest.mark.parametrize("value", [float("nan"), "0.9", None, {"other": 1}])
+def test_a_metric_that_is_never_given_is_refused_at_once() -> None:
+    calls: list[int] = []
+
+    def measure(config: Any) -> dict[str, float]:
+        calls.append(1)
+        return {"acc": 1.0, "lat_ms": 2.0}
+
+    with pytest.raises(EvaluatorError, match=r"'accuracy'.*acc, lat_ms"):
+        Search(SPACE, measure, metric="accuracy", store="memory", trials=20).run()
+    with Search(SPACE, store="memory") as mine:
+        (asked,) = mine.ask()
+        with pytest.raises(EvaluatorError, match=r"'value'.*other"):
+            mine.tell(asked, {"other": 1})
+        assert mine.tell(asked, {"value": 1}).value == 1.0, "still pending"
+        lost = mine.tell(mine.ask()[0], {"other": 1})
+        assert lost.state is TrialState.FAIL and lost.reason is not None
+
+
+@pytest.mark.parametrize("value", [float("nan"), "0.9", None])
 def test_what_is_told_and_is_no_number_is_a_failed_trial(value: Any) -> None:
     with Search(SPACE, store="memory") as mine:
         told = mine.tell(mine.ask()[0], value)
@@ -491,14 +520,14 @@ def test_a_run_file_names_its_run(tmp_path: Path) -> None:
         mine = Search.from_file(tmp_path / file)
         assert mine.files.name == name
         result = mine.run()
-        assert len(result.trials) == 9 and result.stop == "the space is exhausted"
+        assert len(result.trials) == 9 and ended_by(result) is StopReason.EXHAUSTED
         assert read_run(RunFiles.of(name, tmp_path / "runs", None)).run == name
 
 
 @pytest.mark.slow
 def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
     from lm_searcher.spaces.nb201.space import nb201
-    from lm_searcher.spaces.tables import load_table
+    from lm_searcher.spaces.table_files import load_table
 
     found = load_table(shared_data("nasbench201.npz"), metric="c10_val", space=nb201())
     result = Search(nb201(), TableEvaluator(found, "c10_val"), trials=150, store="memory").run()
@@ -522,10 +551,10 @@ def test_a_run_that_failures_ended_can_be_begun_again(tmp_path: Path) -> None:
         return Search(space, measure, trials=20, folder=tmp_path, name="mended")
 
     ended = search().run()
-    assert ended.stop.startswith("10 failures in a row") and "the disk is full" in ended.stop
+    assert ended_by(ended) is StopReason.FAILURES and "the disk is full" in str(ended.stop)
     broken.unlink()
     result = search().run()
-    assert result.stop == "the budget of 20 trials is spent"
+    assert ended_by(result) is StopReason.TRIALS
     assert [t.state.value for t in result.trials] == ["FAIL"] * 10 + ["COMPLETE"] * 10
 
 

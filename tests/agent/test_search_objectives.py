@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -16,13 +17,14 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.live import LiveView
 from lm_searcher.agent.results.report import render
 from lm_searcher.agent.results.result import Result, list_runs, read_run
 from lm_searcher.agent.results.summary import print_summary
 from lm_searcher.agent.search import Search
-from lm_searcher.spaces.errors import ConfigError, StoreError, TableError
+from lm_searcher.agent.study.stop import StopReason
+from lm_searcher.spaces.errors import ConfigError, EvaluatorError, StoreError, TableError
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.objectives import front
@@ -39,6 +41,10 @@ ACC = np.sqrt(SIZE) + 0.3 * NOISE
 METRICS = {"acc": ACC, "size": SIZE, "speed": 20 - SIZE + NOISE}
 TWO = [{"metric": "acc", "direction": "max"}, {"metric": "size", "direction": "min"}]
 THREE = [*TWO, {"metric": "speed", "direction": "max"}]
+
+
+def ended_by(result: Result) -> StopReason | None:
+    return result.stop and result.stop.reason
 
 
 def table(*known: str) -> TableEvaluator:
@@ -175,7 +181,7 @@ def test_a_run_that_was_killed_goes_on_as_it_would(tmp_path: Path) -> None:
 
 def test_patience_counts_from_the_fronts_last_change() -> None:
     result = search(objectives=TWO, trials=600, patience=12).run()
-    assert result.stop == "no change of the front in 12 trials"
+    assert ended_by(result) is StopReason.PATIENCE
     volumes = result.hypervolumes()
     assert volumes[-13] == volumes[-1] and volumes[-13] > volumes[-14]
 
@@ -194,8 +200,11 @@ def test_a_run_keeps_its_objectives(tmp_path: Path) -> None:
 def test_an_objective_that_is_not_measured() -> None:
     with pytest.raises(TableError, match="unknown metric 'sise'; did you mean 'size'"):
         search(objectives=[TWO[0], {"metric": "sise", "direction": "min"}]).run()
-    numbers = search(lambda config: 1.0, objectives=TWO, failures=2).run()
-    assert numbers.stop.endswith("the evaluator gave no finite 'size'; its metrics: acc")
+    with pytest.raises(EvaluatorError, match=r"'size'.*acc"):
+        search(lambda config: 1.0, objectives=TWO).run()
+    endless = search(lambda config: {"acc": 1.0, "size": math.inf}, objectives=TWO, failures=2)
+    numbers = endless.run()
+    assert ended_by(numbers) is StopReason.FAILURES and "'size'" in str(numbers.stop)
     assert not numbers.front and "none: no trial has completed" in shown(numbers)
 
 
@@ -210,7 +219,7 @@ def test_what_is_known_to_break_a_constraint_is_never_evaluated() -> None:
     assert best is not None and best.value == max(ACC[row(t.ncode)] for t in result.trials)
     few = search(table("size"), constraints=["size <= 1"], trials=50).run()
     assert sorted(t.ncode for t in few.trials) == ["0000", "0001", "0010", "0100", "1000"]
-    assert few.stop == "the space is exhausted but for what breaks size <= 1"
+    assert ended_by(few) is StopReason.EXHAUSTED
 
 
 def test_nothing_satisfies_a_known_constraint(tmp_path: Path) -> None:
@@ -238,7 +247,7 @@ def test_a_measured_constraint_marks_trials() -> None:
 
 def test_the_target_is_for_those_that_keep_the_constraints() -> None:
     result = search(constraints=["size <= 3"], target=-5.0, trials=60).run()
-    assert result.stop == "the target of -5 is reached"
+    assert ended_by(result) is StopReason.TARGET
     assert [t.violation > 0 for t in result.trials][-1] is False
     assert all(t.violation > 0 for t in result.trials[:-1])
 
@@ -330,7 +339,7 @@ def test_the_report_has_the_front(objectives: list[dict[str, str]]) -> None:
 def test_the_terminal_has_the_front() -> None:
     lines: list[str] = []
     run = search(objectives=TWO, constraints=["speed >= 9"], trials=30)
-    view = LiveView(Console(file=io.StringIO()), "t", run.objectives, 30)
+    view = LiveView(Console(file=io.StringIO()), "t", run.problem.objectives, 30)
     run.observe = lambda event: (view(event), lines.append(view.last))[0]
     result = run.run()
     assert len(view.front) == len(result.front)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from warm import WarmProcess
 
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.study.paths import RunFiles
 

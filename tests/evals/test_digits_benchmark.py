@@ -10,9 +10,10 @@ import pytest
 
 from lm_searcher.agent.search import Search
 from lm_searcher.evals.digits_benchmark import UNITS, distinct_cells, train_cell
-from lm_searcher.evals.study import Study, run_study
+from lm_searcher.evals.study import Study
+from lm_searcher.evals.study_runs import run_study
 from lm_searcher.spaces.ncode import to_ncodes
-from lm_searcher.spaces.tables import load_table, table_path
+from lm_searcher.spaces.table_files import load_table, table_path
 
 NAME = "builtin:digits-nb201"
 

@@ -13,13 +13,15 @@ import pytest
 
 from lm_searcher.agent.cli.app import main
 from lm_searcher.agent.search import Search
+from lm_searcher.evals.chain import Chain
 from lm_searcher.evals.digits_benchmark import UNITS, distinct_cells, pack
-from lm_searcher.evals.problems import Chain, table_problem
-from lm_searcher.evals.study import Study, run_study, search
+from lm_searcher.evals.problems import table_problem
+from lm_searcher.evals.study import Study, search
+from lm_searcher.evals.study_runs import run_study
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import load_table, table_path
+from lm_searcher.spaces.table_files import load_table, table_path
 from lm_searcher.tools.evaluators.table import TableEvaluator
 
 SPACE = SearchSpace.of("little", {"a": list("wxyz"), "b": list("wxyz"), "c": list("wxyz")})

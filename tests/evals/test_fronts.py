@@ -11,7 +11,8 @@ import pytest
 
 from lm_searcher.evals.command import evaluate
 from lm_searcher.evals.fronts import FrontProblem, front_problem
-from lm_searcher.evals.study import Study, run_study
+from lm_searcher.evals.study import Study
+from lm_searcher.evals.study_runs import run_study
 from lm_searcher.spaces.errors import ConfigError, TableError
 from lm_searcher.spaces.space import SearchSpace
 

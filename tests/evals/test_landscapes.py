@@ -14,22 +14,22 @@ from lm_searcher.evals.landscape_statistics import (
     Statistics,
     Values,
     neighbours,
-    standing,
+    quantiles,
     statistics,
 )
 from lm_searcher.evals.landscapes import NAMES, place, study, task_statistics
 from lm_searcher.spaces.errors import TableError
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 
-LAYOUT = Layout(np.full(6, 4), np.zeros(6, bool), np.arange(6))
+SHAPE = SpaceShape(np.full(6, 4), np.zeros(6, bool), np.arange(6))
 DESIGNS = np.stack(np.meshgrid(*[np.arange(4, dtype=np.uint8)] * 6), -1).reshape(-1, 6)
 
 
 def of(function: Callable[[Codes], Values], rows: int = 1500) -> Statistics:
     rng = np.random.default_rng(0)
     codes = DESIGNS[rng.permutation(len(DESIGNS))[:rows]]
-    return statistics(LAYOUT, codes, function(codes), function, rng)
+    return statistics(SHAPE, codes, function(codes), function, rng)
 
 
 TABLE = np.random.default_rng(1).normal(size=(6, 4))
@@ -93,16 +93,16 @@ def test_monotone_bends_change_the_tails_alone() -> None:
 
 
 def test_neighbours_differ_by_exactly_so_many_edits() -> None:
-    layout = Layout(np.array([4, 1, 2, 3]), np.zeros(4, bool), np.arange(4))
-    codes = layout.sample(200, np.random.default_rng(0))
+    shape = SpaceShape(np.array([4, 1, 2, 3]), np.zeros(4, bool), np.arange(4))
+    codes = shape.sample(200, np.random.default_rng(0))
     for edits in (1, 2):
-        others = neighbours(layout, codes, edits, np.random.default_rng(1))
+        others = neighbours(shape, codes, edits, np.random.default_rng(1))
         assert ((others != codes).sum(axis=1) == edits).all()
-        assert (others < layout.cardinalities).all()
+        assert (others < shape.cardinalities).all()
 
 
 def test_standing() -> None:
-    found = standing(np.array([0.0, 1.0, 1.5, np.nan]), np.array([1.0, 1.0, 2.0, 3.0]))
+    found = quantiles(np.array([0.0, 1.0, 1.5, np.nan]), np.array([1.0, 1.0, 2.0, 3.0]))
     assert found[:3].tolist() == [0.0, 0.25, 0.5] and np.isnan(found[3])
 
 

@@ -7,8 +7,9 @@ import optuna
 import pytest
 
 from lm_searcher.spaces import objectives
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.errors import ConfigError
-from lm_searcher.spaces.objectives import Constraint, Goal
+from lm_searcher.spaces.objectives import Goal
 
 VALUES = np.array([[1.0, 4.0], [2.0, 3.0], [2.0, 2.0], [4.0, 1.0], [np.nan, 9.0], [4.0, 1.0]])
 FEASIBLE = np.zeros(6)

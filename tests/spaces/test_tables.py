@@ -13,7 +13,8 @@ from lm_searcher.spaces.errors import TableError
 from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.ncode import to_ncodes
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.spaces.tables import Table, joined, load_table, numbers_or_text, table_path
+from lm_searcher.spaces.table_files import load_table, table_path
+from lm_searcher.spaces.tables import Table, joined, numbers_or_text
 
 CODES = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]], np.int8)
 ACC = np.array([10, 20, 30, 40, 50, 60], np.float32)
@@ -106,12 +107,15 @@ DISAGREEMENTS: dict[str, tuple[Change, str]] = {
         ],
         "has no rows",
     ),
-    "no positions": (lambda card, arrays: card.pop("positions"), "wants name, positions"),
+    "no positions": (lambda card, arrays: card.pop("positions"), "positions is missing"),
     "empty positions": (entry("positions", lambda _: []), "no positions"),
-    "no metrics": (lambda card, arrays: card.pop("metrics"), "wants name, positions"),
-    "a list of metrics": (entry("metrics", lambda _: ["acc"]), "wants name, positions"),
-    "an entry that is no table": (entry("metrics", lambda _: {"acc": "max"}), "wants name"),
-    "no name": (lambda card, arrays: card.pop("name"), "KeyError: 'name'"),
+    "no metrics": (lambda card, arrays: card.pop("metrics"), "metrics is missing"),
+    "a list of metrics": (entry("metrics", lambda _: ["acc"]), "metrics = ['acc']; accepted"),
+    "an entry that is no table": (
+        entry("metrics", lambda _: {"acc": "max"}),
+        "metrics['acc'] = 'max'",
+    ),
+    "no name": (lambda card, arrays: card.pop("name"), "name is missing"),
     "duplicate options": (
         lambda card, arrays: card["positions"][1].update(options=["relu", "relu"]),
         "position 'act': duplicate choices",
@@ -122,7 +126,7 @@ DISAGREEMENTS: dict[str, tuple[Change, str]] = {
     ),
     "an unknown direction": (
         entry("metrics", lambda _: {"acc": {"direction": "up"}}),
-        "'acc' has direction 'up'; accepted: max, min",
+        "metrics['acc']: direction = 'up'; accepted: max, min",
     ),
 }
 
@@ -134,7 +138,9 @@ def test_a_card_that_disagrees_with_its_arrays(tmp_path: Path, name: str) -> Non
 
 
 def test_a_card_that_is_a_list(tmp_path: Path) -> None:
-    assert "wants name, positions" in refused(write(tmp_path, ["x"], good()[1]))
+    assert "accepted: a table with name, positions, metrics" in refused(
+        write(tmp_path, ["x"], good()[1])
+    )
 
 
 def test_rows_need_not_be_counted_and_directions_need_not_be_known(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lm_searcher.spaces.distinct import keys
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools import proposer as module
-from lm_searcher.tools.proposer import WHOLE, Proposer, keys
+from lm_searcher.tools.proposer import MAX_ENUMERATED, Proposer
 
 SMALL = SearchSpace.of("small", {"a": list("abcd"), "b": list("abc"), "c": list("ab")})  # 24
 LARGE = SearchSpace.of("large", {f"p{i}": list("abcdefgh") for i in range(60)})
@@ -157,10 +158,10 @@ def test_a_drawn_space_is_exhausted_to_the_last_architecture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As if no more than 30 architectures could be listed."""
-    monkeypatch.setattr(module, "WHOLE", 30)
+    monkeypatch.setattr(module, "MAX_ENUMERATED", 30)
     space = SearchSpace.of("drawn", {f"p{i}": list("abc") for i in range(5)})  # 243
     proposer, inside = Proposer(space, size=20), Subspace(space, ("012", "01", "0", "0", "0"))
-    assert proposer.whole is None
+    assert proposer.enumerated is None
     known, step = History.empty(5), 0
     while len(found := proposer.pool(known, inside, rng(step))):
         assert len(found) <= 20
@@ -170,11 +171,11 @@ def test_a_drawn_space_is_exhausted_to_the_last_architecture(
 
 
 def test_the_limit_of_a_whole_space() -> None:
-    assert WHOLE == 20_000
+    assert MAX_ENUMERATED == 20_000
     below = SearchSpace.of("s", {"a": list(range(20)), "b": list(range(25)), "c": list("abcd")})
-    assert below.size == 2_000 and Proposer(below).whole is not None
+    assert below.size == 2_000 and Proposer(below).enumerated is not None
     wide = SearchSpace.of("s", {"a": list(range(36)), "b": list(range(36)), "c": list(range(16))})
-    assert wide.size == 20_736 and Proposer(wide).whole is None
+    assert wide.size == 20_736 and Proposer(wide).enumerated is None
 
 
 def test_a_key_tells_every_row_apart_zeros_at_the_end_too() -> None:

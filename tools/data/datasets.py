@@ -1,4 +1,4 @@
-"""Image classification data, as plain arrays.
+"""Image classification data by name.
 
 numpy only: worker processes fork after loading, so nothing here starts a thread or touches an
 accelerator.
@@ -7,86 +7,19 @@ accelerator.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import DatasetError, unknown
 from lm_searcher.tools.data import cifar
+from lm_searcher.tools.data.image_dataset import Dataset, Split, hold_out
 from lm_searcher.tools.data.texts import NAMES as TEXTS
 from lm_searcher.tools.importing import resolve
 
-Split = tuple[NDArray[Any], NDArray[np.int64]]
-"""Images [n, channels, height, width], uint8 or float32, and their labels [n]."""
-
 NAMES = ("digits", "cifar10", "cifar100")
-"""What has a name; "folder" is the user's own photographs."""
-
-_MEASURED = 2**28  # numbers
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a model learns from (`train`), what steers the search (`valid`) and what reports it.
-
-    Labels are 0 to classes - 1. Raises DatasetError for anything else than the shapes and types
-    of `Split`, so an instance can be relied on.
-    """
-
-    name: str
-    train: Split
-    valid: Split
-    test: Split
-    classes: int
-
-    def __post_init__(self) -> None:
-        for part in ("train", "valid", "test"):
-            _check(f"dataset '{self.name}', {part}", getattr(self, part), self.classes)
-        shapes = {split[0].shape[1:] for split in (self.train, self.valid, self.test)}
-        if len(shapes) > 1:
-            raise DatasetError(f"dataset '{self.name}': images of different shapes {shapes}")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        _, channels, height, width = self.train[0].shape
-        return channels, height, width
-
-    @property
-    def call(self) -> dict[str, Any]:
-        """The keywords with which a space's builder is told of this data."""
-        return {"in_channels": self.shape[0], "classes": self.classes}
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Of each channel over the training images only, in the images' own unit; over some of
-        them, evenly spaced, where they are more than a quarter of a billion numbers."""
-        return self._mean_and_std[0]
-
-    @property
-    def std(self) -> NDArray[np.float32]:
-        """As `mean`; 1 for a channel that never varies, so that it can be divided by."""
-        return self._mean_and_std[1]
-
-    @cached_property
-    def _mean_and_std(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        images = self.train[0]
-        total, squares = np.zeros(images.shape[1]), np.zeros(images.shape[1])
-        if images.size > _MEASURED:  # evenly spread over the classes, which may come in order
-            images = images[:: -(-images.size // _MEASURED)]
-        # In pieces: all of CIFAR in float64 would be more than a gigabyte.
-        for piece in np.array_split(images, 1 + images.size // 3_000_000):
-            exact = piece.astype(np.float64)
-            total += exact.sum(axis=(0, 2, 3))
-            squares += np.square(exact).sum(axis=(0, 2, 3))
-        count = images[:, 0].size
-        mean = total / count
-        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+"""Data sets that come with a name; "folder" is the user's own images."""
 
 
 def load_dataset(
@@ -95,10 +28,10 @@ def load_dataset(
     image_size: int | None = None,
     cache: str | Path | None = None,
 ) -> Dataset:
-    """A data set by name, or from the user's own "module:function".
+    """Load a data set by name, or from the user's own "module:function".
 
     `folder` holds the unpacked python version of CIFAR, or for the name "folder" the images that
-    `image_folder.load` describes, with `image_size` and `cache`; the others need none. The user's
+    `image_folder.load` describes; only the latter uses `image_size` and `cache`. The user's
     function takes no argument and returns a Dataset, or (train, valid, test) as a tuple or a
     dict, each (images, labels). Raises DatasetError.
     """
@@ -113,44 +46,15 @@ def load_dataset(
     if folder is None:
         raise DatasetError(f"dataset '{name}': folder is not set; accepted: {cifar.ACCEPTED}")
     train, test = cifar.load(name, Path(folder))
-    # A tenth, that is 5,000 images of the real data.
+    # A tenth: 5,000 of CIFAR's 50,000 images.
     train, valid = hold_out(train, len(train[1]) // 10)
     return Dataset(name, train, valid, test, classes=10 if name == "cifar10" else 100)
 
 
-def hold_out(split: Split, count: int) -> tuple[Split, Split]:
-    """The split without `count` of its images, and those; always the same ones.
-
-    Stratified: each class gives its share of the count, to within one image.
-    """
-    images, labels = split
-    # RandomState, because numpy promises that its stream stays the same for ever.
-    shuffled = np.random.RandomState(0).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    steps = np.arange(len(labels) + 1) * count // len(labels)
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[by_class[np.diff(steps) == 1]] = True
-    return (images[~chosen], labels[~chosen]), (images[chosen], labels[chosen])
-
-
-def share(data: Dataset, fraction: float) -> Dataset:
-    """The data set with only this share of its training images; always the same ones.
-
-    Stratified as in `hold_out`. Raises DatasetError if a class, or all but one image, falls out.
-    """
-    few = hold_out(data.train, round(fraction * len(data.train[1])))[1]
-    if len(few[1]) < 2 or len(np.unique(few[1])) < len(np.unique(data.train[1])):
-        raise DatasetError(
-            f"dataset '{data.name}': data_fraction = {fraction:g} leaves {len(few[1])} of "
-            f"{len(data.train[1])} training images, which are not of all classes; take more"
-        )
-    return replace(data, train=few)
-
-
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits  # half a second, and only this data set needs it
+    from sklearn.datasets import load_digits  # takes half a second to import
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images = bunch.images.astype(np.uint8)[:, None]  # whole numbers from 0 to 16
     rest, test = hold_out((images, bunch.target.astype(np.int64)), 397)
     train, valid = hold_out(rest, 400)
@@ -158,7 +62,7 @@ def _digits() -> Dataset:
 
 
 def _from_images(folder: str | Path | None, size: int | None, cache: str | Path | None) -> Dataset:
-    from lm_searcher.tools.data import image_folder  # with Pillow, which only this data set needs
+    from lm_searcher.tools.data import image_folder  # imports Pillow
 
     if folder is None:
         raise DatasetError(
@@ -199,23 +103,3 @@ def _arrays(place: str, split: Any) -> Split:
     if labels.dtype.kind not in "ui":
         raise DatasetError(f"{place}: labels are {labels.dtype}; accepted: whole numbers")
     return images, labels.astype(np.int64)
-
-
-def _check(place: str, split: Split, classes: int) -> None:
-    images, labels = split
-    if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or not images.size:
-        raise DatasetError(
-            f"{place}: images are {images.dtype} of shape {images.shape}; "
-            "accepted: uint8 or float32 of shape [n, channels, height, width], none of them 0"
-        )
-    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
-        raise DatasetError(
-            f"{place}: labels are {labels.dtype} of shape {labels.shape}; "
-            f"accepted: int64 of shape ({len(images)},), one an image"
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DatasetError(
-            f"{place}: labels from {labels.min()} to {labels.max()}; accepted: 0 to {classes - 1}"
-        )
-    if images.dtype == np.float32 and not np.isfinite(images).all():
-        raise DatasetError(f"{place}: an image holds nan or infinity; accepted: finite numbers")

@@ -1,13 +1,13 @@
-"""A worker process: imports once, then forks a fresh child for every evaluation.
+"""A worker process: imports once, then forks a child for every evaluation.
 
 Run as ``python -m lm_searcher.tools.executors.worker FD``, where FD is one end of a socket pair
 whose other end the executor holds. A fork costs milliseconds where a new interpreter costs seconds
-of imports, and what an evaluation leaks, breaks or exhausts ends with its process.
+of imports, and leaks, crashes and lack of memory of an evaluation end with its process.
 
-What passes over the socket, as pickles (both ends are this package's own processes):
-    executor -> worker   the evaluator, once; then (evaluation, limits) with one end of a pipe
+Messages on the socket, as pickles (both ends are this package's own processes):
+    executor -> worker   the evaluator, once; then (evaluation, memory) with one end of a pipe
     worker -> executor   ("ready", None) or ("error", text); then ("pid", pid), ("exit", status)
-and over the evaluation's own pipe:
+Messages on the evaluation's own pipe:
     child -> executor    ("report", step, value), answered by a bool; then
                          ("result", metrics) or ("failure", reason)
 
@@ -18,9 +18,6 @@ the executor's end of the socket closes: nothing outlives the controller, howeve
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import math
-import numbers
 import os
 import pickle
 import resource
@@ -36,20 +33,21 @@ from typing import Any
 import cloudpickle
 
 from lm_searcher.spaces.errors import TrialFailure, UserError
-from lm_searcher.tools.protocols import Evaluation, Evaluator, Metrics
+from lm_searcher.tools.child_process import end_with_parent
+from lm_searcher.tools.executors.outcome_check import checked_metrics, failure_reason
+from lm_searcher.tools.protocols import Evaluation, Evaluator
 
-PR_SET_PDEATHSIG = 1
 HEADER = struct.Struct("!Q")
 
 
 def send(channel: socket.socket, message: bytes, fds: tuple[int, ...] = ()) -> None:
-    """One message, with open files attached to its header."""
+    """Send one message, with open files attached to its header."""
     socket.send_fds(channel, [HEADER.pack(len(message))], fds)
     channel.sendall(message)
 
 
 def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
-    """The next message and the files that came with it. Raises EOFError at the end."""
+    """Receive the next message and its open files. Raises EOFError if the other end is closed."""
     header, fds, _, _ = socket.recv_fds(channel, HEADER.size, 1)
     if not header:
         raise EOFError
@@ -64,79 +62,36 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     return b"".join(parts), fds
 
 
-def checked(metrics: object, metric: str) -> Metrics:
-    """The metrics as finite floats; raises TrialFailure for anything else."""
-    if isinstance(metrics, numbers.Real) and not isinstance(metrics, bool):
-        metrics = {metric: metrics}
-    if not isinstance(metrics, dict):
-        raise TrialFailure(
-            f"the evaluator returned {_shown(metrics)}; "
-            "accepted: a number, or a dict of metric -> number"
-        )
-    if metric not in metrics:
-        raise TrialFailure(
-            f"the evaluator returned no '{metric}', only: {', '.join(map(str, metrics)) or '{}'}"
-        )
-    result = {}
-    for name, value in metrics.items():
-        try:
-            number = float(value) if not isinstance(value, str | bytes) else math.nan
-        except (TypeError, ValueError):
-            number = math.nan
-        if math.isfinite(number):
-            result[str(name)] = number
-        elif name == metric:
-            raise TrialFailure(f"'{metric}' is {_shown(value)}, not a finite number")
-    return result
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text[:60]} ({type(value).__name__})"
-
-
-def reason_of(error: BaseException) -> str:
-    """The one line that a failed trial keeps of an exception."""
-    text = " ".join(str(error).split())
-    if isinstance(error, TrialFailure):
-        return text
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
-        return f"out of memory: {text[:200]}" if text else "out of memory"
-    if isinstance(error, SystemExit):
-        return f"exited with code {error.code}"
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
-def measure(evaluator: Evaluator, evaluation: Evaluation, pipe: Connection) -> None:
-    """Evaluate in this process and send what came of it."""
+def evaluate(evaluator: Evaluator, evaluation: Evaluation, pipe: Connection) -> None:
+    """Evaluate in this process and send the result or the reason of the failure."""
 
     def report(step: int, value: float) -> bool:
         pipe.send(("report", int(step), float(value)))
         return bool(pipe.recv())
 
     try:
-        metrics = checked(evaluator.evaluate(evaluation, report), evaluator.metric)
-    except Exception as error:  # the evaluation boundary: whatever happens is the trial's reason
+        metrics = checked_metrics(evaluator.evaluate(evaluation, report), evaluator.metric)
+    except Exception as error:  # the evaluation boundary
         if not isinstance(error, TrialFailure):
             traceback.print_exc()  # to the run's log
-        pipe.send(("failure", reason_of(error)))
+        pipe.send(("failure", failure_reason(error)))
     else:
         pipe.send(("result", metrics))
 
 
 def _child(evaluator: Evaluator, evaluation: Evaluation, memory: int | None, fd: int) -> None:
-    os.setsid()
+    os.setsid()  # leads a process group of its own
     if sys.platform == "linux":
-        # Short of memory, the kernel should end the trial and not the controller.
+        # When memory runs out, the kernel should kill the trial and not the controller.
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     code = 0
     try:
-        measure(evaluator, evaluation, Connection(fd))
+        evaluate(evaluator, evaluation, Connection(fd))
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -149,13 +104,13 @@ def _child(evaluator: Evaluator, evaluation: Evaluation, memory: int | None, fd:
 
 
 def _wait(pid: int, channel: socket.socket, wakeup: int) -> int:
-    """The child's exit status; raises EOFError when the executor has gone."""
+    """The child's exit status. Raises EOFError if the executor closes the socket first."""
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
         ready, _, _ = select.select([channel.fileno(), wakeup], [], [])
-        if channel.fileno() in ready:  # between evaluations the executor sends nothing: it has gone
+        if channel.fileno() in ready:  # closed: it sends nothing during an evaluation
             raise EOFError
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 512)
@@ -167,7 +122,10 @@ def _kill_group(pid: int) -> None:
 
 
 def serve(channel: socket.socket) -> None:
-    """Prepare the evaluator, then fork for every evaluation until the executor is gone."""
+    """Prepare the evaluator, then fork for every evaluation.
+
+    Raises EOFError when the executor closes the socket.
+    """
     wakeup, waker = os.pipe()
     os.set_blocking(wakeup, False)
     os.set_blocking(waker, False)
@@ -193,14 +151,14 @@ def serve(channel: socket.socket) -> None:
         try:
             status = _wait(pid, channel, wakeup)
         finally:
-            _kill_group(pid)  # with whatever it started
+            _kill_group(pid)  # and every process that the evaluation started
         send(channel, pickle.dumps(("exit", os.waitstatus_to_exitcode(status))))
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve on the inherited socket; ends quietly when the executor does."""
+    """Serve on the inherited socket until the executor closes it."""
     arguments: list[Any] = sys.argv[1:] if argv is None else argv
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the controller reacts to Ctrl-C
     channel = socket.socket(fileno=int(arguments[0]))
     with channel, contextlib.suppress(EOFError, ConnectionError):
         serve(channel)

@@ -1,4 +1,4 @@
-"""What is in the body of an answer, if anything: servers send all sorts of things."""
+"""Reads a chat completion from the body of an answer, which may be anything."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lm_searcher.tools.llm.client import MOST_BYTES
 
 @dataclass(frozen=True)
 class Completion:
-    """A chat completion as far as it can be read."""
+    """A chat completion, as far as the body can be read."""
 
     text: str = ""
     problem: str = ""
-    """Why there is no text; empty if there is. What is no completion has used no tokens."""
+    """The reason for a missing text; empty if there is a text."""
     prompt_tokens: int | None = None
-    """None where the server does not tell, or not a sensible number."""
+    """None if the server reports no number, or no sensible one; 0 if the body is no completion."""
     completion_tokens: int | None = None
 
     @classmethod
     def of(cls, body: bytes) -> Completion:
-        """Of a body of any content type. Raises nothing."""
+        """Read a body of any content type. Raises nothing."""
         if len(body) >= MOST_BYTES:
             problem = f"the answer is longer than {MOST_BYTES // 1024} KiB"
             return cls("", problem, None, MOST_BYTES // 4)
@@ -46,7 +46,7 @@ class Completion:
 
 
 def _at(document: Any, *path: str | int) -> Any:
-    """What lies at a path of keys and places; None where there is nothing."""
+    """The value at a path of keys and indices; None if there is none."""
     for step in path:
         if isinstance(step, str):
             document = document.get(step) if isinstance(document, dict) else None
@@ -56,5 +56,7 @@ def _at(document: Any, *path: str | int) -> Any:
 
 
 def _tokens(count: object) -> int | None:
-    sensible = isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9
-    return count if sensible else None  # type: ignore[return-value]
+    """A plausible number of tokens, else None."""
+    if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9:
+        return count
+    return None

@@ -1,4 +1,4 @@
-"""An Optuna study in this package's words: parameters as positions, its trials as a history."""
+"""An Optuna study as positions of a search space and a history."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lm_searcher.spaces.ncode import MAX_OPTIONS
 from lm_searcher.spaces.space import Position
 
 CHOSEN = "lm_searcher:chosen"
-"""Trial attribute: what was suggested, by option index, before the objective has asked for it."""
+"""Trial attribute: the suggested option of each parameter, set before the objective asks."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """A parameter as a position, with the value that each option stands for."""
+class ParameterOptions:
+    """A parameter as a position, with the value of each option."""
 
     position: Position
     distribution: BaseDistribution
     values: tuple[Any, ...]
 
     @classmethod
-    def of(cls, name: str, distribution: BaseDistribution) -> Options | None:
-        """None for what cannot be ranked."""
+    def of(cls, name: str, distribution: BaseDistribution) -> ParameterOptions | None:
+        """The options of a parameter; None if it cannot be ranked."""
         if isinstance(distribution, IntDistribution):
             values: tuple[Any, ...] = _thinned(distribution)
         elif isinstance(distribution, CategoricalDistribution):
@@ -44,16 +44,17 @@ class Options:
         ordered = isinstance(distribution, IntDistribution) or None
         try:
             position = Position(name, values, ordered)
-        except SpaceError:  # None, NaN, or 1 beside True: options by any other name
+        except SpaceError:  # choices such as None, NaN, or 1 beside True; any names will do
             position = Position(name, tuple(f"{i}: {value}" for i, value in enumerate(values)))
         return cls(position, distribution, values)
 
     @property
     def name(self) -> str:
+        """The parameter's name."""
         return self.position.name
 
     def index(self, value: Any) -> int | None:
-        """The option that `value` is, or is nearest to; None for what is out of range."""
+        """The option equal or nearest to `value`; None if the value is out of range."""
         if isinstance(self.distribution, CategoricalDistribution):
             try:
                 return int(self.distribution.to_internal_repr(value))
@@ -65,8 +66,8 @@ class Options:
         if not low <= value <= high:
             return None
         values = np.array(self.values, np.float64)
-        off = np.abs(np.log(values / value) if log else values - value)
-        return int(np.argmin(off))
+        distance = np.abs(np.log(values / value) if log else values - value)
+        return int(np.argmin(distance))
 
     @cached_property
     def _places(self) -> dict[int, int]:
@@ -74,7 +75,7 @@ class Options:
 
 
 def _thinned(distribution: IntDistribution) -> tuple[int, ...]:
-    """At most 36 values of an integer parameter, rising, with both ends."""
+    """At most 36 values of an integer parameter in increasing order, with both ends."""
     low, high, last = distribution.low, distribution.high, MAX_OPTIONS - 1
     if distribution.log:
         inner = (round(low * (high / low) ** (i / last)) for i in range(1, last))
@@ -85,13 +86,31 @@ def _thinned(distribution: IntDistribution) -> tuple[int, ...]:
     return tuple(low + (count - 1) * i // last * distribution.step for i in range(MAX_OPTIONS))
 
 
+def ranked_parameters(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """The parameters that every finished trial has with the same range, if they can be ranked."""
+    begun = [t for t in trials if t.distributions]
+    ended = [t for t in begun if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    # A failed trial may lack its last parameters, so it counts only if no other has ended.
+    ended = ended or [t for t in begun if t.state == TrialState.FAIL]
+    if not ended:
+        return {}
+    first, *rest = ended
+    return {
+        name: distribution
+        for name, distribution in sorted(first.distributions.items())
+        if not distribution.single()
+        and ParameterOptions.of(name, distribution) is not None
+        and all(t.distributions.get(name) == distribution for t in rest)
+    }
+
+
 def history_of(
     trials: Iterable[FrozenTrial],
-    ranked: Sequence[Options],
+    ranked: Sequence[ParameterOptions],
     directions: Sequence[StudyDirection],
     rng: np.random.Generator,
 ) -> History:
-    """The trials that have all of the parameters, as a ranker sees them."""
+    """The trials that have all `ranked` parameters, as a history with one score each."""
     sign = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions])
     codes, values, pending = [], [], []
     for trial in trials:
@@ -100,20 +119,20 @@ def history_of(
             values.append(sign * _values(trial, len(sign)))
             pending.append(not trial.state.is_finished())
     scores = scalarised(np.array(values).reshape(-1, len(sign)), rng)
-    waiting = np.array(pending, bool)
+    running = np.array(pending, bool)
     return History(
         np.array(codes, np.uint8).reshape(-1, len(ranked)),
         scores,
-        np.isnan(scores) & ~waiting,
-        waiting,
+        np.isnan(scores) & ~running,
+        running,
     )
 
 
-def _code(trial: FrozenTrial, ranked: Sequence[Options]) -> list[int] | None:
+def _code(trial: FrozenTrial, ranked: Sequence[ParameterOptions]) -> list[int] | None:
     """The option of each parameter; None if the trial lacks one or has it out of range."""
     known: Mapping[str, Any] = trial.params
     chosen: Mapping[str, int] = {}
-    if not trial.state.is_finished():  # what it will have, although it has not asked for it yet
+    if not trial.state.is_finished():  # values that the objective has not asked for yet
         known = trial.system_attrs.get("fixed_params", {}) | trial.params
         chosen = trial.system_attrs.get(CHOSEN, {})
     code = []
@@ -129,7 +148,7 @@ def _code(trial: FrozenTrial, ranked: Sequence[Options]) -> list[int] | None:
 
 
 def _values(trial: FrozenTrial, objectives: int) -> NDArray[np.float64]:
-    """One value an objective, in the user's own sign; NaN where there is none."""
+    """One value per objective, with the user's sign; NaN for a missing value."""
     if trial.state == TrialState.COMPLETE:
         return np.array(trial.values, np.float64)
     if trial.state == TrialState.PRUNED and objectives == 1 and trial.last_step is not None:
@@ -138,20 +157,21 @@ def _values(trial: FrozenTrial, objectives: int) -> NDArray[np.float64]:
 
 
 def scalarised(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """One finite score a trial from values of which higher is better, shape [trials, objectives].
+    """One score per trial from `values` [trials, objectives], of which higher is better.
 
-    Augmented Tchebycheff (Knowles 2006, ParEGO, section II) on ranks, so that objectives of any
-    scale count alike.
+    Several objectives are combined by the augmented Tchebycheff function (Knowles 2006, ParEGO,
+    section II) of their ranks, so that their scales do not matter; the weights are drawn from
+    `rng`. Scores are finite, or NaN for a trial without a value.
     """
     scored = ~np.isnan(values).any(axis=1)
     scores = np.full(len(values), np.nan)
     if not scored.any():
         return scores
     if values.shape[1] == 1:
-        found = values[scored, 0]
-        finite = found[np.isfinite(found)]
+        present = values[scored, 0]
+        finite = present[np.isfinite(present)]
         ends = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
-        scores[scored] = np.clip(found, *ends)
+        scores[scored] = np.clip(present, *ends)
         return scores
     weights = rng.dirichlet(np.ones(values.shape[1]))
     regrets = np.zeros((int(scored.sum()), len(weights)))

@@ -1,4 +1,4 @@
-"""How far apart architectures are, and rankings by closeness to wanted ones."""
+"""Distances between architectures, and rankings by the distance to targets."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def hamming(pool: Codes, code: Codes) -> NDArray[np.float32]:
 
 
 class EditDistance:
-    """The number of positions that differ; of ordered options, nearer ones differ less.
+    """The number of positions that differ; near options of ordered positions count less than 1.
 
-    A step from one end of an ordered position to the other counts 1, a single step at least
-    one half, so that any edit stays clearly an edit.
+    Two different options of an ordered position count between one half and 1, growing with
+    their distance.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -33,7 +33,7 @@ class EditDistance:
             np.fill_diagonal(table, 0)
 
     def __call__(self, pool: Codes, code: Codes) -> NDArray[np.float32]:
-        """From each row of `pool` to one `code` (shape [positions]); shape [candidates]."""
+        """The distance of each row of `pool` to `code` [positions]; shape [candidates]."""
         distance = np.zeros(len(pool), dtype=np.float32)
         for place, option in enumerate(code):
             distance += self.tables[place, option][pool[:, place]]
@@ -41,10 +41,11 @@ class EditDistance:
 
 
 def nearest_first(distances: list[NDArray[np.float32]], rng: np.random.Generator) -> Ranking:
-    """A ranking from the distances to several wanted architectures, in order of want.
+    """A ranking from the distances to several target architectures.
 
-    Place i goes to the candidate nearest to the i-th wanted one, of those not placed yet; the
-    rest follow by distance to the first. Equal distances are ordered at random.
+    The i-th candidate of the ranking is the one nearest to the i-th target, among those not
+    ranked yet; the rest follow by their distance to the first target. Equal distances are ordered
+    at random.
     """
     noise = rng.random(len(distances[0]), dtype=np.float32) * 1e-3
     placed: list[int] = []

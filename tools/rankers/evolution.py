@@ -11,14 +11,14 @@ from lm_searcher.tools.rankers.distance import hamming, nearest_first
 
 
 class EvolutionRanker:
-    """Prefers a mutant of the winner of a tournament among the latest trials, any edit alike.
+    """Ranks by the edit distance to the winner of a tournament among the latest trials.
 
-    The oldest leave the population, which is what regularises. The pool holds nothing that was
-    evaluated before, so duplicates cannot come up. Trials without a score are no parents.
+    The oldest trials leave the population, which is the regularisation. The pool contains no
+    evaluated architecture, so there are no duplicates. Trials without a score are not parents.
     """
 
     TOURNAMENTS = 4
-    """Places of the ranking that have a tournament of their own; enough for a batch."""
+    """The first candidates of the ranking each have their own tournament; enough for a batch."""
 
     def __init__(self, population: int = 30, tournament: int = 10) -> None:
         self.population = population
@@ -27,12 +27,12 @@ class EvolutionRanker:
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
         rng = np.random.default_rng(seed)
-        living = history.scored[-self.population :]
-        if not len(living):
+        population = history.scored[-self.population :]
+        if not len(population):
             return rng.permutation(len(pool))
         distances = []
         for _ in range(min(self.TOURNAMENTS, len(pool))):
-            rivals = rng.choice(living, min(self.tournament, len(living)), replace=False)
+            rivals = rng.choice(population, min(self.tournament, len(population)), replace=False)
             parent = rivals[np.argmax(history.scores[rivals])]
             distances.append(hamming(pool, history.codes[parent]))
         return nearest_first(distances, rng)

@@ -12,11 +12,11 @@ from lm_searcher.tools.protocols import Ranking
 
 
 class ForestRanker:
-    """scikit-learn's forest on normal scores of the outcomes; the trees' spread is the doubt.
+    """Expected improvement of scikit-learn's forest, fitted to normal scores of the outcomes.
 
-    Ordered positions are one feature, the others one for each option. The forest is fitted to the
-    best 500 and the latest 500 trials at most; failed trials count as the worst score, pending
-    ones not at all.
+    The standard deviation is that of the trees' predictions. An ordered position is one feature,
+    any other position is one-hot. The forest is fitted to at most the best 500 and the latest 500
+    trials; failed trials have the worst score, pending trials are ignored.
     """
 
     MOST = 1000
@@ -26,7 +26,7 @@ class ForestRanker:
         self.trees = trees
 
     def features(self, codes: Codes) -> NDArray[np.float32]:
-        """Shape [n, features]."""
+        """The features of architectures, shape [n, features]."""
         columns = []
         for place, position in enumerate(self.space.positions):
             option = codes[:, place, None]
@@ -40,19 +40,20 @@ class ForestRanker:
         """See Ranker."""
         rng = np.random.default_rng(seed)
         shuffled = rng.permutation(len(pool))
-        known = np.flatnonzero(~history.pending)
+        finished = np.flatnonzero(~history.pending)
         if not len(history.scored):
             return shuffled
-        if len(known) > self.MOST:
+        if len(finished) > self.MOST:
             half = self.MOST // 2
-            known = np.union1d(history.elites(half), known[-half:])
-        outcomes = normal_scores(np.where(history.failed, -np.inf, history.scores)[known])
-        gain = self._improvement(history.codes[known], outcomes, pool, seed)
+            finished = np.union1d(history.elites(half), finished[-half:])
+        outcomes = normal_scores(np.where(history.failed, -np.inf, history.scores)[finished])
+        gain = self._improvement(history.codes[finished], outcomes, pool, seed)
         return shuffled[np.argsort(-gain[shuffled], kind="stable")]
 
     def _improvement(
         self, codes: Codes, outcomes: NDArray[np.float64], pool: Codes, seed: int
     ) -> NDArray[np.float64]:
+        """Expected improvement of each candidate over the best outcome, [candidates]."""
         from scipy.stats import norm
         from sklearn.ensemble import RandomForestRegressor
 
@@ -61,14 +62,14 @@ class ForestRanker:
         )
         forest.fit(self.features(codes), outcomes)
         points = self.features(pool)
-        guesses = np.stack([tree.predict(points) for tree in forest.estimators_])
-        mean, doubt = guesses.mean(axis=0), guesses.std(axis=0) + 1e-6
-        better = (mean - outcomes.max()) / doubt
-        return np.asarray(doubt * (better * norm.cdf(better) + norm.pdf(better)))
+        predictions = np.stack([tree.predict(points) for tree in forest.estimators_])
+        mean, deviation = predictions.mean(axis=0), predictions.std(axis=0) + 1e-6
+        z = (mean - outcomes.max()) / deviation
+        return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z)))
 
 
 def normal_scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The normal quantiles of the values' ranks, equal ones alike; robust to any scale."""
+    """The normal quantiles of the values' ranks; equal values have equal scores."""
     from scipy.stats import norm, rankdata
 
     return np.asarray(norm.ppf(rankdata(values) / (len(values) + 1)))

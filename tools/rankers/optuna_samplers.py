@@ -1,9 +1,9 @@
 """Optuna's samplers as rankers: TPE, Gaussian process, NSGA-II.
 
-A sampler suggests an architecture; the pool is ordered by closeness to what it suggested. So a
-suggestion that was evaluated before, or that the subspace excludes, gives its nearest neighbour
-that is neither. The study that the sampler sees is built anew from the history at each call:
-nothing can go stale, and a resumed run asks exactly what an uninterrupted one would.
+A sampler suggests an architecture, and the pool is ordered by the distance to the suggestion. So
+for a suggestion that was evaluated before, or that is outside the subspace, the nearest candidate
+is ranked first. The sampler's study is built from the history at each call, so that a resumed run
+ranks exactly as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from lm_searcher.tools.protocols import Ranking
 from lm_searcher.tools.rankers.distance import EditDistance, nearest_first
 
 POPULATION = 20
-"""NSGA-II's, and so the number of its random trials; Optuna's own 50 suits longer searches."""
+"""The population of NSGA-II, and so its number of random trials.
+
+Optuna's default of 50 suits longer searches.
+"""
 
 
 def tpe(space: SearchSpace) -> OptunaRanker:
@@ -36,12 +39,12 @@ def tpe(space: SearchSpace) -> OptunaRanker:
 
 
 def gp(space: SearchSpace) -> OptunaRanker:
-    """Gaussian process with log expected improvement; its cost grows with the cube of `most`."""
+    """Gaussian process with log expected improvement; the cost is cubic in `most`."""
     return OptunaRanker(space, lambda seed: GPSampler(seed=seed), most=200)
 
 
 def nsga2(space: SearchSpace) -> OptunaRanker:
-    """NSGA-II: crossover and mutation between generations; it sees several objectives as such."""
+    """NSGA-II: crossover and mutation between generations, on all objectives."""
     return OptunaRanker(
         space,
         lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
@@ -51,15 +54,15 @@ def nsga2(space: SearchSpace) -> OptunaRanker:
 
 
 class OptunaRanker:
-    """Orders a pool by closeness to a sampler's suggestions.
+    """Orders a pool by the distance to a sampler's suggestions.
 
-    `most` is the number of trials that the sampler is shown: the better half of that many, and
-    the latest of the others. Without it a step's cost would grow with the run. With `several` the
-    sampler sees several objectives themselves, not their scalarised scores.
+    The sampler sees at most `most` trials, so that the cost of a step does not grow with the run:
+    half of them are the best, half the latest of the others. With `several` the sampler sees all
+    objectives instead of their scalarised score.
     """
 
     SUGGESTIONS = 4
-    """Places of the ranking with a suggestion of their own; enough for most batches."""
+    """The first candidates of the ranking each have their own suggestion; enough for a batch."""
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class OptunaRanker:
         self.most = most
         self.several = several
         self.distance = EditDistance(space)
-        # Names are places: a sampler sees which positions there are and their order, no more.
+        # A parameter is named by the number of its position; the sampler needs no other name.
         self.distributions: dict[str, BaseDistribution] = {
             f"{place:02d}": IntDistribution(0, len(position.choices) - 1)
             if position.ordered
@@ -88,12 +91,12 @@ class OptunaRanker:
         if not len(history.scored) or not self.distributions:
             return rng.permutation(len(pool))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # options that Optuna calls experimental
+            warnings.simplefilter("ignore")  # about options that are experimental in Optuna
             optuna.logging.set_verbosity(optuna.logging.WARNING)
             study = self._study(history, seed)
             batch = range(min(self.SUGGESTIONS, len(pool)))
-            wanted = [self._suggestion(study) for _ in batch]
-        return nearest_first([self.distance(pool, code) for code in wanted], rng)
+            targets = [self._suggestion(study) for _ in batch]
+        return nearest_first([self.distance(pool, code) for code in targets], rng)
 
     def _study(self, history: History, seed: int) -> optuna.Study:
         objectives = self._values(history).shape[1]
@@ -106,13 +109,13 @@ class OptunaRanker:
         return study
 
     def _values(self, history: History) -> NDArray[np.float64]:
-        """What the sampler maximises, shape [trials, objectives]."""
+        """The values that the sampler maximises, shape [trials, objectives]."""
         if self.several and history.values is not None:
             return history.values
         return history.scores[:, None]
 
     def _shown(self, history: History) -> NDArray[np.intp]:
-        """Rows of the history that the sampler sees, in order; failures teach it nothing."""
+        """Rows of the history that the sampler sees, in order; failed trials are not among them."""
         scored, pending = history.scored, np.flatnonzero(history.pending)
         if len(scored) > self.most:
             best = history.elites(self.most // 2)
@@ -135,7 +138,7 @@ class OptunaRanker:
         )
 
     def _suggestion(self, study: optuna.Study) -> Codes:
-        """The next suggestion, shape [positions]; it stays in the study as pending."""
+        """The next suggestion, shape [positions]; the study keeps it as a pending trial."""
         params = study.ask(self.distributions).params
         code = np.zeros(len(self.space.positions), dtype=np.uint8)
         for name, option in params.items():

@@ -1,4 +1,4 @@
-"""Uniform random order: the floor that every other ranker is measured against."""
+"""Uniform random order: the baseline of every other ranker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lm_searcher.tools.protocols import Ranking
 
 
 class RandomRanker:
-    """Knows nothing."""
+    """Ignores the history."""
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""

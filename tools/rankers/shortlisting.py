@@ -1,10 +1,10 @@
-"""What rankers have in common that ask a model which reads a few candidates only.
+"""The base class of rankers that ask a model, which reads only a few of the candidates.
 
-A pool has a thousand candidates and more, and a prompt has room for tens. A fallback ranker
-puts the pool in order first. Half of what the model reads are the best by that order, so that
-the neighbours of good trials are among them (a perfect choice from uniform candidates alone
-loses to plain evolution, PAPER.md); the other half is drawn uniformly from the rest, so that
-the model may overrule the fallback. What the model leaves open goes by the fallback's order.
+A pool has a thousand candidates or more, a prompt has room for tens. So a fallback ranker orders
+the pool first. Half of the short list are the best candidates of that order, so that neighbours of
+good trials are on it (a perfect choice from uniform candidates alone loses to plain evolution,
+PAPER.md). The other half is drawn uniformly from the rest, so that the model can overrule the
+fallback. Candidates that the model does not rank follow in the fallback's order.
 """
 
 from __future__ import annotations
@@ -26,74 +26,70 @@ from lm_searcher.tools.protocols import Ranker, Ranking
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which of the candidates to try next."""
+class ShortlistQuery:
+    """A short list of candidates to choose from, with the history."""
 
     candidates: list[NCode]
-    """In random order: a model prefers places in a list."""
+    """In random order, because models prefer certain places in a list."""
     history: list[Entry]
-    """Finished trials; None is the score of one that failed."""
+    """Finished trials with their scores; None for a failed trial."""
     pending: list[NCode]
     seed: int
 
 
 class NoAnswer(Exception):
-    """The model has not decided; the message says why, in a line that may be stored."""
+    """The model gave no usable answer; the message is one line without secrets."""
 
 
 class ShortlistRanker(ABC):
-    """An AskingRanker: `choose` is the subclass's.
+    """An AskingRanker whose subclass implements `choose`.
 
-    `candidates` is how many the model is shown. See tools/protocols.py for the attributes.
+    `candidates` is the length of the short list. See tools/protocols.py for the attributes.
     """
 
     def __init__(self, fallback: Ranker, candidates: int) -> None:
         self.fallback = fallback
         self.candidates = candidates
-        self.account = Usage()
+        self.usage = Usage()
         self.spent = Usage()
         self.notes: list[str] = []
         self._said: set[str] = set()
 
     @abstractmethod
-    def choose(self, question: Question) -> list[int]:
-        """Indices of the best of at least two candidates, best first; at least one.
+    def choose(self, query: ShortlistQuery) -> list[int]:
+        """Indices of the best candidates, best first: at least one, of at least two candidates.
 
-        Adds what it takes to `self.account` as it goes. Raises NoAnswer, RankerError, Cancelled.
+        Adds the cost of each request to `self.usage`. Raises NoAnswer, RankerError, Cancelled.
         """
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
         order = self.fallback.rank(pool, history, seed=seed)
-        self.account = Usage()
+        self.usage = Usage()
         if len(pool) == 1:
             return order
         rows = shortlist(order, self.candidates, seed)
-        self.account = Usage(decisions=1)
+        self.usage = Usage(decisions=1)
         try:
-            chosen = rows[self.choose(_question(pool[rows], history, seed))]
+            chosen = rows[self.choose(_query(pool[rows], history, seed))]
         except NoAnswer as error:
-            self.account = replace(self.account, fallbacks=1, reason=str(error))
+            self.usage = replace(self.usage, fallbacks=1, reason=str(error))
             return order
         finally:
-            self.spent += self.account
+            self.spent += self.usage
         left = np.ones(len(pool), dtype=bool)
         left[chosen] = False
         return np.concatenate([chosen, order[left[order]]])
 
     def say_once(self, note: str) -> None:
-        """Have a person told, unless the same was said before."""
+        """Add a note for the user, unless the same note was added before."""
         if note not in self._said:
             self._said.add(note)
             self.notes.append(note)
 
-    def add(self, **counts: float) -> None:
-        """Add to the account of the decision under way."""
-        self.account += Usage(**counts)  # type: ignore[arg-type]  # ints but for the cost
-
 
 def shortlist(order: Ranking, n: int, seed: int) -> NDArray[np.intp]:
-    """`n` of the pool's rows at random places: half of them the first, half from the rest."""
+    """`n` rows of the pool in random order: half are the first of `order`, half from the rest."""
     rng = np.random.default_rng([seed, len(order), 0x5107])
     first = -(-n // 2)
     rest = order[first:]
@@ -103,7 +99,7 @@ def shortlist(order: Ranking, n: int, seed: int) -> NDArray[np.intp]:
 
 
 def entries(history: History) -> list[Entry]:
-    """The finished trials as prompts take them."""
+    """The finished trials in the form that prompts take."""
     codes = to_ncodes(history.codes)
     return [
         (code, None if np.isnan(score) else float(score))
@@ -112,9 +108,9 @@ def entries(history: History) -> list[Entry]:
     ]
 
 
-def _question(candidates: Codes, history: History, seed: int) -> Question:
+def _query(candidates: Codes, history: History, seed: int) -> ShortlistQuery:
     pending = to_ncodes(history.codes[history.pending])
-    return Question(to_ncodes(candidates), entries(history), pending, seed)
+    return ShortlistQuery(to_ncodes(candidates), entries(history), pending, seed)
 
 
 Kind = TypeVar("Kind")

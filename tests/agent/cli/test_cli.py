@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from lm_searcher.agent.cli import app
-from lm_searcher.agent.study import trial_store as store_module
-from lm_searcher.agent.study.paths import RunFiles, run_lock
+from lm_searcher.agent.study import storage as store_module
+from lm_searcher.agent.study.lock import run_lock
+from lm_searcher.agent.study.paths import RunFiles
 
 pytestmark = pytest.mark.slow  # most start an interpreter
 

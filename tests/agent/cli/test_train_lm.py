@@ -19,8 +19,8 @@ from lm_searcher.agent.settings.run_file import load_run_file
 from lm_searcher.agent.settings.train_lm import load_lm
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.tools.llm.huggingface import load
-from lm_searcher.tools.rankers.lm.finetuning.measure import Figures
-from lm_searcher.tools.rankers.lm.finetuning.progress import Moment
+from lm_searcher.tools.rankers.lm.finetuning.measure import PickMetrics
+from lm_searcher.tools.rankers.lm.finetuning.progress import FinetuningProgress
 from lm_searcher.tools.rankers.lm.finetuning.settings import PRESETS, LMTrainConfig, TableChoice
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
 
@@ -108,14 +108,18 @@ def test_run_files_take_the_lm_ranker(tmp_path: Path) -> None:
     )
     assert load_run_file(path).ranker.settings == {"mode": "generate", "listed": 5}
     search = Search.from_file(path)
-    assert search.ranker.candidates == 5  # type: ignore[attr-defined]
+    assert search.problem.ranker.candidates == 5  # type: ignore[attr-defined]
 
 
 def test_what_the_view_says() -> None:
     out = io.StringIO()
     with TrainingView(Console(file=out, width=200), lm_line, lm_news) as view:
-        view(Moment(10, 100, 2.5, 1e-3, 20.0, 180.0))
-        view(Moment(100, 100, None, 0.0, 200.0, 0.0, Figures(5, 2.0, 0.25, 0.75, 0.5)))
+        view(FinetuningProgress(10, 100, 2.5, 1e-3, 20.0, 180.0))
+        view(
+            FinetuningProgress(
+                100, 100, None, 0.0, 200.0, 0.0, PickMetrics(5, 2.0, 0.25, 0.75, 0.5)
+            )
+        )
     assert out.getvalue().splitlines() == [
         "step 10 of 100, loss 2.500, 2.00 s a step, 3 min left",
         "held-out at step 100: best candidate picked 0.250, beats 0.750 of the others (0.5 is "

@@ -20,7 +20,7 @@ from lm_searcher.agent.settings.run_file import load_run_file
 from lm_searcher.agent.settings.train_ranker import load_incontext
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.tools.rankers.incontext.pretraining.settings import TrainConfig
-from lm_searcher.tools.rankers.incontext.pretraining.train import Moment
+from lm_searcher.tools.rankers.incontext.pretraining.training_run import PretrainingProgress
 
 TINY = """
 [run]
@@ -108,18 +108,18 @@ def test_weights_are_for_the_local_ranker(tmp_path: Path) -> None:
         Search({"a": [1, 2]}, ranker="tpe", weights="w")
 
 
-REGRET = {"all": 0.25, "worth all": 0.125}
+REGRET = {"all": 0.25, "value all": 0.125}
 
 
 def test_the_view_writes_lines_where_there_is_no_terminal() -> None:
     out = io.StringIO()
     with TrainingView(Console(file=out)) as view:
-        view(Moment(10, 200, 2.5, 1e-3, 20.0, 7180.0))
-        view(Moment(11, 220, 2.5, 1e-3, 22.0, 7178.0))  # too soon after the first
-        view(Moment(12, 240, 2.5, 1e-3, 24.0, 0.0, REGRET))
+        view(PretrainingProgress(10, 200, 2.5, 1e-3, 20.0, 7180.0))
+        view(PretrainingProgress(11, 220, 2.5, 1e-3, 22.0, 7178.0))  # too soon after the first
+        view(PretrainingProgress(12, 240, 2.5, 1e-3, 24.0, 0.0, REGRET))
     assert out.getvalue().splitlines() == [
         "step 10, 200 tasks, loss 2.500, 0.5 steps/s, 2.0 h left",
-        "held-out pick regret at step 12: 0.250 by chance of being the best, 0.125 by worth",
+        "held-out pick regret at step 12: 0.250 by the best head, 0.125 by the value head",
         "step 12, 240 tasks, loss 2.500, 0.5 steps/s, 0 s left",
     ]
 
@@ -127,7 +127,7 @@ def test_the_view_writes_lines_where_there_is_no_terminal() -> None:
 def test_the_view_draws_a_bar_on_a_terminal() -> None:
     out = io.StringIO()
     with TrainingView(Console(file=out, force_terminal=True, width=120)) as view:
-        view(Moment(10, 200, 2.5, 1e-3, 30.0, 90.0))
+        view(PretrainingProgress(10, 200, 2.5, 1e-3, 30.0, 90.0))
     assert "25%" in out.getvalue() and "2 min left" in out.getvalue()
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_searcher.agent.loop.memory import Evidence, Findings, Memory, outcome_ranks
-from lm_searcher.agent.results.result import remembered
+from lm_searcher.agent.loop.memory import Evidence, Findings, Memory, outcome_ranks, remembered
+from lm_searcher.agent.study.records import RunRecords, memory_key
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
@@ -35,8 +35,9 @@ def test_what_is_clearly_bad_goes_with_its_evidence() -> None:
     assert findings.subspace.allowed == ("012", "012", "01")
     assert findings.pruned == [[0, 3]] and findings.weighed == 60
     (decision,) = decisions
-    evidence = decision.pop("evidence")
-    assert decision == {
+    document = decision.document
+    evidence = document.pop("evidence")
+    assert document == {
         "trial": 60,
         "action": "prune",
         "position": "op",
@@ -100,7 +101,7 @@ def test_failures_count_lowest() -> None:
     scores = np.random.default_rng(2).normal(size=80) * 1e-9 - 1e12
     scores[codes[:, 0] == 3] = np.nan
     findings, decisions = PATIENT.revise(history(scores, codes), FULL)
-    assert findings.subspace.allowed[0] == "012" and decisions[0]["choice"] == "d"
+    assert findings.subspace.allowed[0] == "012" and decisions[0].choice == "d"
 
 
 def test_failures_alone_prune_nothing() -> None:
@@ -150,12 +151,12 @@ def test_stagnation_brings_options_back_last_pruned_first() -> None:
     for n in (60, 70, 80, 90):
         findings, decisions = Memory().revise(stagnating(n), findings)
         widened += decisions
-    assert [(d["action"], d["position"], d["option"]) for d in widened] == [
+    assert [(d.action, d.position, d.option) for d in widened] == [
         ("widen", "op", 1),
         ("widen", "width", 2),
         ("widen", "op", 3),
     ]
-    assert [d["trial"] for d in widened] == [60, 70, 80]
+    assert [d.trial for d in widened] == [60, 70, 80]
     assert findings == Findings(Subspace.full(SPACE), [], 90), "then there is nothing to widen"
 
 
@@ -163,28 +164,31 @@ def test_a_new_best_ends_stagnation() -> None:
     known = stagnating()
     known.scores[60], known.codes[60, 0] = 60.0, 0
     findings, decisions = Memory(stagnation=30).revise(known, FULL)
-    assert [d["action"] for d in decisions] == ["prune"]
+    assert [d.action for d in decisions] == ["prune"]
     assert findings.pruned == [[0, 3]]
 
 
 def test_stagnation_begins_after_its_number_of_trials() -> None:
     pruned = Findings(Subspace(SPACE, ("012", "012", "01")), [[0, 3]], 0)
     known = stagnating(41)  # thirty after the best, which is number 10
-    assert Memory(stagnation=30).revise(known, pruned)[1][0]["action"] == "widen"
+    assert Memory(stagnation=30).revise(known, pruned)[1][0].action == "widen"
     waiting = stagnating(40).with_pending(SPACE.sample(20, np.random.default_rng(0)))
     assert Memory(stagnation=30).revise(waiting, pruned)[1] == [], "what is pending does not count"
     assert Memory(stagnation=31).revise(known, pruned)[1] == []
 
 
 def test_the_decisions_alone_give_the_findings_back() -> None:
-    attributes: dict[str, object] = {"other": 1}
+    attributes: dict[str, object] = {"other": 1, "weighed": 70}
     findings = FULL
     for n, memory in ((60, PATIENT), (70, Memory())):
         findings, decisions = memory.revise(bad_option(n) if n == 60 else stagnating(n), findings)
         for i, decision in enumerate(decisions):
-            attributes[f"memory:{decision['trial']:06d}:{i:03d}"] = decision
-        assert remembered(SPACE, attributes) == (findings.subspace, findings.pruned)
-    assert len(attributes) == 3, "a prune and a widening"
+            attributes[memory_key(decision.trial, i)] = decision.document
+        stored = RunRecords.of(attributes).settled()
+        assert remembered(SPACE, stored, findings.weighed) == findings
+    assert len(attributes) == 4, "a prune and a widening"
+    half = RunRecords.of(attributes | {"weighed": 60}).settled()
+    assert [d.trial for d in half] == [60], "memory's latest decisions are made again"
 
 
 def test_ranks_are_of_outcomes() -> None:

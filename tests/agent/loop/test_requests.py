@@ -1,4 +1,4 @@
-"""Requests by hand: taken up at the next step, noted, and the same after a crash."""
+"""Users' requests: taken up at the next step, recorded, and the same after a crash."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_searcher.agent.loop.memory import Findings, Memory
-from lm_searcher.agent.loop.requests import Request, Requests, revised, submit, waiting
+from lm_searcher.agent.context import Observer
+from lm_searcher.agent.loop.memory import Findings, Memory, applied
+from lm_searcher.agent.loop.request_files import Request, submit, waiting
+from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.state import Observer
 from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.records import Decision
+from lm_searcher.agent.study.stop import StopReason
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.ncode import to_codes
 from lm_searcher.spaces.space import SearchSpace
@@ -135,13 +138,10 @@ def test_what_cannot_be_done_is_noted_with_its_reason(tmp_path: Path) -> None:
         submit(files(tmp_path), request)
     (files(tmp_path).requests / "00.json").write_text("{}")  # none of ours
     result = search(tmp_path, trials=8).run()
-    notes = [v for k, v in sorted(result.attributes.items()) if ":hand:" in k]
-    reasons = [note["refused"] for note in notes if "refused" in note]
-    assert [r.split(":")[0] for r in reasons] == [
-        f"'{tried}' is trial 2 already",
-        "NCode '99' in space 'grid'",
-        "cannot prune option 4 of 'p1'",
-    ]
+    refused = [pick for pick in result.records.picks.values() if pick.refused]
+    assert [pick.wish for pick in refused] == ["pick", "pick", "prune"]
+    for pick, name in zip(refused, (tried, "99", "p1"), strict=True):
+        assert f"'{name}'" in pick.refused
     assert result.subspace.allowed[1] == "4"
     assert len(result.trials) == 8
 
@@ -153,7 +153,8 @@ def test_an_extra_pick_goes_beyond_the_budget(tmp_path: Path) -> None:
     submit(files(tmp_path), Request(action="pick", ncode="0002"))
     result = search(tmp_path, trials=6).run()
     assert [t.ncode for t in result.trials[6:]] == ["0000", "0001"]
-    assert result.stop == "the budget of 6 trials is spent"
+    assert result.stop is not None and result.stop.reason is StopReason.TRIALS
+    assert result.stop.limit == 6
     assert search(tmp_path, trials=9).run().trials[8].ncode == "0002"
 
 
@@ -176,25 +177,25 @@ def test_memory_does_not_undo_what_a_person_decided() -> None:
     memory = Memory(start=5, interval=5, elites=1)
     full = Subspace.full(SPACE)
     pruned, decisions = memory.revise(history, Findings(full, []))
-    assert [d["option"] for d in decisions if d["position"] == "p0"] == [1]
+    assert [d.option for d in decisions if d.position == "p0"] == [1]
     assert pruned.pruned == [[0, 1]]
     kept, decisions = memory.revise(history, Findings(full, [], kept=frozenset({(0, 1)})))
     assert not decisions and kept.subspace == full
 
-    requests = {"action": "prune", "position": "p0", "option": 1, "by": "hand"}
-    subspace, stands = revised(pruned.subspace, pruned.pruned, requests)
+    request = Decision(trial=60, action="prune", position="p0", option=1, by="hand")
+    subspace, stands = applied(pruned.subspace, pruned.pruned, request)
     assert subspace == pruned.subspace
     assert stands == []  # stagnation brings back the last of these
 
 
 def test_barred_options_are_drawn_by_nobody() -> None:
-    notes = [("prune", 0), ("prune", 2), ("widen", 0)]
-    attributes = {
-        f"memory:00000{i}:hand:x{i}": {"action": a, "position": "p3", "option": o, "trial": i}
-        for i, (a, o) in enumerate(notes)
-    }
+    records = [
+        Decision(trial=0, action="prune", position="p3", option=0),
+        Decision(trial=1, action="prune", position="p3", option=2),
+        Decision(trial=2, action="widen", position="p3", option=0),
+    ]
     files = RunFiles("run", "memory", Path("nowhere"))
-    requests = Requests.of(files, SPACE, attributes)
+    requests = Requests.of(files, SPACE, {f"{r.trial}": r for r in records})
     assert (requests.barred, requests.kept) == ({(3, 2)}, {(3, 0)})
     pool = to_codes(["0000", "0002", "0004"], 4)
     assert requests.permitted(pool).tolist() == [[0, 0, 0, 0], [0, 0, 0, 4]]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lm_searcher.agent.loop.selection import draw, pick
+from lm_searcher.agent.context import Context
+from lm_searcher.agent.loop.memory import Findings
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.state import Context
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import Codes, NCode
 from lm_searcher.spaces.space import SearchSpace
@@ -59,7 +59,7 @@ def test_the_random_ranker_draws_uniformly_whatever_is_known() -> None:
     best = history.codes[history.elites(20)]
 
     def nearest(ranker: Ranker) -> int:
-        pool = draw(context(LARGE, ranker), history, full, 20)
+        pool = context(LARGE, ranker).propose(history, Findings(full, [])).pool
         return int((pool[:, None] != best[None]).sum(2).min())
 
     assert nearest(RandomRanker()) > 10
@@ -71,7 +71,7 @@ def test_a_batch_is_picked_one_at_a_time_knowing_those_before(n: int) -> None:
     ranker = Sequential()
     opened, history = context(SMALL, ranker), known(SMALL, 3)
     pool = opened.proposer.pool(history, Subspace.full(SMALL), np.random.default_rng(0))
-    picks, _ = pick(opened, pool, history, n)
+    picks = opened.select(pool, history, [], n).picks
     assert len(picks) == len(set(picks)) == min(n, len(pool))
     assert [pending for _, pending in ranker.asked] == list(range(len(picks)))
 
@@ -86,9 +86,9 @@ def test_what_is_pending_keeps_picks_apart() -> None:
     near = np.repeat(pool[pool.sum(1).argmax()][None], 5, axis=0)
     near[np.arange(5), np.arange(5)] ^= 1
     pool = np.concatenate([pool, near])
-    (first, second), _ = pick(context(LARGE, Sequential()), pool, history, 2)
+    first, second = context(LARGE, Sequential()).select(pool, history, [], 2).picks
     assert apart(first, second) > 2
-    (first, second), _ = pick(context(LARGE, Sum()), pool, history, 2)
+    first, second = context(LARGE, Sum()).select(pool, history, [], 2).picks
     assert apart(first, second) <= 2
 
 

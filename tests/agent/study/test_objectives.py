@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from lm_searcher.agent.results.front import finalists, front_trials, hypervolumes, member_of
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.history import Trial, TrialState
-from lm_searcher.spaces.objectives import Constraint, Goal
+from lm_searcher.spaces.objectives import Goal
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Objective, Outcome
 
@@ -56,12 +59,18 @@ def test_one_trial() -> None:
 
 def test_a_missing_metric_is_a_failure() -> None:
     whole = Outcome({"acc": 1.0, "size": 2.0}, 1.5)
-    assert TWO.checked(whole) is whole
-    failed = TWO.checked(Outcome({"acc": 1.0, "x": 2.0}, 1.5))
+    assert TWO.checked(whole) == whole and TWO.missing(whole) == []
+    lacking = Outcome({"acc": 1.0, "x": 2.0}, 1.5)
+    assert TWO.missing(lacking) == ["size"]
+    failed = TWO.checked(lacking)
     assert failed.reason == "the evaluator gave no finite 'size'; its metrics: acc, x"
     assert failed.metrics == {} and failed.seconds == 1.5
     before = Outcome({}, 1.0, "out of memory")
-    assert TWO.checked(before) is before
+    assert TWO.checked(before) == before and TWO.missing(before) == []
+    infinite = Outcome({"acc": 1.0, "size": math.inf}, 1.5)
+    assert TWO.missing(infinite) == [] and TWO.checked(infinite).reason is not None
+    spare = Outcome({"acc": 1.0, "size": 2.0, "x": math.nan}, 1.5)
+    assert TWO.checked(spare).metrics == {"acc": 1.0, "size": 2.0}
 
 
 def test_scores_by_domination() -> None:

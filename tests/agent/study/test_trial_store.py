@@ -10,19 +10,19 @@ import optuna
 import pytest
 
 from lm_searcher.agent.settings.run_file import PrunerSection
-from lm_searcher.agent.study import trial_store as module
+from lm_searcher.agent.study import storage as module
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.trial_store import (
+from lm_searcher.agent.study.storage import (
     MEMORY,
-    TrialStore,
     has_run,
     open_storage,
     shown,
     sqlite_path,
     studies,
 )
+from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.space import SearchSpace

@@ -86,7 +86,7 @@ def test_a_broken_space_does_not_hide_the_others(workspace: Workspace) -> None:
     (workspace.folder / "spaces" / "bad.toml").write_text("positions = 1")
     rows = {row["name"]: row for row in call(workspace, "list_spaces", {}).data["spaces"]}
     assert rows["nb201"]["size"] == 15625
-    assert "no [[positions]]" in rows["bad"]["error"]
+    assert "positions = 1" in rows["bad"]["error"]
 
 
 def test_what_may_measure_and_rank(workspace: Workspace) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lm_searcher.agent.loop.requests import Request, submit
+from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.toolbox.registry import call
 from lm_searcher.agent.toolbox.workspace import Workspace

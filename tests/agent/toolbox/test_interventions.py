@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.loop.requests import waiting
+from lm_searcher.agent.loop.request_files import waiting
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.toolbox.registry import call, question
@@ -51,7 +51,7 @@ def test_a_ranker_that_costs_is_not_asked(workspace: Workspace, run: Any) -> Non
     text = (files.folder / "run.toml").read_text().replace("evolution", "lm:some/model")
     (files.folder / "run.toml").write_text(text)
     from lm_searcher.agent.study.trial_store import TrialStore
-    from lm_searcher.spaces.tables import load_table
+    from lm_searcher.spaces.table_files import load_table
 
     space = load_table(workspace.folder / "tables" / "grid.csv", metric="acc").space
     store = TrialStore(files.url, files.name, space, ObjectiveSet.of("acc"))

@@ -20,11 +20,11 @@ from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.spaces.ncode import DIGITS
 from lm_searcher.spaces.space import SearchSpace
-from lm_searcher.tools.rankers.lm.finetuning.progress import Moment
-from lm_searcher.tools.rankers.lm.finetuning.samples import Question, Sample
+from lm_searcher.tools.rankers.lm.finetuning.progress import FinetuningProgress
+from lm_searcher.tools.rankers.lm.finetuning.samples import CandidateSet, Sample
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
-from lm_searcher.tools.rankers.lm.finetuning.train import train
-from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons
+from lm_searcher.tools.rankers.lm.finetuning.train import finetune
+from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,9 @@ class Line:
         order = np.random.default_rng(index).permutation(OPTIONS)
         known, asked = order[:5], order[5:]
         history = [(DIGITS[i], float(i)) for i in known]
-        return Sample(history, [Question([DIGITS[i] for i in asked], asked.astype(float))], "line")
+        return Sample(
+            history, [CandidateSet([DIGITS[i] for i in asked], asked.astype(float))], "line"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         accumulation=1,
         log_every=10,
     )
-    moments: list[Moment] = []
-    lessons = Lessons(Line(), [Line()[10**6]], "a line")
-    assert train(config, "", moments.append, lessons=lessons)
+    moments: list[FinetuningProgress] = []
+    data = TrainingData(Line(), [Line()[10**6]], "a line")
+    assert finetune(config, "", moments.append, data=data)
     losses = [m.loss for m in moments if m.loss is not None]
     assert losses[-1] < losses[0] / 2, losses
     return config.product
@@ -111,7 +113,7 @@ def test_a_search_with_the_served_model(trained: Path, url: str, tmp_path: Path)
     found = read_run(search.files)
     codes = [trial.ncode for trial in found.trials]
     assert len(codes) == len(set(codes)) == OPTIONS
-    account = found.account
+    account = found.usage
     assert account.asks >= 8 and account.prompt_tokens > 0 and account.completion_tokens > 0
     assert account.decisions > account.fallbacks, account  # the model itself decided
 
@@ -130,4 +132,4 @@ def test_the_same_model_in_this_process(trained: Path, tmp_path: Path) -> None:
     drawn = {DIGITS.index(trial.ncode) for trial in result.trials[:3]}
     left = sorted(set(range(OPTIONS)) - drawn)[::-1]
     assert np.mean(chosen) > np.mean(left), "better than chance"
-    assert all(trial.account is not None for trial in result.trials[3:])
+    assert all(trial.usage is not None for trial in result.trials[3:])

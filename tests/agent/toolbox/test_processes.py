@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from lm_searcher.agent.results.result import read_run
+from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.registry import call, question
 from lm_searcher.agent.toolbox.run_status import finished_since
@@ -96,7 +97,7 @@ def test_paused_it_goes_on_as_if_nothing_had_been(workspace: Workspace, run: Any
     living = processes.process(files)
     assert living is not None and living.pid != os.getpid()
     living.kill()
-    until(lambda: not files.driven)
+    until(lambda: not is_driven(files))
     stand = call(workspace, "wait", {"run": "long", "seconds": 10}).data
     assert stand["state"] == "interrupted"
     (told,) = finished_since(workspace)
@@ -169,7 +170,7 @@ def test_a_process_id_that_is_anothers_now(workspace: Workspace, run: Any) -> No
 
 
 def test_a_run_that_is_driven_elsewhere_is_left_alone(workspace: Workspace, run: Any) -> None:
-    from lm_searcher.agent.study.paths import run_lock
+    from lm_searcher.agent.study.lock import run_lock
 
     run("grid", trials=3)
     files = workspace.files("grid")

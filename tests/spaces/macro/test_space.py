@@ -80,7 +80,7 @@ def test_squeeze_excite_weighs_channels() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"widths": []}, "widths = []; accepted: a list of integers from 2, one a stage"),
+        ({"widths": []}, "widths = []; accepted: a list of integers from 2, one for each stage"),
         ({"widths": 8}, "widths = 8"),
         ({"widths": [8, 1]}, "widths = [8, 1]"),
         ({"widths": [8]}, "strides = (2, 2, 2, 1, 2); accepted: a list of 1 and 2, one for each"),

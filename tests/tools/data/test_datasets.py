@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lm_searcher.spaces.errors import DatasetError
-from lm_searcher.tools.data.datasets import Dataset, Split, hold_out, load_dataset, share
+from lm_searcher.tools.data.datasets import load_dataset
+from lm_searcher.tools.data.image_dataset import Dataset, Split, hold_out, share
 
 ROWS = 20
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from lm_searcher.spaces.errors import RankerError
+from lm_searcher.tools.llm.adapter import attach
 from lm_searcher.tools.llm.huggingface import load
-from lm_searcher.tools.rankers.lm.adapter import attach
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
-from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods
+from lm_searcher.tools.rankers.lm.likelihood import PromptAnswers, log_likelihoods
 
 
 def save(folder: Path, width: int = 32, seed: int = 0) -> Path:
@@ -86,7 +86,7 @@ def test_no_tokenizer(tmp_path: Path) -> None:
 def test_an_adapter_changes_the_scores(tmp_path: Path) -> None:
     base = save(tmp_path / "base")
     folder = adapter(base, tmp_path / "a")
-    asked = [Question([4, 5, 6], [[7, 1], [8, 1]])]
+    asked = [PromptAnswers([4, 5, 6], [[7, 1], [8, 1]])]
     plain = log_likelihoods(load(str(base)).model, asked)
     both = log_likelihoods(load(str(base), str(folder)).model, asked)
     alone = log_likelihoods(load(str(folder)).model, asked)  # it names its base

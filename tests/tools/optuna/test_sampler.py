@@ -22,9 +22,9 @@ from optuna.trial import Trial, TrialState
 
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.tools import proposer
-from lm_searcher.tools.optuna import sampler
+from lm_searcher.tools.optuna import independent
 from lm_searcher.tools.optuna.sampler import NCodeSampler
-from lm_searcher.tools.optuna.study import Options, history_of, scalarised
+from lm_searcher.tools.optuna.study import ParameterOptions, history_of, scalarised
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,7 @@ def test_nothing_twice_until_the_space_is_exhausted() -> None:
 def test_the_last_untried_candidate_of_a_drawn_pool_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proposer, "WHOLE", 5)
+    monkeypatch.setattr(proposer, "MAX_ENUMERATED", 5)
     assert distinct(ran(small, 12, NCodeSampler(seed=0, pool=2))) == 12
     ran(small, 15, NCodeSampler(seed=0, pool=2))
 
@@ -204,7 +204,7 @@ def test_what_is_ranked() -> None:
 
 
 def values_of(distribution: BaseDistribution) -> tuple[object, ...]:
-    options = Options.of("x", distribution)
+    options = ParameterOptions.of("x", distribution)
     assert options is not None
     return options.values
 
@@ -226,18 +226,18 @@ def test_options_of_integers() -> None:
 
 
 def test_a_value_is_the_nearest_option() -> None:
-    wide = Options.of("x", IntDistribution(0, 350))
+    wide = ParameterOptions.of("x", IntDistribution(0, 350))
     assert wide is not None
     assert [wide.index(v) for v in (0, 4, 6, 350, 351, -1)] == [0, 0, 1, 35, None, None]
-    log = Options.of("x", IntDistribution(1, 10**6, log=True))
+    log = ParameterOptions.of("x", IntDistribution(1, 10**6, log=True))
     assert log is not None and log.values[log.index(900) or 0] == pytest.approx(900, rel=0.2)
-    choice = Options.of("x", CategoricalDistribution(["a", None]))
+    choice = ParameterOptions.of("x", CategoricalDistribution(["a", None]))
     assert choice is not None and [choice.index(v) for v in ("a", None, "b")] == [0, 1, None]
 
 
 def test_numbers_in_order_are_an_ordered_position() -> None:
     def ordered(distribution: BaseDistribution) -> bool | None:
-        options = Options.of("x", distribution)
+        options = ParameterOptions.of("x", distribution)
         return options and options.position.ordered
 
     assert ordered(IntDistribution(1, 5))
@@ -265,7 +265,7 @@ def test_the_history() -> None:
     assert running.suggest_int("a", 0, 4) == 3
     study.enqueue_trial({"a": 2})
 
-    options = Options.of("a", distributions["a"])
+    options = ParameterOptions.of("a", distributions["a"])
     assert options is not None
     history = history_of(study.trials, [options], study.directions, np.random.default_rng(0))
     assert history.codes[:, 0].tolist() == [0, 1, 2, 3, 4, 3, 2]
@@ -427,7 +427,7 @@ def test_the_warning_comes_once_a_parameter(monkeypatch: pytest.MonkeyPatch) -> 
         return trial.suggest_int("i", 0, 9) + trial.suggest_float("x", 0, 1)
 
     messages: list[str] = []
-    monkeypatch.setattr(sampler._logger, "warning", messages.append)
+    monkeypatch.setattr(independent._logger, "warning", messages.append)
     ran(mixed, 12, NCodeSampler(seed=0))
     ran(mixed, 12, NCodeSampler(seed=0, warn_independent_sampling=False))
     (message,) = messages

@@ -1,1 +1,1 @@
-"""LoRA searches: an adapter a trial on a base that never changes."""
+"""LoRA searches: each trial trains one adapter on a frozen base."""

@@ -1,24 +1,23 @@
-"""The process that trains an embedded base and writes it whole.
+"""The process that trains an embedded base and writes its file.
 
-Run as ``python -m lm_searcher.tools.evaluators.lora.base_process``; `base.BaseModel.make` does, and
-writes what to train to its standard input. A failure's one line goes to the standard output.
+`base.BaseModel.make` runs it as ``python -m lm_searcher.tools.evaluators.lora.base_process``, with
+the training function, the recipe and the path as JSON on the standard input. If the training
+fails, the last line of the standard output is the reason.
 """
 
 from __future__ import annotations
 
-import ctypes
+import hashlib
 import json
-import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lm_searcher.spaces.errors import EvaluatorError, UserError
-from lm_searcher.tools.evaluators.lora.base import checksum, checksum_path
-from lm_searcher.tools.executors.worker import PR_SET_PDEATHSIG
+from lm_searcher.spaces.errors import EvaluatorError, UserError, one_line
+from lm_searcher.tools.child_process import end_with_parent
+from lm_searcher.tools.evaluators.lora.base import checksum_path
+from lm_searcher.tools.files import unfinished, write_atomically
 from lm_searcher.tools.importing import resolve
 
 if TYPE_CHECKING:
@@ -26,31 +25,30 @@ if TYPE_CHECKING:
 
 
 def write(state: dict[str, Tensor], path: Path) -> None:
-    """The weights at `path`, with their checksum. The weights come last: where they are, all is."""
-    from safetensors.torch import save_file
+    """Write the weights to `path` and their checksum beside it. The caller holds the lock.
 
-    prefix = f".{path.stem}-"
-    for left in path.parent.glob(f"{prefix}*"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
-        weights, digest = Path(folder) / path.name, Path(folder) / "sha256"
-        save_file({name: t.detach().contiguous() for name, t in state.items()}, weights)
-        digest.write_text(f"{checksum(weights)}  {path.name}\n", encoding="ascii")
-        os.replace(digest, checksum_path(path))
-        os.replace(weights, path)
+    The weights are written last, so that a base with weights is complete.
+    """
+    from safetensors.torch import save
+
+    for part in (*unfinished(path), *unfinished(checksum_path(path))):  # of a killed process
+        part.unlink(missing_ok=True)
+    weights = save({name: t.detach().contiguous() for name, t in state.items()})
+    digest = hashlib.sha256(weights).hexdigest()
+    write_atomically(checksum_path(path), f"{digest}  {path.name}\n")
+    write_atomically(path, weights)
 
 
 def main() -> None:
-    """Train and write what the standard input asks for; exit code 1 for what cannot be."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the controller's to answer
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Train and write the base of the request on stdin; exit code 1 if that fails."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the controller reacts to Ctrl-C
+    end_with_parent()
     request = json.load(sys.stdin)
     try:
         state = resolve(request["train"], "base", EvaluatorError)(**request["recipe"])
         write(state, Path(request["path"]))
     except (UserError, OSError) as error:
-        print(" ".join(str(error).split()))
+        print(one_line(error))
         sys.exit(1)
 
 

@@ -1,8 +1,8 @@
-"""The evaluator of LoRA searches: adapters of the NCode's ranks on a frozen base."""
+"""The evaluator of LoRA searches: adapters with the ranks of an NCode on a frozen base."""
 
 from __future__ import annotations
 
-import random
+import importlib
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,22 +15,23 @@ from lm_searcher.spaces.errors import EvaluatorError, SpaceError, TrialFailure
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.lora.task import Task
-from lm_searcher.tools.evaluators.training.cost import told_costs
+from lm_searcher.tools.evaluators.seeding import seed_generators
+from lm_searcher.tools.evaluators.training.cost import formula_costs
 from lm_searcher.tools.protocols import Evaluation, Metrics, Report
 
 
 @dataclass
 class LoraEvaluator:
-    """Adapts the task's base by LoRA (peft) and has the task train and score it.
+    """Adds LoRA adapters (peft) to the task's base; the task trains and scores them.
 
-    Beside the task's metrics:
+    Metrics besides the task's:
     lora_params_m     the adapters' parameters, in millions
-    trainable_share   of all parameters of the adapted model
-    seconds           of training and scoring, not of making or loading the base
-    memory_mb         on a CUDA device the most that was allocated; on a CPU by how much the
-                      trial's process grew at its largest, data and libraries that the worker had
-                      loaded before not counted; left out where that cannot be told
-    All ranks 0 is the base itself: nothing is trained.
+    trainable_share   their share of all parameters of the adapted model
+    seconds           of training and scoring, without making or loading the base
+    memory_mb         on a CUDA device the peak that was allocated, in 10**6 bytes; on a CPU the
+                      growth of the trial's process at its peak, without the data and libraries
+                      that the worker had loaded before; left out if it cannot be measured
+    With all ranks 0, the base itself is scored and nothing is trained.
     """
 
     space: SearchSpace
@@ -49,7 +50,7 @@ class LoraEvaluator:
         return self.task.direction
 
     def identity(self) -> dict[str, Any]:
-        """The task's identity, and what is adapted."""
+        """The task's identity, and the settings of the space."""
         return {"kind": "lora", **self.task.identity(), "settings": dict(self.space.settings)}
 
     @property
@@ -70,31 +71,29 @@ class LoraEvaluator:
         base = self.space.settings["base"]
         if base != self.task.settings.base:
             raise EvaluatorError(
-                f"base '{base}' of the space is not that of the task, '{self.task.settings.base}'"
+                f"base '{base}' of the space differs from base '{self.task.settings.base}' of the "
+                "task"
             )
-        import lm_searcher.spaces.lora.network  # noqa: F401  so that forked trials find it loaded
+        # Trials are forked from this process, so what `evaluate` needs is imported once, here.
+        importlib.import_module("lm_searcher.spaces.lora.network")
 
         self.task.prepare()
 
     def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
         """See CostedEvaluator."""
-        return told_costs(self.space, {}, codes, metrics)
+        return formula_costs(self.space, {}, codes, metrics)
 
     def evaluate(self, evaluation: Evaluation, report: Report) -> Metrics:
         """Adapt, train, score. Raises TrialFailure for a training that diverged."""
-        import torch
-
         from lm_searcher.spaces.lora.network import attach
         from lm_searcher.tools.evaluators.lora.memory import Peak
 
         peak = Peak()
-        random.seed(evaluation.seed)
-        np.random.seed(evaluation.seed % 2**32)
-        torch.manual_seed(evaluation.seed)
+        seed_generators(evaluation.seed)
         model = self.task.base()
         attach(model, self._adapters(model, evaluation))
         sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-        added = sum(size for size, learns in sizes if learns)
+        added = sum(size for size, trained in sizes if trained)
         started = time.monotonic()
         metrics = dict(self.task.fit(model, seed=evaluation.seed, report=report))
         metrics["seconds"] = time.monotonic() - started
@@ -112,8 +111,8 @@ class LoraEvaluator:
             adapters = Adapters.on(model, **settings)
             return adapters.of(evaluation.config)
         except SpaceError as error:
-            raise TrialFailure(f"the task's base is not that of the space: {error}") from None
+            raise TrialFailure(f"the task's base does not match the space: {error}") from None
         except KeyError as error:
             raise TrialFailure(
-                f"the task's base is not that of the space, which has no {error}"
+                f"the task's base does not match the space, which has no {error}"
             ) from None

@@ -1,4 +1,4 @@
-"""What a LoRA search adapts, and how an adapted model is scored."""
+"""The protocol of LoRA tasks, and their settings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What the run file says of a task; None takes the task's own default."""
+    """The task's settings in the run file; None stands for the task's default."""
 
     base: str
-    """ "builtin:NAME", a directory, or a hub id: that of the space."""
+    """ "builtin:NAME", a directory, or a hub id; the same as the space's."""
     folder: Path | None = None
     """The user's own data."""
     epochs: int | None = None
@@ -34,13 +34,13 @@ class TaskSettings:
     context: int | None = None
     """language only: tokens in a block of text."""
     classes: int | None = None
-    """segmentation only: how many the masks have, the background included."""
+    """segmentation only: the number of classes, with the background."""
     train_head: bool | None = None
-    """segmentation only: whether the mask decoder or decode head learns along."""
+    """segmentation only: whether the mask decoder or decode head is trained too."""
     clip: Path | None = None
     """generation only: the directory of a CLIP model that scores samples."""
     image_size: int | None = None
-    """generation only: height and width in pixels; default: what the pipeline was made for."""
+    """generation only: height and width in pixels; default: the pipeline's own size."""
 
     @property
     def embedded(self) -> bool:
@@ -48,10 +48,7 @@ class TaskSettings:
         return self.base.startswith(PREFIX)
 
     def fit(self, default: Fit) -> Fit:
-        """How an adapter is trained: `default`, and what was given in its place.
-
-        Raises ConfigError.
-        """
+        """How an adapter is trained: `default` with the given settings. Raises ConfigError."""
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
         return replace(default, **{k: v for k, v in given.items() if v is not None})
 
@@ -59,14 +56,14 @@ class TaskSettings:
 class Task(Protocol):
     """One kind of adaptation: a base model, the data it is adapted to, and a score.
 
-    Made as ``Task(settings: TaskSettings)``, which must be cheap: no file is read and nothing
-    heavy is imported before `prepare`. It is pickled to worker processes, so what `prepare` loads
-    is kept in the process (functools.cache), not in the task.
+    Created as ``Task(settings: TaskSettings)``, which must be cheap: no file is read and nothing
+    heavy is imported before `prepare`. A task is pickled to worker processes, so keep the data
+    that `prepare` loads in the process (functools.cache) and not in the task.
     """
 
     @property
     def settings(self) -> TaskSettings:
-        """What it was made with."""
+        """The settings that the task was created with."""
         ...
 
     @property
@@ -81,25 +78,25 @@ class Task(Protocol):
 
     @property
     def own_base(self) -> BaseModel | None:
-        """The embedded base that is adapted; None for a base of the user's."""
+        """The embedded base that is adapted; None for the user's own base."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What must not change within a run for its values to be comparable: the task's name, its
-        recipe and sizes, the digest of an embedded base's recipe; not where files lie."""
+        """What must not change within a run, so that its values are comparable: the task's name,
+        recipe and sizes, and the digest of an embedded base; not the paths of files."""
         ...
 
     def prepare(self) -> None:
-        """Import what `fit` needs, read the data (numpy), make sure that the base is there.
+        """Import what `fit` needs, read the data (numpy), make an embedded base if need be.
 
-        Once a worker process, which then forks trials: no threads, no torch operation, no
-        accelerator. `base.BaseModel.make` trains an embedded base in a process of its own.
-        Raises UserError.
+        Called once in each worker process, which then forks trials: start no thread, run no torch
+        operation, use no accelerator. `base.BaseModel.make` trains an embedded base in a process
+        of its own. Raises UserError.
         """
         ...
 
     def base(self) -> nn.Module:
-        """A fresh copy of the trained base on the CPU; its module names are those of the space.
+        """A new copy of the trained base on the CPU; the space names its modules.
 
         Called in the trial's own process, after `prepare`. Raises UserError.
         """
@@ -108,11 +105,10 @@ class Task(Protocol):
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
         """Train the parameters of `model` that require a gradient, then score it.
 
-        `model` is what `base` returned with the adapters in it, all else frozen; the task moves
-        it to its device. Where nothing requires a gradient (every rank 0), nothing is trained and
-        the base's own score is measured. `loop.train` does the training for tasks that fit it.
-        Calls ``report(step, value)`` with the objective after each epoch, steps from 1, and ends
-        at once when that returns True. Among the metrics are `metric` and ``epochs``. Raises
-        TrialFailure for a training that diverged.
+        `model` is the result of `base` with adapters added and all else frozen; the task moves it
+        to its device. If nothing requires a gradient (every rank is 0), only the base is scored.
+        `loop.train` is a training loop that most tasks can use. Calls ``report(step, value)`` with
+        the objective after each epoch, steps from 1, and ends at once when that returns True. The
+        metrics contain `metric` and ``epochs``. Raises TrialFailure if the training diverges.
         """
         ...

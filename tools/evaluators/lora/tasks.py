@@ -12,7 +12,7 @@ from lm_searcher.tools.importing import resolve
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a task is found, and the base that it has unless the space names another."""
+    """A task's class as "module:class", and its default base."""
 
     reference: str
     base: str
@@ -24,7 +24,7 @@ TASKS = {
     "segmentation": Entry(f"{_HERE}.segmentation.task:SegmentationTask", f"{PREFIX}segmenter"),
     "generation": Entry(f"{_HERE}.generation.task:generation_task", f"{PREFIX}diffuser"),
 }
-"""A new task is one file and one line here: a class, made as Task(settings)."""
+"""A new task is one file and one line here; it is created as Task(settings)."""
 
 
 def own_base(name: str) -> str:
@@ -35,7 +35,7 @@ def own_base(name: str) -> str:
 
 
 def make_task(name: str, settings: TaskSettings) -> Task:
-    """The task `name`. Raises EvaluatorError for an unknown one, or another task's base."""
+    """The task `name`. Raises EvaluatorError for an unknown name or another task's base."""
     base = own_base(name)
     if settings.base.startswith(PREFIX) and settings.base != base:
         raise EvaluatorError(

@@ -1,12 +1,13 @@
 """Fewer and larger pieces of work for the device: compiled models and CUDA graphs.
 
-Both are for the training step alone; validation runs the model itself. What a network decides in
-Python, such as whether to drop a path, is decided once in a CUDA graph, where torch.compile
-notices and compiles anew.
+Both are used for the training step alone; validation runs the model itself. A branch in Python,
+such as a dropped path, is recorded once in a CUDA graph and never taken again; torch.compile
+notices it and compiles anew.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 from collections.abc import Callable
@@ -14,23 +15,25 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-# torch imports it, and half of sympy with it, at the first step of an optimizer: a second of
-# processor time in every trial, unless the worker from which trials are forked has it already.
+# torch imports this module, and half of sympy with it, at the first step of an optimizer. That
+# takes a second of processor time in each trial unless the worker has imported it before it forks.
 import torch._dynamo
 from torch import Tensor, nn
 
-Outputs = tuple[Tensor, ...]
-"""The logits [n, classes], and those of the auxiliary head where there is one that counts."""
+_log = logging.getLogger("lm_searcher.training")
 
-Run = Callable[[Tensor], Outputs]
-"""A forward pass in training mode, however it is done."""
+Outputs = tuple[Tensor, ...]
+"""The logits [n, classes], and those of the auxiliary head if its loss counts."""
+
+ForwardPass = Callable[[Tensor], Outputs]
+"""From normalised images [n, c, h, w] to the outputs, in training mode."""
 
 
 class Forward(nn.Module):
     """A network's forward pass with the auxiliary logits as a second output.
 
-    A graph or a compiled function gives back what it returns; what it leaves in an attribute
-    would be that of the first batch.
+    A CUDA graph and a compiled function repeat what a module returns; an attribute that it sets
+    would keep the value of the first batch.
     """
 
     def __init__(self, model: nn.Module, auxiliary: bool) -> None:
@@ -38,51 +41,56 @@ class Forward(nn.Module):
         self.model, self.auxiliary = model, auxiliary
 
     def forward(self, images: Tensor) -> Outputs:
-        """Images [n, c, h, w], normalised."""
+        """Normalised images [n, c, h, w] to the outputs."""
         logits: Tensor = self.model(images)
         beside = getattr(self.model, "auxiliary_logits", None) if self.auxiliary else None
         return (logits,) if beside is None else (logits, beside)
 
 
-def compiled(forward: Forward, device: torch.device) -> Run:
-    """By torch.compile; on CUDA with its own CUDA graphs.
+def compiled(forward: Forward, device: torch.device) -> ForwardPass:
+    """The forward pass by torch.compile, which on CUDA also records CUDA graphs.
 
-    Compiling takes tens of seconds a network, so this pays in long trainings only. What cannot
-    be compiled runs as it is, and torch warns.
+    Compiling takes tens of seconds a network, so it pays in long trainings only. A part that
+    cannot be compiled runs uncompiled, with a warning from torch.
     """
     torch._dynamo.config.suppress_errors = True
     mode = "reduce-overhead" if device.type == "cuda" else None
-    run: Run = torch.compile(forward, mode=mode)
-    return run
+    compiled_forward: ForwardPass = torch.compile(forward, mode=mode)
+    return compiled_forward
 
 
-def graphed(forward: Forward, images: Tensor) -> Run:
-    """As one CUDA graph forward and one backward, recorded in a second; for this shape alone.
+def graphed(forward: Forward, images: Tensor) -> ForwardPass:
+    """The forward and the backward pass as one CUDA graph each, for batches of this shape only.
 
-    To be called in the autocast context of the training. A network that draws random numbers on
-    the processor, or that cannot be recorded, runs as it is, and a note says so.
+    Call it in the autocast context of the training; it takes about a second. A network that draws
+    random numbers on the processor, or that cannot be recorded, is returned unchanged, with a
+    message on stderr.
     """
     buffers = [(buffer, buffer.clone()) for buffer in forward.buffers()]
     try:
         if draws_on_processor(forward, images):
             raise RuntimeError("the network draws random numbers outside the GPU")
-        # A cell may have operations that lead nowhere, whose weights have no gradient.
+        # A cell may have operations that lead nowhere; their weights have no gradient.
         torch.cuda.make_graphed_callables(forward, (images,), allow_unused_input=True)
     except (RuntimeError, AssertionError) as error:
+        _log.debug("CUDA graph not recorded", exc_info=True)
         print(f"cuda_graph: not recorded, going on without: {error}", file=sys.stderr)
-    with torch.no_grad():  # batch norms have seen the images several times
+    with torch.no_grad():  # recording ran the batch norms on `images` several times
         for buffer, before in buffers:
             buffer.copy_(before)
     return forward
 
 
 def draws_on_processor(forward: nn.Module, images: Tensor) -> bool:
-    """Whether a forward pass takes numbers from a generator of Python, NumPy or torch's CPU."""
+    """Whether a forward pass uses a random generator of Python, NumPy or torch on the CPU.
+
+    Its numbers would be drawn once, at the recording of a CUDA graph.
+    """
 
     def states() -> tuple[object, ...]:
         numpy = np.random.get_state(legacy=False)["state"]
-        ours = torch.get_rng_state().numpy().tobytes()
-        return random.getstate(), numpy["key"].tobytes(), numpy["pos"], ours
+        torch_cpu = torch.get_rng_state().numpy().tobytes()
+        return random.getstate(), numpy["key"].tobytes(), numpy["pos"], torch_cpu
 
     before = states()
     with torch.no_grad():

@@ -14,11 +14,11 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_flops(model: nn.Module, example: Tensor) -> int:
-    """Operations of one forward pass over `example`, as PyTorch counts: 2 a multiply-add."""
+    """Operations of one forward pass over `example`, counted by PyTorch: 2 for a multiply-add."""
     counter = FlopCounterMode(display=False)
     model.eval()
-    # The counter does not know the fused attention of a CPU, and counts padding with that of a
-    # GPU; of plain products it counts every one, on any device.
+    # The counter does not know the CPU's fused attention, and with a GPU's it counts padding.
+    # Attention by plain matrix products is counted exactly on any device.
     with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         model(example)
     return int(counter.get_total_flops())

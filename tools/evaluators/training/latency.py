@@ -1,4 +1,4 @@
-"""What a model costs on this device: the time that one image takes, and memory."""
+"""What a model costs on this device: the time for one image, and memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lm_searcher.tools.devices import mixed_precision, visible_devices
+
 if TYPE_CHECKING:
     from torch import nn
 
 WARM_UP, TIMED = 10, 51
-"""Passes that only warm up (kernels are chosen, caches filled), and those that are timed."""
+"""Forward passes before the timed ones (kernels are chosen, caches filled), and timed ones."""
 
 
 def latency_ms(model: nn.Module, shape: Sequence[int], warm_up: int = WARM_UP) -> float:
-    """Milliseconds of one forward pass over one image of that shape, where the model is.
+    """Milliseconds of a forward pass over one image of `shape`, on the model's device.
 
-    The median of timed passes, each alone: an accelerator has finished before the clock is read.
-    On a CPU it is the latency of as many threads as the trial has, beside whatever else runs.
+    The median of timed passes; an accelerator has finished each before the clock is read. On a
+    CPU the latency depends on the trial's number of threads and on what else runs.
     """
     import torch
 
@@ -31,8 +33,7 @@ def latency_ms(model: nn.Module, shape: Sequence[int], warm_up: int = WARM_UP) -
     was_training = model.training
     model.eval()
     seconds = []
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-    with torch.no_grad(), autocast:
+    with torch.no_grad(), mixed_precision(device):
         for _ in range(warm_up + TIMED):
             began = time.perf_counter()
             model(image)
@@ -44,8 +45,8 @@ def latency_ms(model: nn.Module, shape: Sequence[int], warm_up: int = WARM_UP) -
 
 
 def peak_memory() -> dict[str, float]:
-    """`memory_mb`: the most that tensors of this process held on its CUDA device; none without
-    one. A trial has a process of its own."""
+    """`memory_mb`: the most that tensors of this process, which is the trial's, held on its CUDA
+    device, in 2**20 bytes; empty without such a device."""
     import torch
 
     if not torch.cuda.is_available():
@@ -54,12 +55,10 @@ def peak_memory() -> dict[str, float]:
 
 
 def device_name() -> str:
-    """What latency is measured on: the accelerator's name, else the processor's.
+    """The name of the device that latency is measured on: the accelerator, else the processor.
 
-    Read from the system: asking CUDA would claim memory on the device for good.
+    Read from the system, since CUDA would keep memory on the device once it is asked.
     """
-    from lm_searcher.tools.executors.local import visible_devices
-
     if visible_devices():
         for place in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
             for line in place.read_text().splitlines():

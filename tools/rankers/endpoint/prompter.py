@@ -1,4 +1,4 @@
-"""From a question to a prompt that fits the model's context, and from its reply to a ranking."""
+"""Prompts that fit the model's context, and rankings from the model's replies."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.llm.completion import Completion
 from lm_searcher.tools.llm.settings import EndpointSettings
 from lm_searcher.tools.protocols import Objective
-from lm_searcher.tools.rankers.shortlisting import Question
+from lm_searcher.tools.rankers.shortlisting import ShortlistQuery
 
 
 class Prompter:
-    """Writes the prompts that the settings ask for.
+    """Writes prompts of the form that the settings name, and parses the replies.
 
-    `say` is told once that something did not fit. Raises RankerError for a context that has no
-    room for a single candidate.
+    `say` receives a note if trials or candidates do not fit. Raises RankerError for a context
+    without room for a single candidate.
     """
 
     def __init__(
@@ -42,18 +42,19 @@ class Prompter:
             objective.constraints,
         )
         self.context = settings.context
-        self.prompt(Question([DIGITS[0] * len(positions)], [], [], 0))
+        self.prompt(ShortlistQuery([DIGITS[0] * len(positions)], [], [], 0))
 
-    def prompt(self, question: Question) -> tuple[str, list[str]]:
-        """The prompt, and the candidates that it shows: the first ones, all of them if they fit.
+    def prompt(self, query: ShortlistQuery) -> tuple[str, list[str]]:
+        """The prompt, and the candidates in it: all of them, or the first ones that fit.
 
-        Trials are dropped from the worst up. Raises RankerError if that is not enough.
+        The worst trials are dropped first, then candidates. Raises RankerError if two candidates
+        without any trial do not fit.
         """
-        room, entries = self.context - self.settings.room, min(len(question.history), LIMIT)
-        candidates = question.candidates
+        room, entries = self.context - self.settings.room, min(len(query.history), LIMIT)
+        candidates = query.candidates
         while True:
             try:
-                render = self._rendering(question, candidates)
+                render = self._rendering(query, candidates)
                 prompt, kept = fit(render, entries, self.count, room)
                 break
             except PromptTooLong as error:
@@ -64,37 +65,41 @@ class Prompter:
                         f"candidate{'s' * (n > 1)} and a reply of {self.settings.room} tokens: "
                         f"the prompt may take {error}"
                     ) from None
-                candidates = candidates[: n // 2]  # they are in random order
-        if kept < entries or len(candidates) < len(question.candidates):
+                candidates = candidates[: n // 2]  # the candidates are in random order
+        if kept < entries or len(candidates) < len(query.candidates):
             self.say(
                 f"the model's context of {self.context} tokens takes {kept} of {entries} trials "
                 f"and {len(candidates)} candidates: the worst trials are not shown from here on"
             )
         return prompt, candidates
 
-    def _rendering(self, question: Question, candidates: list[str]) -> Callable[[int], str]:
+    def _rendering(self, query: ShortlistQuery, candidates: list[str]) -> Callable[[int], str]:
         if self.settings.prompt == "ncode":
-            return lambda k: ncode.render(question.history, candidates, limit=k)
+            return lambda k: ncode.render(query.history, candidates, limit=k)
         return lambda k: semantic.render(
             self.task,
-            question.history,
+            query.history,
             candidates,
             picks=self.picks,
-            pending=question.pending,
+            pending=query.pending,
             limit=k,
         )
 
     def count(self, text: str) -> int:
-        """Tokens at most, without the model's tokenizer: of a code each digit may be one."""
+        """An upper estimate of the tokens without the model's tokenizer.
+
+        In the paper's prompt each digit of a code may be a token; other text has at least two
+        bytes a token.
+        """
         return len(text.encode()) // (1 if self.settings.prompt == "ncode" else 2) + 8
 
     def shrink(self, prompt: str) -> None:
-        """Take the context to be smaller, by a quarter of this prompt."""
+        """Assume a context for a reply and three quarters of this prompt, after an overflow."""
         self.context = self.settings.room + self.count(prompt) * 3 // 4
         self.say("the model's context is smaller than [ranker] context, says the server")
 
     def parse(self, reply: Completion, shown: list[str]) -> list[int]:
-        """The ranking that a reply gives of the candidates shown. Raises ReplyError."""
+        """The indices of `shown` that a reply names, best first. Raises ReplyError."""
         if reply.problem:
             raise ReplyError(reply.problem)
         if self.settings.prompt == "semantic":

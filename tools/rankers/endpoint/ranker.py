@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from lm_searcher.prompts.reply import ReplyError
-from lm_searcher.prompts.semantic import schema
 from lm_searcher.spaces.errors import RankerError, unknown
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.usage import Usage
-from lm_searcher.tools.llm.client import Client, Refused, Unreachable
+from lm_searcher.tools.llm.client import OVERFLOW, Client, Refused, Unreachable
 from lm_searcher.tools.llm.completion import Completion
 from lm_searcher.tools.llm.retry import Unanswered
 from lm_searcher.tools.llm.settings import EndpointSettings
 from lm_searcher.tools.protocols import Objective, Ranker
 from lm_searcher.tools.rankers import make_fallback
 from lm_searcher.tools.rankers.endpoint.prompter import Prompter
-from lm_searcher.tools.rankers.shortlisting import NoAnswer, Question, ShortlistRanker
+from lm_searcher.tools.rankers.endpoint.request_format import Message, RequestFormat
+from lm_searcher.tools.rankers.shortlisting import NoAnswer, ShortlistQuery, ShortlistRanker
 
 REASKS = 2
-"""How often a wrong reply is asked for again."""
+"""How often the model is asked again after an unusable reply."""
 QUOTED = 400
-"""Characters of a wrong reply that the model is shown again."""
-
-OPTIONAL = ("response_format", "temperature", "seed", "max_tokens")
-"""What a request has beyond model and messages; a server may refuse any of it."""
-
-OVERFLOW = re.compile(r"context.{0,20}(length|window|size)|maximum context|too many tokens", re.I)
-"""How servers say that a prompt is too long."""
-
-Message = dict[str, str]
+"""The most characters of an unusable reply that are quoted back to the model."""
 
 
 class EndpointRanker(ShortlistRanker):
     """Lets a served language model choose from a short list.
 
-    What the server refuses of a request is left out from then on. After a decision without any
-    answer the next one tries once only, so that a dead server does not hold the search up.
-    Token counts are the server's, or estimated from lengths where it gives none.
+    After a decision without any answer the next decision makes one attempt only, so that a dead
+    server does not hold the search up. Token counts are the server's, or estimated from lengths
+    if it reports none.
     """
 
     def __init__(
@@ -49,8 +40,8 @@ class EndpointRanker(ShortlistRanker):
         super().__init__(fallback, max(settings.shown, objective.picks))
         self.settings, self.picks = settings, objective.picks
         self.prompter = Prompter(settings, space, objective, self.say_once)
+        self.format = RequestFormat(settings, self.say_once)
         self.client = Client(settings)
-        self._optional = list(OPTIONAL)
         self._down = False
         self._probe = Usage()
 
@@ -58,13 +49,13 @@ class EndpointRanker(ShortlistRanker):
     def for_space(
         cls, what: str, space: SearchSpace, given: Mapping[str, Any], objective: Objective
     ) -> EndpointRanker:
-        """Of ``MODEL@URL`` and keys of [ranker]. Raises ConfigError, RankerError."""
+        """The ranker of ``MODEL@URL`` and keys of [ranker]. Raises ConfigError, RankerError."""
         settings = EndpointSettings.of(what, given)
-        settings.key()  # whether there is one, before anything heavy is loaded
+        settings.key()  # raises for a missing key before anything heavy is loaded
         return cls(settings, space, objective, make_fallback(settings.fallback, space))
 
     def prepare(self) -> None:
-        """See AskingRanker: asks for one token, the only thing that every server can do."""
+        """See AskingRanker: requests one token, which every server can do."""
         self.client.reset()
         self._down = False
         message = {"role": "user", "content": "Answer with 0."}
@@ -72,17 +63,18 @@ class EndpointRanker(ShortlistRanker):
         try:
             try:
                 body = self.client.send(request | {"max_tokens": 1})
-            except Refused:  # of so short a reply, perhaps
+            except Refused:  # perhaps because of max_tokens
                 body = self.client.send(request)
         except (Unreachable, Refused) as error:
             raise RankerError(f"ranker endpoint: {error}") from None
         except Unanswered as error:
-            self._look_for_model(error)
+            self._check_model_name(error)
         else:
-            self._probe = self._taken(Completion.of(body), [message])
+            self._probe = self._usage_of(Completion.of(body), [message])
 
-    def _look_for_model(self, error: Unanswered) -> None:
-        """Some servers fail where others say that there is no such model: see what they list."""
+    def _check_model_name(self, error: Unanswered) -> None:
+        """Raises RankerError if the server lists models and not this one: some servers answer
+        with HTTP 500 for an unknown model."""
         listed = self.client.models() if error.failed else []
         if listed and self.settings.model not in listed:
             raise RankerError(
@@ -95,37 +87,37 @@ class EndpointRanker(ShortlistRanker):
         """See AskingRanker."""
         self.client.cancel()
 
-    def choose(self, question: Question) -> list[int]:
+    def choose(self, query: ShortlistQuery) -> list[int]:
         """See ShortlistRanker."""
-        self.account += self._probe
+        self.usage += self._probe
         self._probe = Usage()
         if self.settings.prompt == "semantic":
-            return self._decide(question)
-        chosen: list[int] = []  # the paper's prompt is answered by one candidate: ask for each
-        while len(chosen) < min(self.picks, len(question.candidates) - 1):
-            left = [i for i in range(len(question.candidates)) if i not in chosen]
-            codes = [question.candidates[i] for i in left]
+            return self._decide(query)
+        chosen: list[int] = []  # a reply to the paper's prompt names one candidate: ask repeatedly
+        while len(chosen) < min(self.picks, len(query.candidates) - 1):
+            left = [i for i in range(len(query.candidates)) if i not in chosen]
+            codes = [query.candidates[i] for i in left]
             try:
-                chosen.append(left[self._decide(replace(question, candidates=codes))[0]])
+                chosen.append(left[self._decide(replace(query, candidates=codes))[0]])
             except NoAnswer:
                 if not chosen:
                     raise
                 break
         return chosen
 
-    def _decide(self, question: Question) -> list[int]:
-        """The model's ranking; a wrong reply is asked for again, and told what was wrong."""
-        prompt, shown = self.prompter.prompt(question)
+    def _decide(self, query: ShortlistQuery) -> list[int]:
+        """The model's ranking. After an unusable reply the model is told the reason."""
+        prompt, shown = self.prompter.prompt(query)
         messages: list[Message] = [{"role": "user", "content": prompt}]
         wrong = ""
         for again in range(1 + REASKS):
-            self.account += Usage(reasks=int(again > 0))
+            self.usage += Usage(reasks=int(again > 0))
             try:
-                reply = self._ask(messages, question.seed, len(shown))
+                reply = self._complete(messages, query.seed, len(shown))
                 return self.prompter.parse(reply, shown)
             except _Overflow:
                 self.prompter.shrink(prompt)
-                return self._decide(question)
+                return self._decide(query)
             except ReplyError as error:
                 wrong = str(error).rstrip(".")
                 messages = [
@@ -135,69 +127,47 @@ class EndpointRanker(ShortlistRanker):
                 ]
         raise NoAnswer(f"{1 + REASKS} wrong replies, the last: {wrong}")
 
-    def _ask(self, messages: list[Message], seed: int, n: int) -> Completion:
-        """One answer, counted. Raises NoAnswer, _Overflow, RankerError, Cancelled."""
+    def _complete(self, messages: list[Message], seed: int, n: int) -> Completion:
+        """One completion, added to `usage`. Raises NoAnswer, _Overflow, RankerError, Cancelled."""
         self._check_limits()
         attempts = 1 if self._down else self.settings.attempts
         while True:
             try:
-                body, retries = self.client.ask(self._request(messages, seed, n), attempts)
+                request = self.format.request(messages, seed, n)
+                body, retries = self.client.ask(request, attempts)
                 break
             except Refused as error:
                 if OVERFLOW.search(str(error)):
                     raise _Overflow from None
-                if not self._leave_out(str(error)):
+                if not self.format.drop_refused(str(error)):
                     raise NoAnswer(f"the server refuses the request ({error})") from None
             except Unanswered as error:
-                self.account += Usage(retries=error.retries)
+                self.usage += Usage(retries=error.retries)
                 self._down = True
                 tries = f"{error.retries + 1} attempt" + "s" * (error.retries > 0)
                 raise NoAnswer(f"{error} ({tries})") from None
         self._down = False
         answer = Completion.of(body)
-        self.account += self._taken(answer, messages) + Usage(retries=retries)
+        self.usage += self._usage_of(answer, messages) + Usage(retries=retries)
         return answer
 
-    def _request(self, messages: list[Message], seed: int, n: int) -> dict[str, Any]:
-        """A request for a ranking of `n` candidates."""
-        request: dict[str, Any] = {"model": self.settings.model, "messages": messages}
-        optional: dict[str, Any] = {
-            "temperature": 0,
-            "seed": seed,
-            "max_tokens": self.settings.room,
-        }
-        if self.settings.prompt == "semantic":
-            named = {"name": "ranking", "strict": True, "schema": schema(n)}
-            optional["response_format"] = {"type": "json_schema", "json_schema": named}
-        return request | {key: v for key, v in optional.items() if key in self._optional}
-
-    def _leave_out(self, refusal: str) -> bool:
-        """Leave out from now on what the server refuses: what it names, or all of it.
-
-        False if nothing is left that could be left out.
-        """
-        named = [key for key in self._optional if key in refusal] or self._optional
-        self._optional = [key for key in self._optional if key not in named]
-        if named:
-            self.say_once(f"the server refuses {', '.join(named)}: left out from here on")
-        return bool(named)
-
-    def _taken(self, answer: Completion, messages: list[Message]) -> Usage:
-        """What one answer took."""
-        sent, got = answer.prompt_tokens, answer.completion_tokens
+    def _usage_of(self, answer: Completion, messages: list[Message]) -> Usage:
+        """Tokens and cost of one answer."""
+        sent, received = answer.prompt_tokens, answer.completion_tokens
         if sent is None:
             sent = sum(self.prompter.count(message["content"]) for message in messages)
-        if got is None:
-            got = self.prompter.count(answer.text)
+        if received is None:
+            received = self.prompter.count(answer.text)
         return Usage(
             asks=1,
             prompt_tokens=sent,
-            completion_tokens=got,
-            cost=self.settings.cost(sent, got),
+            completion_tokens=received,
+            cost=self.settings.cost(sent, received),
         )
 
     def _check_limits(self) -> None:
-        settings, used = self.settings, self.spent + self.account
+        """Raises NoAnswer once the run has used up its tokens or its money."""
+        settings, used = self.settings, self.spent + self.usage
         if settings.max_tokens_total is not None and used.tokens >= settings.max_tokens_total:
             raise NoAnswer(f"max_tokens_total of {settings.max_tokens_total:,} is reached")
         if settings.max_cost is not None and used.cost >= settings.max_cost:

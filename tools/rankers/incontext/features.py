@@ -1,8 +1,8 @@
-"""From a history and candidates to what the network reads.
+"""The features that the network reads, from a history and candidates.
 
-Every feature is a function of which options agree, never of how positions and options are
-numbered; reversing the order of an ordered position changes nothing either. Scores enter by
-rank and by size, so that a monotone change of the objective changes little.
+No feature depends on the numbering of positions or options, and reversing an ordered position
+changes none. Scores enter by rank and by size, so a monotone change of the objective changes
+little.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lm_searcher.tools.rankers.incontext.kernels import (
     Processes,
     Similarity,
 )
-from lm_searcher.tools.rankers.incontext.options import Options
+from lm_searcher.tools.rankers.incontext.options import OptionTensors
 
 PREDICTION_FEATURES = 3 * KERNELS + 6
 TRIAL_FEATURES = PREDICTION_FEATURES + 8
@@ -28,62 +28,80 @@ GLOBAL_FEATURES = 2 * KERNELS + KERNELS + 10
 
 
 @dataclass(frozen=True)
-class Context:
-    """A history, digested: what candidates are held against."""
+class HistoryContext:
+    """All that the features need of a history; computed once for all candidates."""
 
-    options: Options
+    options: OptionTensors
     trials: Trials
     weight: Tensor
-    """[b, m]: what each option's position seems to matter, of mean 1 over positions."""
+    """[b, m]: the estimated importance of each option's position, mean 1 over positions."""
     processes: Processes
     targets: Tensor
-    """[b, t, 3]: normal score, z-score, whether it failed."""
+    """[b, t, 3]: normal score, z-score, whether the trial failed."""
     best: Tensor
-    """[b, t]: 1 for the incumbent."""
+    """[b, t]: 1 for the incumbent; several equal ones share the 1."""
     option_features: Tensor
+    """[b, m, OPTION_FEATURES]."""
     trial_features: Tensor
+    """[b, t, TRIAL_FEATURES]."""
     global_features: Tensor
+    """[b, GLOBAL_FEATURES]."""
     relations: Tensor
     """[b, relations, t, t]."""
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What the network reads; see the shapes there."""
+class NetworkInputs:
+    """The tensors that InContextModel reads: b histories of t trials, n candidates, m options."""
 
     trial_member: Tensor
+    """[b, t, m]."""
     option_features: Tensor
+    """[b, m, OPTION_FEATURES]."""
     trial_features: Tensor
+    """[b, t, TRIAL_FEATURES]."""
     global_features: Tensor
+    """[b, GLOBAL_FEATURES]."""
     trial_relations: Tensor
+    """[b, relations, t, t]."""
     near: Tensor
+    """[b, m, m]."""
     same: Tensor
+    """[b, m, m]."""
     positions: Tensor
+    """[b]."""
     member: Tensor
+    """[b, n, m]."""
     candidate_features: Tensor
+    """[b, n, CANDIDATE_FEATURES]."""
     relations: Tensor
+    """[b, relations, n, t]."""
 
 
 def _mixture(post: Posterior, belief: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean of both scores and spread over all processes, weighted by belief; each [b, n]."""
+    """The mixture of all processes, weighted by `belief`: each [b, n].
+
+    The mean of the normal score, the mean of the z-score, the deviation of the normal score.
+    """
     share = belief[:, :, None]
     mean = (post.mean[..., 0] * share).sum(1)
     second = ((post.sd**2 + post.mean[..., 0] ** 2) * share).sum(1)
     return mean, (post.mean[..., 1] * share).sum(1), (second - mean**2).clamp(min=1e-4).sqrt()
 
 
-def _predictions(context_best: Tensor, post: Posterior, belief: Tensor) -> Tensor:
-    """[b, n, PREDICTION_FEATURES]; `context_best` [b] is the incumbent's normal score."""
+def _predictions(incumbent: Tensor, post: Posterior, belief: Tensor) -> Tensor:
+    """[b, n, PREDICTION_FEATURES]; `incumbent` [b] is the best trial's normal score."""
     mean, z, sd = _mixture(post, belief)
-    excess = (mean - context_best[:, None]) / sd
-    better = torch.special.log_ndtr(excess.clamp(min=-8)) / 3
-    mixed = torch.stack([mean, z, sd.log(), mean + sd, better, excess / 3], dim=2)
+    excess = (mean - incumbent[:, None]) / sd
+    improvement = torch.special.log_ndtr(excess.clamp(min=-8)) / 3  # log probability
+    # The order is part of the weights' format: InContextModel.acquisition reads the third.
+    mixed = torch.stack([mean, z, sd.log(), mean + sd, improvement, excess / 3], dim=2)
     each = [post.mean[..., 0], post.mean[..., 1], post.sd.log()]
     return torch.cat([mixed, *(x.transpose(1, 2) for x in each)], dim=2)
 
 
-def digest(options: Options, trials: Trials) -> Context:
-    """All that does not depend on the candidates."""
+def digest(options: OptionTensors, trials: Trials) -> HistoryContext:
+    """Fit the surrogates, and compute the features that do not depend on the candidates."""
     targets, rank = targets_of(trials)
     finished = 1 - trials.pending
     scored = finished * (1 - trials.failed)
@@ -101,11 +119,30 @@ def digest(options: Options, trials: Trials) -> Context:
     own = torch.stack(
         [y, targets[..., 1], rank, trials.failed, trials.pending, best, scored, y - mixed], dim=2
     )
-    own[..., -1] *= finished
-    count = trials.scores.new_full((len(y),), y.shape[1]).clamp(min=1)
-    several = (options.same.sum(2) > 1).to(y.dtype) * options.valid
-    skewed = ((targets[..., 1] ** 3) * scored).sum(1) / count
-    overall = torch.stack(
+    own[..., -1] *= finished  # a pending trial has no error
+    skill = processes.skill[..., :2].flatten(1)
+    return HistoryContext(
+        options,
+        trials,
+        weight,
+        processes,
+        targets,
+        best,
+        features,
+        torch.cat([_predictions(top, post, belief), own], dim=2),
+        torch.cat([_overall(options, trials, targets, top), skill, belief], dim=1),
+        alike.relations(options.positions),
+    )
+
+
+def _overall(options: OptionTensors, trials: Trials, targets: Tensor, top: Tensor) -> Tensor:
+    """Features of the history and the space as a whole, [b, 10]; `top` [b] is the best score."""
+    scored = (1 - trials.pending) * (1 - trials.failed)
+    b, t = trials.scores.shape
+    count = trials.scores.new_full((b,), t).clamp(min=1)
+    several = (options.same.sum(2) > 1).to(scored.dtype) * options.valid
+    skewness = ((targets[..., 1] ** 3) * scored).sum(1) / count
+    return torch.stack(
         [
             count.log() / 5,
             scored.sum(1).add(1).log() / 5,
@@ -115,36 +152,26 @@ def digest(options: Options, trials: Trials) -> Context:
             options.valid.sum(1).log() / 5,
             (options.ordered.sum(1) / options.valid.sum(1)),
             several.sum(1) / options.valid.sum(1),
-            skewed.clamp(-5, 5) / 3,
+            skewness.clamp(-5, 5) / 3,
             top,
         ],
         dim=1,
     )
-    skill = processes.skill[..., :2].flatten(1)
-    return Context(
-        options,
-        trials,
-        weight,
-        processes,
-        targets,
-        best,
-        features,
-        torch.cat([_predictions(top, post, belief), own], dim=2),
-        torch.cat([overall, skill, belief], dim=1),
-        alike.relations(options.positions),
-    )
 
 
-def predicted(context: Context, member: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of candidates' normal scores by the simple surrogates alone, [b, n]."""
+def predict(context: HistoryContext, member: Tensor) -> tuple[Tensor, Tensor]:
+    """The surrogates' mean and deviation of candidates' normal scores: each [b, n].
+
+    `member` [b, n, m] is from OptionTensors.member.
+    """
     alike = Similarity.of(context.options, member, context.trials.member, context.weight)
     post = context.processes.predict(alike.kernels())
     mean, _, sd = _mixture(post, context.processes.belief)
     return mean, sd
 
 
-def inputs(context: Context, member: Tensor) -> Inputs:
-    """What the network reads for candidates `member` [b, n, m]."""
+def network_inputs(context: HistoryContext, member: Tensor) -> NetworkInputs:
+    """The network's inputs for candidates `member` [b, n, m]."""
     trials, options = context.trials, context.options
     alike = Similarity.of(options, member, trials.member, context.weight)
     post = context.processes.predict(alike.kernels())
@@ -154,7 +181,7 @@ def inputs(context: Context, member: Tensor) -> Inputs:
     nearest = alike.uniform.max(2).values
     to_best = (alike.uniform * context.best[:, None]).sum(2)
     own = torch.stack([failing, nearest, to_best], dim=2)
-    return Inputs(
+    return NetworkInputs(
         trials.member,
         context.option_features,
         context.trial_features,

@@ -1,7 +1,8 @@
-"""What simple surrogates say: Gaussian processes under several similarities at once.
+"""The surrogates: Gaussian processes under several kernels, fitted as one batch.
 
-Their predictions are inputs of the network, together with how right each has been on this very
-history (leave-one-out): the network learns when to believe which.
+Their predictions are inputs of the network, together with the leave-one-out errors of each on
+the same history, so that the network can learn which surrogate to trust. Leave-one-out formulas
+are those of Rasmussen and Williams, Gaussian Processes for Machine Learning, section 5.4.2.
 """
 
 from __future__ import annotations
@@ -11,34 +12,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lm_searcher.tools.rankers.incontext.options import Options
+from lm_searcher.tools.rankers.incontext.options import OptionTensors
 
 NOISES = (0.1, 0.05, 0.05, 0.02, 0.15, 0.1, 0.4)
-"""The noise variance of each process, the signal's being 1."""
+"""The noise variance of each process; the signal variance is 1."""
 KERNELS = len(NOISES)
 RELATIONS = 5
 IGNORED = 1e4
-"""The noise variance of a trial that a process must not learn from."""
+"""The noise variance of a trial without an outcome; it makes the trial count for nothing."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """How alike architectures and trials are, each [b, n, t] with 1 for identical ones."""
+    """How alike architectures and trials are: each [b, n, t], 1 for identical ones."""
 
     uniform: Tensor
-    """The share of positions that agree, or nearly so where ordered."""
+    """The share of positions that agree; near options of ordered positions agree in part."""
     weighted: Tensor
-    """The same, positions weighted by what they seem to matter."""
+    """The same, with positions weighted by `option_statistics`."""
     counts: Tensor
-    """1 less the distance of the numbers of times that each option of a group occurs."""
+    """1 minus the squared distance between the counts of each option in each group, scaled."""
 
     @classmethod
-    def of(cls, options: Options, rows: Tensor, trials: Tensor, weight: Tensor) -> Similarity:
-        """Between members `rows` [b, n, m] and `trials` [b, t, m]; `weight` is [b, m]."""
+    def of(cls, options: OptionTensors, rows: Tensor, trials: Tensor, weight: Tensor) -> Similarity:
+        """Between memberships `rows` [b, n, m] and `trials` [b, t, m]; `weight` is [b, m]."""
         p = options.positions[:, None, None]
         near = trials @ options.near
         uniform = rows @ near.transpose(1, 2) / p
         weighted = (rows * weight[:, None]) @ near.transpose(1, 2) / p
+        # |a - b|^2 = |a|^2 + |b|^2 - 2ab, where a and b count each option of each group.
         hist = trials @ options.same
         cross = rows @ hist.transpose(1, 2)
         own = (trials * hist).sum(2)[:, None]
@@ -46,7 +48,7 @@ class Similarity:
         return cls(uniform, weighted, 1 - (mine + own - 2 * cross) / (2 * p))
 
     def kernels(self) -> Tensor:
-        """One for each of NOISES, [b, kernels, n, t]."""
+        """The kernels, one for each of NOISES: [b, kernels, n, t]."""
         smooth = torch.exp(-3 * (1 - self.weighted))
         return torch.stack(
             [
@@ -62,7 +64,7 @@ class Similarity:
         )
 
     def relations(self, positions: Tensor) -> Tensor:
-        """What attention may weigh trials by, [b, relations, n, t]."""
+        """Similarities by which attention is shifted: [b, relations, n, t]."""
         edits = positions[:, None, None] * (1 - self.uniform)
         return torch.stack(
             [
@@ -78,12 +80,12 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Predictions of every process; for a trial, made without that trial."""
+    """The predictions of every process; a trial's own prediction is leave-one-out."""
 
     mean: Tensor
     """[b, kernels, n, targets]."""
     sd: Tensor
-    """[b, kernels, n], scaled so that it fits the errors made on the history."""
+    """[b, kernels, n], scaled to fit the leave-one-out errors on the history."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,22 @@ class Processes:
     """Gaussian processes fitted to a history."""
 
     inverse: Tensor
-    """[b, kernels, t, t]."""
+    """[b, kernels, t, t]: the inverse of kernel plus noise."""
     weights: Tensor
-    """[b, kernels, t, targets]."""
+    """[b, kernels, t, targets]: the inverse times the targets."""
     targets: Tensor
     """[b, t, targets]."""
     active: Tensor
-    """[b, t]."""
+    """[b, t]: 1 for a trial with an outcome."""
 
     @classmethod
     def fit(cls, kernels: Tensor, targets: Tensor, active: Tensor) -> Processes:
-        """From the kernels among trials [b, k, t, t]; what is not `active` is not learnt from."""
+        """Fit to the trials' kernels [b, k, t, t] and targets [b, t, targets], those `active`."""
         noise = torch.tensor(NOISES, device=kernels.device)[None, :, None]
         diagonal = noise + IGNORED * (1 - active[:, None])
-        factor = torch.linalg.cholesky(kernels + torch.diag_embed(diagonal + 1e-4))
+        factor = torch.linalg.cholesky(
+            kernels + torch.diag_embed(diagonal + 1e-4)
+        )  # 1e-4 for float32
         inverse = torch.cholesky_inverse(factor)
         targets = targets * active[..., None]
         return cls(inverse, inverse @ targets[:, None], targets, active)
@@ -115,23 +119,23 @@ class Processes:
 
     @property
     def errors(self) -> Tensor:
-        """Leave-one-out errors, [b, kernels, t, targets]."""
+        """Leave-one-out errors of the active trials, [b, kernels, t, targets]."""
         return self.weights / self._diagonal[..., None] * self.active[:, None, :, None]
 
     @property
     def scale(self) -> Tensor:
-        """By how much the errors exceed what was expected, [b, kernels]."""
+        """The ratio of the leave-one-out errors to the predicted ones, [b, kernels]."""
         count = self.active.sum(1)[:, None]
         squared = (self.errors[..., 0] ** 2 * self._diagonal).sum(2)
-        return ((squared + 2) / (count + 2)).sqrt()  # as if two errors had been as expected
+        return ((squared + 2) / (count + 2)).sqrt()  # a prior of two errors as predicted
 
     def trials(self) -> Posterior:
-        """Each trial predicted from the others."""
+        """Predict each trial from all others."""
         mean = self.targets[:, None] - self.weights / self._diagonal[..., None]
         return Posterior(mean, self._diagonal.rsqrt() * self.scale[..., None])
 
     def predict(self, cross: Tensor) -> Posterior:
-        """Candidates, from their kernels to the trials [b, k, n, t]."""
+        """Predict candidates from their kernels to the trials, [b, k, n, t]."""
         noise = torch.tensor(NOISES, device=cross.device)[None, :, None]
         explained = ((cross @ self.inverse) * cross).sum(3)
         variance = (1 - explained).clamp(min=1e-4) + noise
@@ -139,13 +143,13 @@ class Processes:
 
     @property
     def skill(self) -> Tensor:
-        """The share of variance that each predicted, leave-one-out, [b, kernels, targets]."""
+        """Leave-one-out R^2 of each process, at least -1: [b, kernels, targets]."""
         total = (self.targets**2).sum(1)[:, None] + 1e-3
         return (1 - (self.errors**2).sum(2) / total).clamp(min=-1)
 
     @property
     def belief(self) -> Tensor:
-        """How likely each is, by leave-one-out likelihood (tempered), [b, kernels]."""
+        """Weights of the processes by tempered leave-one-out likelihood, [b, kernels]; sum 1."""
         count = self.active.sum(1)[:, None]
         fit = 0.5 * (self._diagonal.log() * self.active[:, None]).sum(2)
         return torch.softmax(0.5 * (fit - count * self.scale.log()), dim=1)

@@ -1,8 +1,8 @@
-"""Search spaces as tensors: one row an option, whatever its position.
+"""Search spaces as tensors: one row per option, over all positions.
 
-Everything the network sees of a space goes through here. An option has no name and no number:
-it is known by which others share its position, by which others share its name at positions with
-the same list (its group), and, where its position is ordered, by how near the others are.
+The network sees a space only through these tensors. An option has neither a name nor a number:
+it is described by the options that share its position, by the equal options at positions with
+the same list of choices (its group), and, at ordered positions, by its distance to the others.
 """
 
 from __future__ import annotations
@@ -14,57 +14,59 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of a batch of spaces, padded to the most any has.
+class OptionTensors:
+    """The options of a batch of spaces, padded to the largest number of options.
 
-    Shapes: b spaces, m options in all, p positions.
+    Shapes: b spaces, m options (over all positions of a space), p positions.
     """
 
     offsets: Tensor
-    """[b, p] long: the row of each position's first option; `m` where there is no such position."""
+    """[b, p] long: the row of each position's first option; `m` for a padded position."""
     valid: Tensor
     """[b, m] float: 1 for an option, 0 for padding."""
     place: Tensor
-    """[b, m]: where the option lies in [-1, 1]; 0 at unordered positions."""
+    """[b, m]: an option's place within its ordered position, -1 to 1; 0 at unordered positions."""
     ordered: Tensor
-    """[b, m] float."""
+    """[b, m] float: 1 for an option of an ordered position."""
     size: Tensor
-    """[b, m]: the number of options at the position."""
+    """[b, m]: the number of options at the option's position."""
     positions: Tensor
-    """[b]: how many positions the space has."""
+    """[b]: the number of positions of the space."""
     near: Tensor
     """[b, m, m]: similarity of two options of one position, 1 for itself, 0 across positions."""
     same: Tensor
-    """[b, m, m]: 1 where two options are one and the same, at positions of one group."""
+    """[b, m, m]: 1 for equal options at positions of one group."""
     together: Tensor
-    """[b, m, m]: 1 where two options belong to one position."""
+    """[b, m, m]: 1 for two options of one position."""
 
     @classmethod
-    def of(cls, layouts: Sequence[Layout], device: torch.device | str = "cpu") -> Options:
-        """The tensors of some layouts."""
-        rows = max(int(x.cardinalities.sum()) for x in layouts)
-        columns = max(x.positions for x in layouts)
-        shape = (len(layouts), rows)
-        offsets = np.full((len(layouts), columns), rows)
-        position, group, option = (np.full(shape, -1 - np.arange(rows)) for _ in range(3))
-        place, ordered, size, valid = (np.zeros(shape, np.float32) for _ in range(4))
-        for b, layout in enumerate(layouts):
-            counts = layout.cardinalities
+    def of(cls, shapes: Sequence[SpaceShape], device: torch.device | str = "cpu") -> OptionTensors:
+        """The tensors of a batch of spaces."""
+        rows = max(int(space.cardinalities.sum()) for space in shapes)
+        columns = max(space.positions for space in shapes)
+        size_of_batch = (len(shapes), rows)
+        offsets = np.full((len(shapes), columns), rows)
+        # Padding has a negative number of its own in each row, so that it equals no other row.
+        position, group, option = (np.full(size_of_batch, -1 - np.arange(rows)) for _ in range(3))
+        place, ordered, size, valid = (np.zeros(size_of_batch, np.float32) for _ in range(4))
+        for b, space in enumerate(shapes):
+            counts = space.cardinalities
             m, starts = int(counts.sum()), np.cumsum(counts) - counts
-            offsets[b, : layout.positions] = starts
-            position[b, :m] = np.repeat(np.arange(layout.positions), counts)
+            offsets[b, : space.positions] = starts
+            position[b, :m] = np.repeat(np.arange(space.positions), counts)
             option[b, :m] = np.arange(m) - np.repeat(starts, counts)
-            group[b, :m] = np.repeat(layout.groups, counts)
-            ordered[b, :m] = np.repeat(layout.ordered, counts)
-            place[b, :m] = layout.places[position[b, :m], option[b, :m]] * ordered[b, :m]
+            group[b, :m] = np.repeat(space.groups, counts)
+            ordered[b, :m] = np.repeat(space.ordered, counts)
+            place[b, :m] = space.places[position[b, :m], option[b, :m]] * ordered[b, :m]
             size[b, :m] = np.repeat(counts, counts)
             valid[b, :m] = 1
         together = position[:, :, None] == position[:, None, :]
         itself = np.eye(rows, dtype=bool)
+        # Ordered options: a sharp and a wide bump around each, so that neighbours are alike.
         apart = place[:, :, None] - place[:, None, :]
         smooth = 0.2 * itself + 0.3 * np.exp(-((apart / 0.4) ** 2)) + 0.5 * np.exp(-(apart**2))
         near = together * np.where(ordered[:, :, None] > 0, smooth, itself)
@@ -79,16 +81,17 @@ class Options:
             tensor(place),
             tensor(ordered),
             tensor(size),
-            tensor([x.positions for x in layouts]),
+            tensor([space.positions for space in shapes]),
             tensor(near),
             tensor(same),
             tensor(together),
         )
 
     def member(self, codes: Tensor) -> Tensor:
-        """Which options each architecture is made of: codes [b, n, p] -> [b, n, m] of 0 and 1."""
+        """Membership: codes [b, n, p] -> [b, n, m], 1 for the options of each architecture."""
         b, n, _ = codes.shape
         rows = self.valid.shape[1]
+        # Padded positions write to an extra last row, which is cut off.
         index = (self.offsets[:, None] + codes.long()).clamp(max=rows)
         member = torch.zeros(b, n, rows + 1, device=self.valid.device)
         return member.scatter_(2, index, 1.0)[:, :, :rows]

@@ -1,4 +1,4 @@
-"""A reply of a causal language model."""
+"""Generate a reply with a causal language model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lm_searcher.tools.llm.huggingface import LoadedModel
 def reply(
     loaded: LoadedModel, prompt: list[int], most: int, seed: int | None = None
 ) -> tuple[int, str]:
-    """What the model says after `prompt`, in how many tokens; `most` at most.
+    """The number of tokens of the model's reply to `prompt` (at most `most`), and its text.
 
-    The likeliest token each time, or draws at temperature 1 where there is a seed. Torch's own
-    generators are left as they were.
+    Decoding is greedy without a seed, and samples at temperature 1 with one. The state of torch's
+    generators does not change.
     """
     model: Any = loaded.model  # generate() is untyped
     tokenizer = loaded.tokenizer
@@ -34,5 +34,5 @@ def reply(
             pad_token_id=tokenizer.eos_token_id,
             **sampling,
         )
-    said = output[0, len(prompt) :]
-    return len(said), str(tokenizer.decode(said, skip_special_tokens=True))
+    tokens = output[0, len(prompt) :]
+    return len(tokens), str(tokenizer.decode(tokens, skip_special_tokens=True))

@@ -1,11 +1,10 @@
-"""Log-likelihoods of many answers to prompts that begin alike, in as few tokens as there are.
+"""Log-likelihoods of many answers to prompts with a common prefix, without repeated tokens.
 
-What the prompts share is read once and its keys and values are kept. The rest is a tree: prompts
-that go on differently are branches of it, answers branches of those, and answers that begin alike
-share that too. A chunk of the tree is one sequence, in which each token attends to the shared
-beginning and to its own ancestors, at the position it would have in a pass of its own. So the
-numbers are those of separate passes, and memory holds one copy of the history whatever the
-number of candidates.
+The common prefix is read once, and its key-value cache is kept. The remaining tokens form a tree
+(a trie): the rests of the prompts are its branches, and the answers branch off them. A chunk of
+the tree is passed as one sequence, in which each token attends to the prefix and to its own
+ancestors, at the position that it would have in a separate pass. So the results are those of
+separate passes, while memory holds one copy of the history for any number of candidates.
 """
 
 from __future__ import annotations
@@ -22,62 +21,67 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LOGITS = 32_000_000
-"""About how many logits a pass may make."""
+"""About the most logits of one pass."""
 NODES = 1024
-"""Most tokens of the tree a pass; attention among them grows with the square."""
+"""The most tree tokens of one pass; the cost of attention among them is quadratic."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """A prompt and possible answers to it, as tokens."""
+class PromptAnswers:
+    """A prompt and its possible answers, as tokens."""
 
     prompt: Sequence[int]
     answers: Sequence[Sequence[int]]
 
 
-def log_likelihoods(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[float]]:
-    """The log-likelihood of each answer to each question, the last token (end mark) included.
+def log_likelihoods(model: PreTrainedModel, queries: Sequence[PromptAnswers]) -> list[list[float]]:
+    """The log-likelihood of each answer of each query, in nats, with its last token (end mark).
 
-    Every prompt and every answer has at least one token. Equal to those of separate passes
-    within rounding. A model whose cache cannot be shared so has separate passes (see `shares`).
+    Every prompt and every answer has at least one token. The results equal those of separate
+    passes up to rounding. Models with another kind of cache get separate passes.
     """
     with torch.inference_mode():
-        prefix = common([q.prompt for q in questions])
-        cache = _read(model, questions[0].prompt[:prefix])
+        prefix = common([q.prompt for q in queries])
+        cache = _read(model, queries[0].prompt[:prefix])
         if cache is None:
-            return separately(model, questions)
-        result = [[0.0] * len(q.answers) for q in questions]
-        for tree in _trees(questions, prefix, min(NODES, LOGITS // _words(model))):
+            return separately(model, queries)
+        result = [[0.0] * len(q.answers) for q in queries]
+        for tree in _trees(queries, prefix, min(NODES, LOGITS // _vocabulary(model))):
             logs = _log_probabilities(model, tree, cache, prefix)
-            for (question, answer), steps in tree.paths.items():
+            for (query, answer), steps in tree.paths.items():
                 at, token = zip(*steps, strict=True)
-                result[question][answer] = float(logs[list(at), list(token)].sum())
+                result[query][answer] = float(logs[list(at), list(token)].sum())
     return result
 
 
 def shares(model: PreTrainedModel) -> bool:
-    """Whether the shared cache gives what separate passes give. Some architectures take their
-    positions from elsewhere and do not."""
-    words = _words(model)
+    """Whether the shared cache gives the results of separate passes.
+
+    Some architectures ignore the given positions; for these it does not.
+    """
+    words = _vocabulary(model)
     start = [i * 7 % words for i in range(1, 12)]
     answers = [[2 % words, 3 % words], [2 % words, 5 % words], [4 % words, 1 % words]]
-    questions = [Question([*start, 6 % words], answers), Question([*start, 8 % words], answers)]
+    queries = [
+        PromptAnswers([*start, 6 % words], answers),
+        PromptAnswers([*start, 8 % words], answers),
+    ]
     try:
-        found = np.array(log_likelihoods(model, questions))
+        found = np.array(log_likelihoods(model, queries))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.25  # bf16 has three digits
-    return bool(np.allclose(found, separately(model, questions), rtol=0.01, atol=tolerance))
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.25  # bfloat16 has three digits
+    return bool(np.allclose(found, separately(model, queries), rtol=0.01, atol=tolerance))
 
 
-def separately(model: PreTrainedModel, questions: Sequence[Question]) -> list[list[float]]:
-    """The same from a pass over prompt and answer for each answer: slow, for any model."""
+def separately(model: PreTrainedModel, queries: Sequence[PromptAnswers]) -> list[list[float]]:
+    """As `log_likelihoods`, by one pass per answer: slow, but correct for any model."""
     result = []
     with torch.inference_mode():
-        for question in questions:
+        for query in queries:
             scores = []
-            for answer in question.answers:
-                ids = torch.tensor([[*question.prompt, *answer[:-1]]], device=model.device)
+            for answer in query.answers:
+                ids = torch.tensor([[*query.prompt, *answer[:-1]]], device=model.device)
                 logits = model(input_ids=ids, use_cache=False).logits[0, -len(answer) :]
                 logs = logits.float().log_softmax(-1)
                 scores.append(float(logs[range(len(answer)), list(answer)].sum()))
@@ -85,12 +89,12 @@ def separately(model: PreTrainedModel, questions: Sequence[Question]) -> list[li
     return result
 
 
-def _words(model: PreTrainedModel) -> int:
+def _vocabulary(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
 def common(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with; each keeps at least one of its own."""
+    """The length of the common prefix; each prompt has at least one more token."""
     first, *others = prompts
     count = min(len(prompt) for prompt in prompts) - 1
     for other in others:
@@ -99,8 +103,10 @@ def common(prompts: Sequence[Sequence[int]]) -> int:
 
 
 def _read(model: PreTrainedModel, tokens: Sequence[int]) -> Any:
-    """The key-value cache after `tokens`; None if it is not of the plain kind (sliding windows,
-    recurrent states, attention other than torch's)."""
+    """The key-value cache after `tokens`; None if the model has another kind of cache.
+
+    Other kinds are sliding windows, recurrent states, and attention other than torch's.
+    """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
@@ -116,16 +122,16 @@ def _read(model: PreTrainedModel, tokens: Sequence[int]) -> Any:
 
 @dataclass
 class _Tree:
-    """Tokens with their parents, -1 for the end of the shared beginning; parents come first."""
+    """Tokens with their parents; -1 stands for the end of the prefix. Parents come first."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     paths: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
-    """(question, answer) -> where to read each of the answer's tokens' probability."""
+    """(query, answer) -> for each token of the answer: the node that predicts it, and the token."""
     _places: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def grow(self, at: int, tokens: Sequence[int]) -> list[int]:
-        """The places of `tokens` one after the other below `at`, made where they are missing."""
+        """The nodes of a chain of `tokens` below `at`; missing nodes are added."""
         path = []
         for token in tokens:
             if (at, token) not in self._places:
@@ -137,7 +143,7 @@ class _Tree:
         return path
 
     def ancestry(self) -> tuple[np.ndarray[Any, Any], list[int]]:
-        """Whether each token [n] attends to each [n], and each one's depth from 0."""
+        """The mask [n, n] of the ancestors that each token attends to, and each token's depth."""
         n = len(self.tokens)
         depth: list[int] = []
         seen = np.zeros((n, n), bool)
@@ -149,12 +155,13 @@ class _Tree:
         return seen, depth
 
 
-def _trees(questions: Sequence[Question], prefix: int, most: int) -> Iterator[_Tree]:
-    """All answers in trees of about `most` tokens."""
+def _trees(queries: Sequence[PromptAnswers], prefix: int, most: int) -> Iterator[_Tree]:
+    """All answers, in trees of about `most` tokens."""
     tree = _Tree()
-    for i, question in enumerate(questions):
-        for j, answer in enumerate(question.answers):
-            end = tree.grow(-1, question.prompt[prefix:])[-1]
+    for i, query in enumerate(queries):
+        for j, answer in enumerate(query.answers):
+            end = tree.grow(-1, query.prompt[prefix:])[-1]
+            # Each output predicts the next token, so an answer is read from the node before.
             at = [end, *tree.grow(end, answer[:-1])]
             tree.paths[i, j] = list(zip(at, answer, strict=True))
             if len(tree.tokens) >= most:
@@ -165,8 +172,12 @@ def _trees(questions: Sequence[Question], prefix: int, most: int) -> Iterator[_T
 
 
 def _log_probabilities(model: PreTrainedModel, tree: _Tree, cache: Any, prefix: int) -> Tensor:
-    """Of every word after each token of the tree, [n, words]. The cache is left as it was."""
+    """Log-probabilities of the next token after each tree token, [n, vocabulary].
+
+    The cache is cropped to its former length.
+    """
     seen, depth = tree.ancestry()
+    # [n, prefix + n]: all of the prefix, then the ancestors.
     mask = np.concatenate([np.ones((len(seen), prefix), bool), seen], axis=1)
     device = model.device
     output = model(

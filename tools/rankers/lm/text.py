@@ -1,4 +1,4 @@
-"""From prompts and candidates to tokens, the same way in training and in ranking."""
+"""Prompts and candidates as tokens, in the same way for training and for ranking."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """The prompt as a user's message, up to where the answer begins.
+    """The prompt as a user's message, up to the beginning of the answer.
 
-    Through the chat template, as a server of chat completions does it; a tokenizer without one
-    takes the text as it is.
+    The chat template is applied, as servers of chat completions do; without a template the text
+    is tokenized unchanged.
     """
     if tokenizer.chat_template is None:
         plain: list[int] = tokenizer(prompt)["input_ids"]
@@ -29,15 +29,17 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, candidate: str) -> list[int]:
-    """A candidate with the end mark after it."""
+    """A candidate, followed by the end mark."""
     ids: list[int] = tokenizer(candidate, add_special_tokens=False)["input_ids"]
     return [*ids, int(tokenizer.eos_token_id)]
 
 
 def merges_digits(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether some run of digits is fewer tokens than digits, so that a token is several
-    decisions at once (Llama 3: up to three)."""
-    alone = len(tokenizer("0", add_special_tokens=False)["input_ids"])
+    """Whether the tokenizer merges digits, so that one token stands for several decisions.
+
+    Llama 3 merges up to three.
+    """
+    single = len(tokenizer("0", add_special_tokens=False)["input_ids"])
     texts = ("000000", "333103", "012345", "987654", DIGITS)
     lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-    return any(n < len(text) + alone - 1 for n, text in zip(lengths, texts, strict=True))
+    return any(n < len(text) + single - 1 for n, text in zip(lengths, texts, strict=True))

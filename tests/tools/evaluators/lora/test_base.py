@@ -134,8 +134,8 @@ def test_a_kill_in_the_middle_leaves_nothing_broken(trainers: str, tmp_path: Pat
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert files(cache) == {f"{name}.lock"}, "no part of a base"
-    left = cache / f".{quick(trainers, tmp_path).path(cache).stem}-left"
-    left.mkdir()  # as by a kill while the weights were being written
+    left = cache / f".{quick(trainers, tmp_path).path(cache).name}.0000.part"
+    left.touch()  # as by a kill while the weights were being written
     assert quick(trainers, tmp_path).load(cache)["weight"].shape == (3,)
     assert not left.exists()
 

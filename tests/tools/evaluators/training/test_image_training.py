@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.spaces.space import Choice, SearchSpace
-from lm_searcher.tools.data.datasets import Dataset
+from lm_searcher.tools.data.image_dataset import Dataset
 from lm_searcher.tools.evaluators.training import image_training
 from lm_searcher.tools.evaluators.training.acceleration import Forward, draws_on_processor, graphed
 from lm_searcher.tools.evaluators.training.augment import cutout
+from lm_searcher.tools.evaluators.training.device_split import DeviceSplit
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.evaluators.training.recipe import Recipe
 from lm_searcher.tools.protocols import Evaluation, Metrics
@@ -119,7 +120,7 @@ def test_the_gradients_norm_is_cut() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     one = torch.ones(1, 1, 1)
-    split = image_training.Resident(torch.randn(8, 1, 2, 2), torch.tensor([0, 1] * 4), 0 * one, one)
+    split = DeviceSplit(torch.randn(8, 1, 2, 2), torch.tensor([0, 1] * 4), 0 * one, one)
     image_training.run_epoch(
         Forward(model, False), optimizer, schedule, split, recipe, torch.Generator()
     )

@@ -20,7 +20,7 @@ from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.transformer.space import transformer
 from lm_searcher.tools.data.texts import load_text
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
-from lm_searcher.tools.evaluators.training.language_training import RiseAndFall, measure, windows
+from lm_searcher.tools.evaluators.training.language_training import RiseAndFall, mean_loss, windows
 from lm_searcher.tools.evaluators.training.optimizers import optimizer_for
 from lm_searcher.tools.evaluators.training.recipe import (
     TEXT,
@@ -120,7 +120,7 @@ def test_a_text_is_measured_once_and_whole() -> None:
     assert torch.equal(rows[:, 1:].flatten(), text[1:97])
     model = Bigrams()
     requests = functional.cross_entropy(model(text[:96].long()), text[1:97].long())
-    assert measure(model, text, 8) == pytest.approx(float(requests), rel=1e-6)
+    assert mean_loss(model, text, 8) == pytest.approx(float(requests), rel=1e-6)
 
 
 def test_of_a_long_text_the_same_windows_are_measured() -> None:
@@ -128,7 +128,7 @@ def test_of_a_long_text_the_same_windows_are_measured() -> None:
     model = Bigrams()
     rows = windows(text, 4)[::3].long()  # 10,000 windows: every third
     requests = functional.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-    assert measure(model, text, 4) == pytest.approx(float(requests), rel=1e-5)
+    assert mean_loss(model, text, 4) == pytest.approx(float(requests), rel=1e-5)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

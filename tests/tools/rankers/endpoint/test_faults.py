@@ -59,10 +59,10 @@ def check(result: Result, loopback: Any) -> None:
     done = loopback.done
     assert len(result.trials) == 60 == len({t.ncode for t in result.trials})
     assert {t.state for t in result.trials} == {TrialState.COMPLETE}
-    account = result.account
+    account = result.usage
     assert account.decisions == 55
-    given_up = sum("attempt" in t.account.reason for t in result.trials if t.account)
-    wrong = sum("wrong replies" in t.account.reason for t in result.trials if t.account)
+    given_up = sum("attempt" in t.usage.reason for t in result.trials if t.usage)
+    wrong = sum("wrong replies" in t.usage.reason for t in result.trials if t.usage)
     assert account.fallbacks == given_up + wrong
     # One request is made beforehand; on a busy machine it may be too late for its time limit, and
     # then is not counted. So may be any answer, and then it is asked for again.
@@ -111,14 +111,14 @@ def test_a_search_survives_each_fault(
     result = made.run()
     check(result, loopback)
     assert set(loopback.done) == set(loopback.answers)
-    assert result.account.fallbacks > len(faults) // 2
+    assert result.usage.fallbacks > len(faults) // 2
     stored = read_run(made.files)
-    assert stored.account == result.account
+    assert stored.usage == result.usage
     out, err = capfd.readouterr()
-    shown = [out, err, caplog.text, repr(made.ranker), *events]
+    shown = [out, err, caplog.text, repr(made.problem.ranker), *events]
     check_unseen(key, tmp_path, *shown, str(stored.to_json()), render(stored))
     assert "HTTP Request" in caplog.text  # there was something to be seen
-    assert max(len(str(t.account)) for t in result.trials) < 400
+    assert max(len(str(t.usage)) for t in result.trials) < 400
 
 
 @pytest.mark.slow

@@ -99,14 +99,14 @@ def test_the_papers_prompt(made: Made, loopback: Any) -> None:
     picked = to_ncodes(POOL[ranking[:3]])
     assert picked[0] not in candidates[1] and set(picked[:2]).isdisjoint(candidates[2])
     assert prompts[0].startswith(f"{to_ncodes(CODES)[39]}|1.0000,")
-    assert ranker.account.asks == 3 and ranker.account.decisions == 1
+    assert ranker.usage.asks == 3 and ranker.usage.decisions == 1
 
 
 def test_a_partial_decision_of_the_papers_prompt_stands(made: Made, loopback: Any) -> None:
     loopback.script = iter(["good", "null", "null", "null"])
     ranker = made(picks=3, prompt="ncode")
     ranked(ranker)
-    assert ranker.account.fallbacks == 0 and ranker.account.asks == 4
+    assert ranker.usage.fallbacks == 0 and ranker.usage.asks == 4
 
 
 def test_a_wrong_reply_is_told_what_was_wrong(made: Made, loopback: Any) -> None:
@@ -118,7 +118,7 @@ def test_a_wrong_reply_is_told_what_was_wrong(made: Made, loopback: Any) -> None
     assert second[1] == {"role": "assistant", "content": '{"ranking": [0, 1, 0]}'}
     assert "a candidate more than once" in second[2]["content"]
     assert "number 32, which is no candidate; they are 0 to 31" in third[2]["content"]
-    assert ranker.account == Usage(
+    assert ranker.usage == Usage(
         decisions=1, asks=3, reasks=2, prompt_tokens=210, completion_tokens=21
     )
 
@@ -135,10 +135,10 @@ def test_after_three_wrong_replies_the_fallback_decides(made: Made, loopback: An
     ranker = made()
     ranking = ranked(ranker)
     assert ranking.tolist() == ranker.fallback.rank(POOL, HISTORY, seed=0).tolist()
-    assert ranker.account.fallbacks == 1
-    assert ranker.account.reason == "3 wrong replies, the last: the answer is not JSON"
+    assert ranker.usage.fallbacks == 1
+    assert ranker.usage.reason == "3 wrong replies, the last: the answer is not JSON"
     ranked(ranker)
-    assert ranker.account.fallbacks == 0 and ranker.spent.fallbacks == 1
+    assert ranker.usage.fallbacks == 0 and ranker.spent.fallbacks == 1
 
 
 def test_a_dead_server_is_tried_once_a_decision(made: Made, loopback: Any) -> None:
@@ -146,10 +146,10 @@ def test_a_dead_server_is_tried_once_a_decision(made: Made, loopback: Any) -> No
     ranker = made(attempts=3)
     for expected in ("HTTP 500 (3 attempts)", "HTTP 500 (1 attempt)", "HTTP 500 (1 attempt)", ""):
         ranked(ranker)
-        assert ranker.account.reason == expected
+        assert ranker.usage.reason == expected
     loopback.script = iter(["500"] * 2)
     ranked(ranker)
-    assert ranker.account.retries == 2 and not ranker.account.fallbacks
+    assert ranker.usage.retries == 2 and not ranker.usage.fallbacks
 
 
 def test_what_the_server_refuses_is_left_out(made: Made, loopback: Any) -> None:
@@ -158,7 +158,7 @@ def test_what_the_server_refuses_is_left_out(made: Made, loopback: Any) -> None:
     loopback.script = iter(["schema", "tokens"])
     ranker = made()
     ranked(ranker)
-    assert ranker.account.asks == 1 and not ranker.account.fallbacks
+    assert ranker.usage.asks == 1 and not ranker.usage.fallbacks
     sent = [set(r) - {"model", "messages"} for r in loopback.requests]
     every = {"response_format", "temperature", "seed", "max_tokens"}
     assert sent == [every, every - {"response_format"}, {"temperature", "seed"}]
@@ -172,7 +172,7 @@ def test_a_server_that_refuses_everything(made: Made, loopback: Any) -> None:
     ranker = made()
     ranked(ranker)
     assert len(loopback.requests) == 2
-    assert ranker.account.reason == "the server refuses the request (HTTP 400: no)"
+    assert ranker.usage.reason == "the server refuses the request (HTTP 400: no)"
 
 
 def test_history_is_dropped_to_fit_and_this_is_said_once(made: Made, loopback: Any) -> None:
@@ -197,7 +197,7 @@ def test_a_context_that_the_server_knows_better(made: Made, loopback: Any) -> No
     ranker = made()
     ranked(ranker)
     sizes = [len(r["messages"][0]["content"]) for r in loopback.requests]
-    assert sizes[0] > sizes[1] > sizes[2] and not ranker.account.fallbacks
+    assert sizes[0] > sizes[1] > sizes[2] and not ranker.usage.fallbacks
     assert "smaller than [ranker] context" in ranker.notes[0]
 
 
@@ -210,7 +210,7 @@ def test_tokens_and_cost_are_limited(made: Made, loopback: Any) -> None:
         reasons = []
         for seed in range(4):
             ranked(ranker, seed)
-            reasons.append(ranker.account.reason)
+            reasons.append(ranker.usage.reason)
         assert reasons[:2] == ["", ""] and len(loopback.requests) == 2
         assert reasons[2] == reasons[3] and f"{next(iter(limit))} of" in reasons[2]
         assert ranker.spent.cost == pytest.approx(0.42)
@@ -223,8 +223,8 @@ def test_tokens_are_estimated_where_none_are_told(
     loopback.answers["good"] = said('{"ranking": [0]}', **usage)
     ranker = made()
     ranked(ranker)
-    assert 500 < ranker.account.prompt_tokens < 2500
-    assert 5 < ranker.account.completion_tokens < 50
+    assert 500 < ranker.usage.prompt_tokens < 2500
+    assert 5 < ranker.usage.completion_tokens < 50
 
 
 @pytest.mark.parametrize("pool", [1, 2])
@@ -232,8 +232,8 @@ def test_no_more_is_asked_than_there_is_to_decide(pool: int, made: Made, loopbac
     for prompt in ("semantic", "ncode"):
         ranker = made(picks=4, prompt=prompt)
         assert len(ranker.rank(POOL[:pool], HISTORY, seed=0)) == pool
-        assert ranker.account == (Usage() if pool == 1 else ranker.account)
-        assert ranker.account.asks == pool - 1
+        assert ranker.usage == (Usage() if pool == 1 else ranker.usage)
+        assert ranker.usage.asks == pool - 1
 
 
 # -- beginning -----------------------------------------------------------------------------------
@@ -244,9 +244,9 @@ def test_a_good_beginning_is_counted(made: Made, loopback: Any) -> None:
     ranker.prepare()
     assert loopback.requests[0]["max_tokens"] == 1
     ranked(ranker)
-    assert ranker.account.asks == 2 and ranker.account.prompt_tokens == 140
+    assert ranker.usage.asks == 2 and ranker.usage.prompt_tokens == 140
     ranked(ranker)
-    assert ranker.account.asks == 1
+    assert ranker.usage.asks == 1
 
 
 def test_no_server_at_the_url(made: Made) -> None:
@@ -257,7 +257,7 @@ def test_no_server_at_the_url(made: Made) -> None:
         with pytest.raises(RankerError, match=f"no server at 'http://127.0.0.1:{port}/v1'"):
             ranker.prepare()
         ranked(ranker)  # later it may come back
-        assert "no server at" in ranker.account.reason and ranker.account.fallbacks == 1
+        assert "no server at" in ranker.usage.reason and ranker.usage.fallbacks == 1
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_beginning_that_is_no_more_than_unlucky(fault: str, made: Made, loopba
     ranker = made()
     ranker.prepare()
     ranked(ranker)
-    assert not ranker.account.fallbacks
+    assert not ranker.usage.fallbacks
 
 
 # -- bounds --------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_headers_that_do_not_end(made: Made, loopback: Any) -> None:
     loopback.script = iter(["slow headers"] * 2)
     ranker = made(timeout=0.3)
     ranked(ranker)
-    assert ranker.account.reason == "no answer within 0.3 s (2 attempts)"
+    assert ranker.usage.reason == "no answer within 0.3 s (2 attempts)"
 
 
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK", b"HTTP/1.1 500 Oh"])
@@ -359,8 +359,8 @@ def test_a_body_that_does_not_end_is_left_alone(head: bytes, made: Made, loopbac
     loopback.script = iter(["endless"])
     ranker = made()
     ranked(ranker)
-    assert not ranker.account.fallbacks
-    assert (ranker.account.reasks, ranker.account.retries) == ((1, 0) if b"200" in head else (0, 1))
+    assert not ranker.usage.fallbacks
+    assert (ranker.usage.reasks, ranker.usage.retries) == ((1, 0) if b"200" in head else (0, 1))
 
 
 def test_a_body_that_would_unpack_to_very_much(made: Made, loopback: Any) -> None:
@@ -374,7 +374,7 @@ def test_a_body_that_would_unpack_to_very_much(made: Made, loopback: Any) -> Non
     loopback.script = iter(["bomb"])
     ranker = made()
     ranked(ranker)
-    assert ranker.account.reasks == 1
+    assert ranker.usage.reasks == 1
     assert "the answer is not JSON" in loopback.requests[1]["messages"][2]["content"]
 
 
@@ -388,7 +388,7 @@ def test_cancelling_ends_an_ask_under_way(made: Made, loopback: Any) -> None:
         ranked(ranker)
     ranker.prepare()
     ranked(ranker)
-    assert not ranker.account.fallbacks
+    assert not ranker.usage.fallbacks
 
 
 def test_cancelling_ends_a_wait(made: Made, loopback: Any) -> None:
@@ -403,7 +403,7 @@ def test_no_attempt_begins_after_the_seconds_allowed(made: Made, loopback: Any) 
     loopback.script = iter(["500"])
     ranker = made(backoff=50.0, retry_seconds=1.0, attempts=9)
     ranked(ranker)  # does not wait the 25 seconds at least
-    assert ranker.account.reason == "HTTP 500 (1 attempt)"
+    assert ranker.usage.reason == "HTTP 500 (1 attempt)"
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,17 @@ from safetensors.torch import save_file
 from lm_searcher.spaces.errors import ConfigError, SpaceError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.landscapes.landscapes import Additive
-from lm_searcher.spaces.landscapes.space_shape import Layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape
 from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.protocols import Ranker
+from lm_searcher.tools.rankers.incontext.loading import load_model
 from lm_searcher.tools.rankers.incontext.model import InContextConfig, InContextModel
 from lm_searcher.tools.rankers.incontext.pretraining.episodes import Episodes
 from lm_searcher.tools.rankers.incontext.pretraining.objective import listwise_loss, pick_regret
 from lm_searcher.tools.rankers.incontext.pretraining.searches import Searches
-from lm_searcher.tools.rankers.incontext.ranker import (
-    SHORT_LIST,
-    InContextRanker,
-    kept,
-    load_model,
-)
+from lm_searcher.tools.rankers.incontext.ranker import SHORT_LIST, InContextRanker
+from lm_searcher.tools.rankers.incontext.trial_selection import select_trials
 
 SPACE = SearchSpace.of(
     "mixed",
@@ -62,41 +59,41 @@ def model() -> InContextModel:
     return model
 
 
-def history(layout: Layout, n: int, seed: int = 0, failed: int = 0, pending: int = 0) -> History:
+def history(shape: SpaceShape, n: int, seed: int = 0, failed: int = 0, pending: int = 0) -> History:
     rng = RNG(seed)
     scores = rng.normal(size=n)
     scores[: failed + pending] = np.nan
     place = np.arange(n)
     return History(
-        layout.sample(n, rng),
+        shape.sample(n, rng),
         scores,
         place < failed,
         (place >= failed) & (place < failed + pending),
     )
 
 
-def constant(layout: Layout) -> History:
-    h = history(layout, 8)
+def constant(shape: SpaceShape) -> History:
+    h = history(shape, 8)
     return History(h.codes, np.full(8, 0.5), h.failed, h.pending)
 
 
-def infinite(layout: Layout) -> History:
-    h = history(layout, 8)
+def infinite(shape: SpaceShape) -> History:
+    h = history(shape, 8)
     return History(h.codes, np.r_[np.inf, -np.inf, h.scores[2:] * 1e30], h.failed, h.pending)
 
 
-LAYOUT = Layout.of(SPACE)
+SHAPE = SpaceShape.of(SPACE)
 HISTORIES = {
     "empty": History.empty(5),
-    "one": history(LAYOUT, 1),
-    "some": history(LAYOUT, 30),
-    "constant": constant(LAYOUT),
-    "infinite": infinite(LAYOUT),
-    "failures only": history(LAYOUT, 6, failed=6),
-    "pending only": history(LAYOUT, 4, pending=4),
-    "failed and pending": history(LAYOUT, 30, failed=8, pending=9),
-    "repeated": history(LAYOUT, 4) + history(LAYOUT, 4),
-    "long": history(LAYOUT, 1100, failed=40, pending=30),
+    "one": history(SHAPE, 1),
+    "some": history(SHAPE, 30),
+    "constant": constant(SHAPE),
+    "infinite": infinite(SHAPE),
+    "failures only": history(SHAPE, 6, failed=6),
+    "pending only": history(SHAPE, 4, pending=4),
+    "failed and pending": history(SHAPE, 30, failed=8, pending=9),
+    "repeated": history(SHAPE, 4) + history(SHAPE, 4),
+    "long": history(SHAPE, 1100, failed=40, pending=30),
 }
 
 
@@ -107,75 +104,77 @@ HISTORIES = {
 def test_a_permutation_the_same_each_time(
     model: InContextModel, name: str, candidates: int
 ) -> None:
-    ranker: Ranker = InContextRanker(LAYOUT, model)
-    pool = LAYOUT.sample(candidates, RNG(5))
+    ranker: Ranker = InContextRanker(SHAPE, model)
+    pool = SHAPE.sample(candidates, RNG(5))
     first = ranker.rank(pool, HISTORIES[name], seed=3)
     assert sorted(first.tolist()) == list(range(candidates))
-    again = InContextRanker(LAYOUT, model).rank(pool, HISTORIES[name], seed=3)
+    again = InContextRanker(SHAPE, model).rank(pool, HISTORIES[name], seed=3)
     np.testing.assert_array_equal(first, again)
-    scores = InContextRanker(LAYOUT, model).score(pool, HISTORIES[name])
+    scores = InContextRanker(SHAPE, model).score(pool, HISTORIES[name])
     assert np.isfinite(scores).all()
     assert (np.diff(scores[first]) <= 0).all()
 
 
 def test_empty_history_is_a_seeded_shuffle(model: InContextModel) -> None:
-    ranker = InContextRanker(LAYOUT, model)
-    pool = LAYOUT.sample(50, RNG(0))
+    ranker = InContextRanker(SHAPE, model)
+    pool = SHAPE.sample(50, RNG(0))
     orders = [ranker.rank(pool, History.empty(5), seed=s).tolist() for s in range(3)]
     assert orders[0] != orders[1] != orders[2]
 
 
 def test_candidates_do_not_see_each_other(model: InContextModel) -> None:
-    ranker = InContextRanker(LAYOUT, model)
-    pool = LAYOUT.sample(300, RNG(0))
+    ranker = InContextRanker(SHAPE, model)
+    pool = SHAPE.sample(300, RNG(0))
     pool[7] = pool[3]
     scores = ranker.score(pool, HISTORIES["some"])
     assert scores[7] == pytest.approx(scores[3], abs=1e-4)
     np.testing.assert_allclose(scores[:20], ranker.score(pool[:20], HISTORIES["some"]), atol=1e-4)
 
 
-def relabelled(layout: Layout, seed: int) -> tuple[Layout, NDArray[np.intp], list[Codes]]:
-    """A layout with its positions shuffled and options renumbered: alike in each group, and
+def relabelled(shape: SpaceShape, seed: int) -> tuple[SpaceShape, NDArray[np.intp], list[Codes]]:
+    """A shape with its positions shuffled and options renumbered: alike in each group, and
     reversed or not where ordered. Returns it, the order of positions, and the new numbers."""
     rng = RNG(seed)
-    order = rng.permutation(layout.positions)
+    order = rng.permutation(shape.positions)
     by_group: dict[int, Codes] = {}
     numbers = []
     for p in order:
-        count, group = int(layout.cardinalities[p]), int(layout.groups[p])
-        new = rng.permutation(count) if not layout.ordered[p] else np.arange(count)[::-1]
+        count, group = int(shape.cardinalities[p]), int(shape.groups[p])
+        new = rng.permutation(count) if not shape.ordered[p] else np.arange(count)[::-1]
         numbers.append(by_group.setdefault(group, new.astype(np.uint8)))
-    fresh = Layout(layout.cardinalities[order], layout.ordered[order], layout.groups[order] * 7 + 1)
+    fresh = SpaceShape(
+        shape.cardinalities[order], shape.ordered[order], shape.groups[order] * 7 + 1
+    )
     return fresh, order, numbers
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_numbering_does_not_matter(model: InContextModel, seed: int) -> None:
-    fresh, order, numbers = relabelled(LAYOUT, seed)
+    fresh, order, numbers = relabelled(SHAPE, seed)
 
     def translate(codes: Codes) -> Codes:
         return np.stack([n[codes[:, p]] for n, p in zip(numbers, order, strict=True)], axis=1)
 
-    pool, h = LAYOUT.sample(60, RNG(9)), HISTORIES["failed and pending"]
+    pool, h = SHAPE.sample(60, RNG(9)), HISTORIES["failed and pending"]
     back = RNG(1).permutation(len(h))  # nor does the order of the trials
     other = History(translate(h.codes)[back], h.scores[back], h.failed[back], h.pending[back])
-    ours = InContextRanker(LAYOUT, model).score(pool, h)
+    ours = InContextRanker(SHAPE, model).score(pool, h)
     theirs = InContextRanker(fresh, model).score(translate(pool), other)
     np.testing.assert_allclose(ours, theirs, atol=2e-3 * np.abs(ours).max())
     assert np.ptp(ours) > 1e-2 * np.abs(ours).max()
 
 
 def test_scale_of_the_scores_does_not_matter(model: InContextModel) -> None:
-    h, pool = HISTORIES["some"], LAYOUT.sample(60, RNG(9))
+    h, pool = HISTORIES["some"], SHAPE.sample(60, RNG(9))
     other = History(h.codes, 1e6 + 250 * h.scores, h.failed, h.pending)
-    ranker = InContextRanker(LAYOUT, model)
+    ranker = InContextRanker(SHAPE, model)
     ours = ranker.score(pool, h)
     np.testing.assert_allclose(ours, ranker.score(pool, other), atol=1e-3 * np.abs(ours).max())
 
 
 def test_failures_and_pending_trials_are_read(model: InContextModel) -> None:
-    h, pool = HISTORIES["some"], LAYOUT.sample(60, RNG(9))
-    ranker = InContextRanker(LAYOUT, model)
+    h, pool = HISTORIES["some"], SHAPE.sample(60, RNG(9))
+    ranker = InContextRanker(SHAPE, model)
     none, some = np.zeros(6, bool), np.ones(6, bool)
     more = [h, h + History(pool[:6], np.full(6, np.nan), some, none), h.with_pending(pool[:6])]
     scores = [ranker.score(pool, x) for x in more]
@@ -183,28 +182,28 @@ def test_failures_and_pending_trials_are_read(model: InContextModel) -> None:
 
 
 def test_which_trials_are_kept() -> None:
-    h = history(LAYOUT, 300, failed=50, pending=100)
-    rows = kept(h, 40)
+    h = history(SHAPE, 300, failed=50, pending=100)
+    rows = select_trials(h, 40)
     assert len(rows) == 40 and (np.diff(rows) > 0).all()
     assert h.pending[rows].sum() == 10 and h.elites(1)[0] in rows
-    assert h.failed[rows].any() and len(kept(h, 400)) == 300
+    assert h.failed[rows].any() and len(select_trials(h, 400)) == 300
 
 
 def test_largest_space(model: InContextModel) -> None:
-    layout = Layout(np.full(64, 36), np.arange(64) % 2 == 0, np.arange(64) % 3)
-    ranker = InContextRanker(layout, model)
-    pool = layout.sample(100, RNG(0))
-    assert np.isfinite(ranker.score(pool, history(layout, 50))).all()
+    shape = SpaceShape(np.full(64, 36), np.arange(64) % 2 == 0, np.arange(64) % 3)
+    ranker = InContextRanker(shape, model)
+    pool = shape.sample(100, RNG(0))
+    assert np.isfinite(ranker.score(pool, history(shape, 50))).all()
     with pytest.raises(SpaceError, match="64"):
-        InContextRanker(Layout(np.full(65, 2), np.zeros(65, bool), np.zeros(65, int)), model)
+        InContextRanker(SpaceShape(np.full(65, 2), np.zeros(65, bool), np.zeros(65, int)), model)
 
 
 def test_weights_come_back_and_bad_ones_are_refused(model: InContextModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "good")
     ranker = InContextRanker.for_space(SPACE, tmp_path / "good")
-    pool, h = LAYOUT.sample(30, RNG(0)), HISTORIES["some"]
+    pool, h = SHAPE.sample(30, RNG(0)), HISTORIES["some"]
     np.testing.assert_allclose(
-        ranker.score(pool, h), InContextRanker(LAYOUT, model).score(pool, h), atol=1e-5
+        ranker.score(pool, h), InContextRanker(SHAPE, model).score(pool, h), atol=1e-5
     )
     file = tmp_path / "good" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
@@ -245,6 +244,16 @@ def test_a_config_that_is_none_is_refused_in_one_line(
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+def test_a_config_of_earlier_versions(model: InContextModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    assert document.pop("exploration") == 0
+    (tmp_path / "config.json").write_text(json.dumps(document | {"courage": 1.5}))
+    assert load_model(tmp_path).config.exploration == 1.5
+    load_model(tmp_path).save_pretrained(tmp_path / "again")
+    assert "courage" not in (tmp_path / "again" / "config.json").read_text()
+
+
 def test_pickles_and_no_numbers_are_refused(model: InContextModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
@@ -254,7 +263,7 @@ def test_pickles_and_no_numbers_are_refused(model: InContextModel, tmp_path: Pat
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tensors["score.bias"][0] = float("nan")
     save_file(tensors, file)
-    with pytest.raises(ConfigError, match="no finite numbers"):
+    with pytest.raises(ConfigError, match="not finite"):
         load_model(tmp_path)
 
 
@@ -270,9 +279,9 @@ def test_episodes_are_seeded_and_finite() -> None:
 
 def test_searches_go_on() -> None:
     search = Searches(RNG(0), 4, 6, max_positions=5)
-    search.advance(search.offer(20, 0.5), 3)
+    search.advance(search.candidate_pools(20, 0.5), 3)
     assert search.trials == 9
-    episode = search.episode(search.offer(20, 0.5), 8)
+    episode = search.episode(search.candidate_pools(20, 0.5), 8)
     assert episode.values.shape == (4, 8)
 
 
@@ -291,10 +300,10 @@ def test_shipped_weights_find_the_better_half() -> None:
     shares = []
     for seed in range(8):
         rng = RNG(seed)
-        landscape = Additive.make(LAYOUT, rng)
-        codes, pool = LAYOUT.sample(20, rng), LAYOUT.sample(150, rng)
+        landscape = Additive.make(SHAPE, rng)
+        codes, pool = SHAPE.sample(20, rng), SHAPE.sample(150, rng)
         none = np.zeros(20, bool)
-        first = InContextRanker(LAYOUT, weights).rank(
+        first = InContextRanker(SHAPE, weights).rank(
             pool, History(codes, landscape(codes), none, none), seed=0
         )[0]
         shares.append((landscape(pool) <= landscape(pool[first : first + 1])).mean())
@@ -303,15 +312,15 @@ def test_shipped_weights_find_the_better_half() -> None:
 
 def test_of_a_large_pool_the_network_reads_the_short_list(model: InContextModel) -> None:
     space = SearchSpace.of("large", {f"p{i}": list("abcdef") for i in range(8)})
-    ranker = InContextRanker(Layout.of(space), model)
-    known, pool = history(ranker.layout, 30), space.sample(SHORT_LIST + 500, RNG(1))
+    ranker = InContextRanker(SpaceShape.of(space), model)
+    known, pool = history(ranker.shape, 30), space.sample(SHORT_LIST + 500, RNG(1))
     scores = ranker.score(pool, known)
     order = np.argsort(-scores)
     listed, rest = order[:SHORT_LIST], order[SHORT_LIST:]
     assert np.allclose(scores[listed], ranker.score(pool[listed], known), atol=1e-3)
     assert scores[rest].max() < scores[listed].min()
-    hopes = ranker.score(pool[rest[:50]], known)  # what the network would say of them
-    assert not np.allclose(scores[rest[:50]], hopes, atol=1e-3)
+    read = ranker.score(pool[rest[:50]], known)  # the network's own scores of them
+    assert not np.allclose(scores[rest[:50]], read, atol=1e-3)
 
 
 def test_what_is_like_a_pending_trial_is_no_longer_uncertain() -> None:

@@ -18,7 +18,12 @@ from transformers import (
 )
 
 from lm_searcher.tools.rankers.lm import likelihood
-from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods, separately, shares
+from lm_searcher.tools.rankers.lm.likelihood import (
+    PromptAnswers,
+    log_likelihoods,
+    separately,
+    shares,
+)
 
 WORDS = 23
 SMALL = {
@@ -42,11 +47,11 @@ def tokens(rng: np.random.Generator, n: int) -> list[int]:
 
 def questions(
     count: int, answers: int, shared: int = 40, seed: int = 0, length: int = 4
-) -> list[Question]:
+) -> list[PromptAnswers]:
     rng = np.random.default_rng(seed)
     start = tokens(rng, shared)
     return [
-        Question(
+        PromptAnswers(
             [*start, *tokens(rng, int(rng.integers(1, 9)))],
             [tokens(rng, int(rng.integers(1, length + 1))) for _ in range(answers)],
         )
@@ -54,7 +59,7 @@ def questions(
     ]
 
 
-def agree(model: PreTrainedModel, asked: Sequence[Question]) -> None:
+def agree(model: PreTrainedModel, asked: Sequence[PromptAnswers]) -> None:
     found, wanted = log_likelihoods(model, asked), separately(model, asked)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=0)
@@ -74,18 +79,18 @@ def test_one_prompt_within_another() -> None:
     rng = np.random.default_rng(3)
     start = tokens(rng, 20)
     answers = [tokens(rng, 3) for _ in range(3)]
-    agree(llama(), [Question(start, answers), Question([*start, 5, 6], answers)])
+    agree(llama(), [PromptAnswers(start, answers), PromptAnswers([*start, 5, 6], answers)])
 
 
 def test_a_prompt_of_one_token() -> None:
-    agree(llama(), [Question([1], [[2, 3], [4]])])
+    agree(llama(), [PromptAnswers([1], [[2, 3], [4]])])
 
 
 def test_an_answer_that_begins_another_and_equal_answers() -> None:
     prompt = tokens(np.random.default_rng(1), 12)
     answers = [[1, 2, 3], [1, 2], [1], [1, 2, 3], [1, 2, 4]]
-    agree(llama(), [Question(prompt, answers)])
-    found = log_likelihoods(llama(), [Question(prompt, answers)])[0]
+    agree(llama(), [PromptAnswers(prompt, answers)])
+    found = log_likelihoods(llama(), [PromptAnswers(prompt, answers)])[0]
     assert found[0] == found[3] and len(set(found)) == 4
 
 
@@ -104,7 +109,7 @@ def test_the_same_again() -> None:
 
 def test_likelihoods_of_all_words_sum_to_one() -> None:
     prompt = tokens(np.random.default_rng(2), 9)
-    found = log_likelihoods(llama(), [Question(prompt, [[w] for w in range(WORDS)])])[0]
+    found = log_likelihoods(llama(), [PromptAnswers(prompt, [[w] for w in range(WORDS)])])[0]
     assert np.exp(found).sum() == pytest.approx(1, abs=1e-5)
 
 

@@ -55,7 +55,7 @@ def test_one_prompt_is_ranked_by_likelihood(folder: Path) -> None:
     order = lm.rank(pool, HISTORY, seed=3)
     asked = []
 
-    def keep(model: Any, questions: Sequence[likelihood.Question]) -> list[list[float]]:
+    def keep(model: Any, questions: Sequence[likelihood.CandidateSet]) -> list[list[float]]:
         asked.extend(questions)
         return separately(model, questions)
 
@@ -76,15 +76,15 @@ def test_a_tournament_compares_all(folder: Path) -> None:
     ranking = lm.rank(ALL, HISTORY, seed=0)
     assert np.array_equal(np.sort(ranking), np.arange(len(ALL)))
     # 64 in 7 prompts, their 7 winners in another one
-    assert lm.account.asks == 8 and lm.account.decisions == 1 and lm.account.fallbacks == 0
-    assert lm.spent.prompt_tokens == lm.account.prompt_tokens > 0
+    assert lm.usage.asks == 8 and lm.usage.decisions == 1 and lm.usage.fallbacks == 0
+    assert lm.spent.prompt_tokens == lm.usage.prompt_tokens > 0
 
 
 def test_a_model_that_knows_beats_everyone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With likelihoods that rise with the digits, the winner of all rounds is the highest code."""
     lm = made(folder, candidates=100)
 
-    def digits(model: Any, questions: Sequence[likelihood.Question]) -> list[list[float]]:
+    def digits(model: Any, questions: Sequence[likelihood.CandidateSet]) -> list[list[float]]:
         return [[float(sum(answer)) for answer in q.answers] for q in questions]
 
     lm.prepare()
@@ -111,7 +111,7 @@ def test_generate_takes_a_reply_that_is_a_candidate(
     ranking = lm.rank(ALL, HISTORY, seed=5)
     assert len(replies) == 3 and replies[0] is None and replies[1] is not None
     assert replies[2] is None, "the second pick is asked for greedily again"
-    assert lm.account.asks == 3 and lm.account.reasks == 1 and lm.account.fallbacks == 0
+    assert lm.usage.asks == 3 and lm.usage.reasks == 1 and lm.usage.fallbacks == 0
     assert len(set(ranking.tolist())) == len(ALL)
 
 
@@ -119,8 +119,8 @@ def test_generate_falls_back_and_counts(folder: Path) -> None:
     """Random weights do not answer with a candidate."""
     lm = made(folder, mode="generate")
     first = lm.rank(ALL, HISTORY, seed=5)
-    assert lm.account.asks == 3 and lm.account.reasks == 2 and lm.account.fallbacks == 1
-    assert "replies that are no candidate" in lm.account.reason
+    assert lm.usage.asks == 3 and lm.usage.reasks == 2 and lm.usage.fallbacks == 1
+    assert "replies that are no candidate" in lm.usage.reason
     assert np.array_equal(first, make_ranker("evolution", SPACE).rank(ALL, HISTORY, seed=5))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from lm_searcher.spaces.errors import DatasetError
+from lm_searcher.spaces.errors import DatasetError, one_line
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 METADATA = "metadata.jsonl"
@@ -36,13 +36,13 @@ class Captioned:
         return len(self.captions)
 
     def rows(self, chosen: Sequence[int]) -> Captioned:
-        """These images only."""
+        """The images and captions with these row numbers."""
         return Captioned(self.images[list(chosen)], tuple(self.captions[i] for i in chosen))
 
 
 @dataclass(frozen=True)
 class CaptionedSplits:
-    """What adapters learn from, what steers the search, and what reports it."""
+    """Images to train on, to steer the search by, and to report at the end."""
 
     train: Captioned
     valid: Captioned
@@ -52,7 +52,8 @@ class CaptionedSplits:
 def load_captioned(folder: Path, size: int) -> CaptionedSplits:
     """The images of a folder, a sixth of them (at least one) for validation and as many for test.
 
-    Always the same ones. An image that is no square is cut around its middle. Raises DatasetError.
+    The same images in every call. An image that is not square is cropped at its centre. Raises
+    DatasetError.
     """
     if not folder.is_dir():
         raise DatasetError(f"image folder '{folder}': no such directory")
@@ -64,7 +65,7 @@ def load_captioned(folder: Path, size: int) -> CaptionedSplits:
         )
     captions = _captions(folder, names)
     every = Captioned(np.stack([_image(folder / name, size) for name in names]), captions)
-    # RandomState, because numpy promises that its stream stays the same for ever.
+    # RandomState: numpy promises that its stream never changes.
     order = [int(i) for i in np.random.RandomState(0).permutation(len(names))]
     held = max(1, len(names) // 6)
     return CaptionedSplits(
@@ -77,7 +78,7 @@ def _image(path: Path, size: int) -> NDArray[np.uint8]:
         with Image.open(path) as file:
             upright = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"image '{path}' cannot be read: {_line(error)}") from None
+        raise DatasetError(f"image '{path}' cannot be read: {_reason(error)}") from None
     fitted = ImageOps.fit(upright, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
 
@@ -122,10 +123,10 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"'{path}' cannot be read: {_line(error)}") from None
+        raise DatasetError(f"'{path}' cannot be read: {_reason(error)}") from None
 
 
-def _line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error, 200)

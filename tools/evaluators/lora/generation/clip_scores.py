@@ -1,4 +1,4 @@
-"""CLIP-T and CLIP-I: how well generated images fit their captions, and real images.
+"""CLIP-T and CLIP-I: the similarity of generated images to their captions and to real images.
 
 Cosine similarities in the embedding of CLIP (Radford et al., arXiv 2103.00020), as DreamBooth
 (arXiv 2208.12242, section 4.2) scores subjects.
@@ -20,7 +20,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 @dataclass(frozen=True)
 class ClipEmbedding:
-    """Texts and images as vectors of length 1."""
+    """Embeds texts and images as vectors of length 1."""
 
     model: Any
     """A CLIPModel, on its device."""
@@ -28,13 +28,13 @@ class ClipEmbedding:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> ClipEmbedding:
-        """The model of a directory; nothing is fetched and no code of its own is run."""
+        """Load a directory's model. Nothing is downloaded, and no code of the model is run."""
         model: Any = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         return cls(model.to(device).eval(), tokenizer)
 
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Shape [n, dimensions]."""
+        """Embeddings of captions, [n, dimensions]."""
         encoded = self.tokenizer(
             list(captions),
             padding="max_length",
@@ -49,9 +49,10 @@ class ClipEmbedding:
         return functional.normalize(features.pooler_output, dim=-1)
 
     def images(self, images: Tensor) -> Tensor:
-        """Of images [n, 3, h, h] from 0 to 1; shape [n, dimensions]."""
+        """Embeddings of images [n, 3, h, h] from 0 to 1: [n, dimensions]."""
         size = self.model.config.vision_config.image_size
         device = self.model.device
+        # As CLIPImageProcessor: bicubic to the model's size, then normalised per channel.
         resized = functional.interpolate(
             images.to(device), (size, size), mode="bicubic", antialias=True
         )

@@ -1,4 +1,4 @@
-"""Diffusion: the loss of a denoiser, a probe of it that is the same for all, and samples."""
+"""Diffusion: the loss of a denoiser, a fixed probe to compare denoisers by, and samples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from lm_searcher.tools.devices import mixed_precision
+
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""What is predicted for noisy images [n, c, h, w] at timesteps [n] under conditions [n, ...]."""
+"""Noisy images [n, c, h, w], timesteps [n], conditions [n, ...] -> the prediction [n, c, h, w]."""
 
 
 def denoising_loss(
@@ -23,17 +25,17 @@ def denoising_loss(
     timesteps: Tensor,
     noise: Tensor,
 ) -> Tensor:
-    """The mean squared error of what the scheduler's `prediction_type` says is predicted."""
+    """The mean squared error against the target of the scheduler's `prediction_type`."""
     noisy = scheduler.add_noise(images, noise, timesteps)
     predicted = denoiser(noisy, timesteps, conditions).float()
     kind = scheduler.config["prediction_type"]
     if kind == "epsilon":
-        wanted = noise
+        target = noise
     elif kind == "v_prediction":
-        wanted = scheduler.get_velocity(images, noise, timesteps)
+        target = scheduler.get_velocity(images, noise, timesteps)
     else:
-        wanted = images
-    return functional.mse_loss(predicted, wanted)
+        target = images
+    return functional.mse_loss(predicted, target)
 
 
 def random_loss(
@@ -43,7 +45,7 @@ def random_loss(
     conditions: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """The loss at timesteps and with noise of the generator's, as a training step has it."""
+    """The loss of a training step: random timesteps and noise from the generator."""
     device, levels = images.device, scheduler.config["num_train_timesteps"]
     timesteps = torch.randint(levels, (len(images),), generator=generator, device=device)
     noise = torch.randn(images.shape, generator=generator, device=device)
@@ -52,10 +54,10 @@ def random_loss(
 
 @dataclass(frozen=True)
 class Probe:
-    """Held-out images with noise and timesteps that never change.
+    """Held-out images with fixed noise and timesteps, so that only the denoisers differ.
 
-    Two denoisers are told apart by what they predict, not by what they were asked. There are
-    `repeats` times as many questions as images; question i is of image i modulo their number.
+    There are `repeats` questions for each of the n images; question i is about image i modulo n.
+    `timesteps` is [n * repeats], `noise` [n * repeats, c, h, w].
     """
 
     images: Tensor
@@ -67,27 +69,27 @@ class Probe:
     def of(
         cls, images: Tensor, conditions: Tensor, scheduler: DDIMScheduler, repeats: int
     ) -> Probe:
-        """The timesteps of all questions are spread evenly."""
-        generator = torch.Generator().manual_seed(0)  # the processor's, so for every device
+        """A probe whose timesteps are spread evenly over the questions."""
+        generator = torch.Generator().manual_seed(0)  # on the CPU: the same numbers for any device
         count = len(images) * repeats
         levels = scheduler.config["num_train_timesteps"]
         order = torch.randperm(count, generator=generator)
-        timesteps = (order * levels + levels // 2) // count
+        timesteps = (order * levels + levels // 2) // count  # the middle of each of count parts
         noise = torch.randn((count, *images.shape[1:]), generator=generator)
         return cls(images, conditions, timesteps.to(images.device), noise.to(images.device))
 
     def loss(self, denoiser: Denoiser, scheduler: DDIMScheduler, batch: int) -> float:
-        """The mean over all questions, with bf16 on CUDA."""
+        """The mean over all questions, in batches of at most `batch`; bfloat16 on CUDA."""
         device, count = self.images.device, len(self.timesteps)
         total = torch.zeros((), device=device)
-        on_cuda = device.type == "cuda"
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=on_cuda):
-            for asked in torch.arange(count, device=device).tensor_split(math.ceil(count / batch)):
-                rows = asked % len(self.images)
+        with torch.no_grad(), mixed_precision(device):
+            every = torch.arange(count, device=device)
+            for questions in every.tensor_split(math.ceil(count / batch)):
+                rows = questions % len(self.images)
                 images, conditions = self.images[rows], self.conditions[rows]
-                timesteps, noise = self.timesteps[asked], self.noise[asked]
+                timesteps, noise = self.timesteps[questions], self.noise[questions]
                 loss = denoising_loss(denoiser, scheduler, images, conditions, timesteps, noise)
-                total += loss * len(asked)
+                total += loss * len(questions)
         return float(total) / count
 
 
@@ -101,19 +103,19 @@ def sample(
     without: Tensor | None = None,
     guidance: float = 1.0,
 ) -> Tensor:
-    """Images by DDIM (arXiv 2010.02502) from noise [n, c, h, w], nothing drawn on the way.
+    """Images by deterministic DDIM (arXiv 2010.02502) from noise [n, c, h, w].
 
-    `guidance` above 1 pushes away from what the condition `without` would give (arXiv
-    2207.12598). With bf16 on CUDA.
+    `guidance` above 1 moves the prediction away from that under the condition `without`
+    (classifier-free guidance, arXiv 2207.12598). In bfloat16 on CUDA.
     """
-    place, images = noise.device.type, noise
+    images = noise
     scheduler.set_timesteps(steps)
-    with torch.no_grad(), torch.autocast(place, torch.bfloat16, enabled=place == "cuda"):
+    with torch.no_grad(), mixed_precision(noise.device):
         for step in scheduler.timesteps:
-            at = step.to(noise.device).expand(len(noise))
-            predicted = denoiser(images, at, conditions).float()
+            timesteps = step.to(noise.device).expand(len(noise))
+            predicted = denoiser(images, timesteps, conditions).float()
             if without is not None and guidance != 1:
-                free = denoiser(images, at, without).float()
-                predicted = free + guidance * (predicted - free)
+                unguided = denoiser(images, timesteps, without).float()
+                predicted = unguided + guidance * (predicted - unguided)
             images = scheduler.step(predicted, int(step), images, return_dict=False)[0]
     return images

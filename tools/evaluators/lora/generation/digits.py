@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lm_searcher.spaces.errors import ConfigError, unknown
 from lm_searcher.spaces.lora.bases import diffuser
@@ -18,33 +18,36 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _HERE = "lm_searcher.tools.evaluators.lora.generation"
+RECORDED_AS = "lm_searcher.tools.evaluators.lora.digit_diffusion:train_base"
 
 METRICS = {"val_denoising_loss": "min", "sample_accuracy": "max"}
-# Short on purpose: trained to the end, adapters of every rank come to the same.
+# Short on purpose: after a long training, adapters of all ranks score the same.
 ADAPTATION = Fit(epochs=3, batch_size=64, learning_rate=5e-3)
 PASSES = 7
-"""Over the images in an epoch, with other noise each time."""
+"""Passes over the images in an epoch, each with other noise."""
 REPEATS = 8
-"""Of each held-out image in a probe."""
+"""Noises for each held-out image in a probe."""
 SAMPLES = 200
+"""Generated for sample_accuracy."""
 STEPS = 10
+"""DDIM steps of a sample."""
 
 BASE_FIT = Fit(epochs=32, batch_size=64, learning_rate=3e-3)
-JUDGE_FIT = Fit(epochs=40, batch_size=50, learning_rate=2e-3)
-JUDGE_NOISE = 0.2
-"""Spread of what is added in training: generated images are never quite clean."""
+CLASSIFIER_FIT = Fit(epochs=40, batch_size=50, learning_rate=2e-3)
+CLASSIFIER_NOISE = 0.2
+"""Standard deviation of the noise in its training; generated images are never quite clean."""
 
 
 @dataclass(frozen=True)
 class DigitsTask:
-    """Beside the adapters the tokens of the two new digits are always trained: the base has never
-    seen them, and without them no adapter could tell one from the other. They cost every code
-    the same and are no part of lora_params_m. Where all ranks are 0, they alone are trained.
+    """Besides the adapters, the tokens of the two new digits are always trained: the base has no
+    other way to distinguish them. They cost the same for every code and do not count in
+    lora_params_m. If all ranks are 0, only the tokens are trained.
 
     val_denoising_loss   mean squared error of the predicted velocity on held-out images of the
                          new digits, with fixed noise and timesteps; test_denoising_loss likewise
-    sample_accuracy      of samples of the new digits, the share that a classifier of real digits
-                         takes for what they should be
+    sample_accuracy      the share of generated new digits that a classifier of real digits
+                         recognises
     """
 
     settings: TaskSettings
@@ -72,9 +75,9 @@ class DigitsTask:
     @cached_property
     def embedded_base(self) -> BaseModel:
         """The base, trained on the first eight digits, with the classifier of all ten."""
-        judge = {"fit": asdict(JUDGE_FIT), "noise": JUDGE_NOISE}
-        recipe = {"seed": 0, "diffuser": asdict(BASE_FIT), "judge": judge}
-        return BaseModel("diffuser", f"{_HERE}.digit_diffusion:train_base", recipe)
+        classifier = {"fit": asdict(CLASSIFIER_FIT), "noise": CLASSIFIER_NOISE}
+        recipe = {"seed": 0, "diffuser": asdict(BASE_FIT), "judge": classifier}
+        return BaseModel("diffuser", f"{_HERE}.digit_diffusion:train_base", recipe, RECORDED_AS)
 
     @property
     def own_base(self) -> BaseModel | None:
@@ -96,48 +99,50 @@ class DigitsTask:
 
     def base(self) -> nn.Module:
         """See Task."""
-        model = diffuser()
+        model: Any = diffuser()
         model.load_state_dict(_part(self.embedded_base.load(self.settings.cache), "diffuser"))
         if self.settings.gradient_checkpointing:
-            cast(Any, model).unet.enable_gradient_checkpointing()
-        return model
+            model.unet.enable_gradient_checkpointing()
+        base: nn.Module = model
+        return base
 
-    def _judge(self) -> nn.Module:
-        from lm_searcher.tools.evaluators.lora.generation.digit_classifier import judge
+    def _classifier(self) -> nn.Module:
+        from lm_searcher.tools.evaluators.lora.generation import digit_classifier
 
-        model = judge()
+        model = digit_classifier.untrained_classifier()
         model.load_state_dict(_part(self.embedded_base.load(self.settings.cache), "judge"))
         return model
 
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
-        """See Task; the new digits' tokens are trained whatever the adapters."""
+        """See Task. The tokens of the new digits are trained with any adapters."""
         import torch
 
+        from lm_searcher.tools.devices import trial_device
         from lm_searcher.tools.evaluators.lora import loop
         from lm_searcher.tools.evaluators.lora.generation import digit_diffusion
         from lm_searcher.tools.evaluators.lora.generation.denoising import random_loss
         from lm_searcher.tools.evaluators.lora.generation.digit_classifier import accuracy
 
-        judge = self._judge()
-        device = loop.device()
-        model.to(device)
-        cast(Any, model).new.requires_grad_(True)
+        classifier = self._classifier()
+        device = trial_device()
+        diffuser: Any = model.to(device)
+        diffuser.new.requires_grad_(True)
         schedule, splits = digit_diffusion.scheduler(), digit_diffusion.splits(new=True)
         images, digits = (part.to(device) for part in splits["train"])
-        generator = torch.Generator(device).manual_seed(seed + 1)  # the order of images has seed
+        generator = torch.Generator(device).manual_seed(seed + 1)  # `seed` orders the images
 
         def loss(rows: Tensor) -> Tensor:
-            rows = rows % len(images)
+            rows = rows % len(images)  # an epoch has PASSES times as many rows as images
             return random_loss(model, schedule, images[rows], digits[rows], generator)
 
         def held_out(name: str) -> float:
-            return digit_diffusion.loss(model, schedule, splits[name], REPEATS)
+            return digit_diffusion.probe_loss(model, schedule, splits[name], REPEATS)
 
         def sample_accuracy() -> float:
-            made, wanted = digit_diffusion.samples(model, schedule, SAMPLES, STEPS, new=True)
-            return accuracy(judge, made, wanted)
+            generated, wanted = digit_diffusion.samples(model, schedule, SAMPLES, STEPS, new=True)
+            return accuracy(classifier, generated, wanted)
 
-        measures: dict[str, Callable[[], float]] = {
+        scores: dict[str, Callable[[], float]] = {
             "val_denoising_loss": lambda: held_out("valid"),
             "sample_accuracy": sample_accuracy,
         }
@@ -146,11 +151,11 @@ class DigitsTask:
             self.fitting,
             examples=PASSES * len(images),
             loss=loss,
-            score=measures[self.metric],
+            score=scores[self.metric],
             seed=seed,
             report=report,
         )
-        others = {name: take() for name, take in measures.items() if name != self.metric}
+        others = {name: score() for name, score in scores.items() if name != self.metric}
         return {
             self.metric: fitted.value,
             **others,
@@ -161,4 +166,5 @@ class DigitsTask:
 
 
 def _part(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors below `name` in a base's file, which holds two models."""
     return {k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")}

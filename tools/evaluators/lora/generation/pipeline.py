@@ -1,52 +1,43 @@
-"""A Stable Diffusion pipeline of diffusers on the disk: its parts, checked, and loaded.
+"""A Stable Diffusion pipeline of diffusers on the disk, and its parts.
 
-Safetensors only; no code of a model's own is run.
+Only safetensors are loaded, and no code that comes with a model is run.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import EvaluatorError, first_line
+from lm_searcher.tools.evaluators.lora.generation.model_folders import (
+    CONFIGS,
+    INDEX,
+    WEIGHTS,
+    check_pipeline,
+    read_json,
+)
 
 if TYPE_CHECKING:
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from torch import Tensor
 
-INDEX = "model_index.json"
-CONFIGS = {
-    "unet": "config.json",
-    "vae": "config.json",
-    "text_encoder": "config.json",
-    "tokenizer": "tokenizer_config.json",
-    "scheduler": "scheduler_config.json",
-}
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
 _TEXTS = 64
-"""Encoded at a time."""
-PICKLED = (".bin", ".ckpt", ".pt", ".pth")
-ACCEPTED = "accepted: StableDiffusionPipeline, of unet, vae, text_encoder, tokenizer and scheduler"
+"""Captions that are encoded at a time."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline's directory, whose parts are there and fit together."""
+    """A pipeline's directory, checked by `check_pipeline`."""
 
     folder: Path
 
     @classmethod
     def find(cls, base: str) -> Pipeline:
-        """That of a directory, or of a hub id, fetched where it must be. Raises EvaluatorError."""
+        """The pipeline of a directory or a hub id; it may be downloaded. Raises EvaluatorError."""
         folder = Path(base)
         if not folder.is_dir():
             folder = _from_hub(base)
@@ -59,7 +50,7 @@ class Pipeline:
 
     @property
     def reduction(self) -> int:
-        """Pixels a side of a latent."""
+        """Pixels of the image along each side of one latent pixel."""
         return int(2 ** (len(self.config("vae")["block_out_channels"]) - 1))
 
     @property
@@ -77,7 +68,7 @@ class Pipeline:
         )
 
     def vae(self) -> AutoencoderKL:
-        """In float32, on the CPU; it is only ever evaluated."""
+        """In float32, on the CPU, frozen and in evaluation mode."""
         import torch
         from diffusers import AutoencoderKL
 
@@ -88,10 +79,11 @@ class Pipeline:
         return vae
 
     def scheduler(self) -> DDIMScheduler:
-        """The noise that the pipeline has learned, whatever it samples with."""
+        """DDIM with the noise schedule that the pipeline was trained with."""
         from diffusers import DDIMScheduler
 
-        # Of another scheduler's settings those of the noise; samples are latents, never clipped.
+        # The file may be of another scheduler: take the settings that DDIM has too. Latents are
+        # not bounded as images are, so samples are not clipped.
         accepted = set(inspect.signature(DDIMScheduler.__init__).parameters) - {"self"}
         settings = {k: v for k, v in self.config("scheduler").items() if k in accepted}
         return DDIMScheduler(**settings | {"clip_sample": False})
@@ -110,13 +102,13 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """From captions to what the UNet is told of them."""
+    """From captions to the states that the UNet attends to."""
 
     tokenizer: Any
     model: Any
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
-        """Shape [n, tokens, width]."""
+        """The last hidden states, [n, tokens, width]."""
         import torch
 
         tokens = self.tokenizer(
@@ -134,60 +126,6 @@ class TextEncoder:
 _LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
 
 
-def check_pipeline(folder: Path) -> None:
-    """Raises EvaluatorError unless all parts of the pipeline are there and fit together."""
-    place = f"pipeline '{folder}'"
-    if not folder.is_dir():
-        raise EvaluatorError(f"{place}: no such directory")
-    if not (folder / INDEX).is_file():
-        raise EvaluatorError(f"{place} has no {INDEX}; accepted: a diffusers pipeline's directory")
-    index = read_json(folder / INDEX)
-    if not set(CONFIGS) <= set(index) or "text_encoder_2" in index:
-        raise EvaluatorError(f"{place} is a {index.get('_class_name')}; {ACCEPTED}")
-    for part, name in CONFIGS.items():
-        if not (folder / part / name).is_file():
-            raise EvaluatorError(f"{place} lacks {part}/{name}; {ACCEPTED}")
-    for part, stem in WEIGHTS.items():
-        check_weights(folder / part, stem)
-    unet, vae, texts = (read_json(folder / p / CONFIGS[p]) for p in ("unet", "vae", "text_encoder"))
-    for what, wanted, given in (
-        ("texts of width", unet.get("cross_attention_dim"), texts.get("hidden_size")),
-        ("images of channels", unet.get("in_channels"), vae.get("latent_channels")),
-    ):
-        if wanted != given:
-            raise EvaluatorError(f"{place}: the unet wants {what} {wanted}, and gets {given}")
-
-
-def check_weights(folder: Path, stem: str) -> None:
-    """Raises EvaluatorError unless the weights are there, whole, and safetensors."""
-    from safetensors import SafetensorError, safe_open
-
-    wanted = folder / f"{stem}.safetensors"
-    if wanted.is_file():
-        try:
-            with safe_open(wanted, framework="numpy"):  # its header tells how long it must be
-                return
-        except (SafetensorError, OSError) as error:
-            raise EvaluatorError(f"weights '{wanted}' cannot be read: {error}") from None
-    if (folder / f"{wanted.name}.index.json").is_file():
-        return
-    found = f"'{folder}' has no weights"
-    if pickled := sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED):
-        found = f"weights of '{folder}' are no safetensors but {pickled[0]}"
-    raise EvaluatorError(f"{found}; accepted: {wanted.name}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file. Raises EvaluatorError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvaluatorError(f"'{path}' cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise EvaluatorError(f"'{path}' is no JSON object")
-    return found
-
-
 def _from_hub(base: str) -> Path:
     import httpx2
     import huggingface_hub
@@ -200,14 +138,13 @@ def _from_hub(base: str) -> Path:
     fetch = huggingface_hub.snapshot_download
     try:
         cached = Path(fetch(base, allow_patterns=wanted, local_files_only=True))
-        check_pipeline(cached)  # a part of it may have been fetched for the space
+        check_pipeline(cached)  # the space may have downloaded a part of it
         return cached
     except (OSError, ValueError, EvaluatorError):
         pass
     try:
         return Path(fetch(base, allow_patterns=wanted))
     except (OSError, ValueError, httpx2.HTTPError) as error:
-        line = " ".join((str(error).strip() or type(error).__name__).split())[:200]
         raise EvaluatorError(
-            f"pipeline '{base}': no such directory, and not from the hub ({line})"
+            f"pipeline '{base}': no such directory, and not from the hub ({first_line(error)})"
         ) from None

@@ -1,4 +1,4 @@
-"""How images are made for the scores of generation."""
+"""How images are generated for the scores."""
 
 from __future__ import annotations
 

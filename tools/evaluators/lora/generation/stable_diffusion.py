@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, unknown
 from lm_searcher.tools.evaluators.lora.fit import Fit
 from lm_searcher.tools.evaluators.lora.generation.captions import CaptionedSplits, load_captioned
-from lm_searcher.tools.evaluators.lora.generation.pipeline import Pipeline, check_weights, read_json
+from lm_searcher.tools.evaluators.lora.generation.model_folders import check_clip
+from lm_searcher.tools.evaluators.lora.generation.pipeline import Pipeline
 from lm_searcher.tools.evaluators.lora.generation.sampling import Sampling
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.protocols import Metrics, Report
+from lm_searcher.tools.transformers_output import hide_progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-    from lm_searcher.tools.evaluators.lora.generation.clip_scores import ClipEmbedding
     from lm_searcher.tools.evaluators.lora.generation.latent_diffusion import Encoded
 
 LOSS = {"val_denoising_loss": "min"}
 CLIP = {"clip_t": "max", "clip_i": "max"}
 ADAPTATION = Fit(epochs=5, batch_size=4, learning_rate=1e-4)
 SHOWN = 200
-"""Images shown in an epoch, at the least: a few are passed over many times."""
+"""Images in an epoch, about: a smaller folder is repeated."""
 QUESTIONS = 128
-"""In a probe, at the least: pairs of a held-out image and a timestep."""
+"""The fewest questions of a probe: pairs of a held-out image and a timestep."""
 
 
 @dataclass(frozen=True)
 class PipelineTask:
-    """The text encoder and the autoencoder stay as they are: only adapters of the UNet learn.
+    """Trains the UNet's adapters only; the text encoder and the autoencoder are frozen.
 
-    val_denoising_loss   mean squared error of what the UNet predicts on held-out images, with
+    val_denoising_loss   mean squared error of the UNet's prediction on held-out images, with
                          fixed noise and timesteps; test_denoising_loss likewise
-    clip_t, clip_i       where `clip` is set: the similarity of samples, made from the captions
-                         of validation, with these captions, and with the real images;
-                         test_clip_t and test_clip_i likewise of the test
+    clip_t, clip_i       if `clip` is set: the similarity of images, generated from the validation
+                         captions, to these captions and to the real images; test_clip_t and
+                         test_clip_i likewise for the test split
     """
 
     settings: TaskSettings
@@ -97,11 +98,10 @@ class PipelineTask:
             raise EvaluatorError(
                 "a diffusers pipeline needs: pip install 'lm-searcher[diffusion]'"
             ) from None
-        from transformers.utils import logging
-
-        import lm_searcher.tools.evaluators.lora.generation.latent_diffusion  # noqa: F401  so that forked trials find it loaded
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
+        # Trials are forked from this process, so what `fit` needs is imported once, here.
+        importlib.import_module("lm_searcher.tools.evaluators.lora.loop")
+        importlib.import_module("lm_searcher.tools.evaluators.lora.generation.latent_diffusion")
+        hide_progress_bars()
         if self.settings.clip is not None:
             check_clip(self.settings.clip)
         self._data()
@@ -114,45 +114,39 @@ class PipelineTask:
                 f"image_size = {size}; accepted: multiples of {pipeline.reduction}, the pixels "
                 "of a latent"
             )
-        assert self.settings.folder is not None  # seen when the task was made
+        assert self.settings.folder is not None  # checked in __post_init__
         return _loaded(self.settings.folder, size)
 
     def base(self) -> nn.Module:
         """See Task."""
-        unet: nn.Module = _found(self.settings.base).unet()
+        unet = _found(self.settings.base).unet()
         if self.settings.gradient_checkpointing:
-            cast(Any, unet).enable_gradient_checkpointing()
-        return unet
+            unet.enable_gradient_checkpointing()
+        base: nn.Module = unet
+        return base
 
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
         """See Task."""
         import torch
 
+        from lm_searcher.tools.devices import trial_device
         from lm_searcher.tools.evaluators.lora import loop
-        from lm_searcher.tools.evaluators.lora.generation.denoising import random_loss
+        from lm_searcher.tools.evaluators.lora.generation.clip_scores import ClipEmbedding
         from lm_searcher.tools.evaluators.lora.generation.latent_diffusion import LatentDiffusion
 
-        device, pipeline, data = loop.device(), _found(self.settings.base), self._data()
+        device, pipeline, data = trial_device(), _found(self.settings.base), self._data()
         texts = pipeline.texts(device)
-        diffusion = LatentDiffusion.around(model.to(device), pipeline, texts, device)
+        diffusion = LatentDiffusion.of(model.to(device), pipeline, texts, device)
         learn, valid, test = (
             diffusion.encode(split, texts) for split in (data.train, data.valid, data.test)
         )
         del texts  # half a gigabyte, and no longer needed
-        clip = self._clip(device)
-        generator = torch.Generator(device).manual_seed(seed + 1)  # the order of images has seed
-
-        def loss(rows: Tensor) -> Tensor:
-            rows = rows % len(data.train)
-            return random_loss(
-                diffusion.denoise,
-                diffusion.scheduler,
-                learn.latents[rows],
-                learn.texts[rows],
-                generator,
-            )
+        folder = self.settings.clip
+        clip = None if folder is None else ClipEmbedding.load(folder, device)
+        generator = torch.Generator(device).manual_seed(seed + 1)  # `seed` orders the images
 
         def scores(split: Encoded, names: Collection[str]) -> dict[str, float]:
+            """Those of the metrics, by their names for validation."""
             found = {}
             if "val_denoising_loss" in names:
                 found["val_denoising_loss"] = diffusion.loss(split, QUESTIONS)
@@ -164,7 +158,7 @@ class PipelineTask:
             model,
             self.fitting,
             examples=max(1, round(SHOWN / len(data.train))) * len(data.train),
-            loss=loss,
+            loss=lambda rows: diffusion.training_loss(learn, rows, generator),
             score=lambda: scores(valid, {self.metric})[self.metric],
             seed=seed,
             report=report,
@@ -178,25 +172,6 @@ class PipelineTask:
             "epochs": float(fitted.epochs),
         }
 
-    def _clip(self, device: torch.device) -> ClipEmbedding | None:
-        if self.settings.clip is None:
-            return None
-        from lm_searcher.tools.evaluators.lora.generation.clip_scores import ClipEmbedding
-
-        return ClipEmbedding.load(self.settings.clip, device)
-
-
-def check_clip(folder: Path) -> None:
-    """Raises EvaluatorError unless the directory has a CLIP model of transformers."""
-    place = f"clip '{folder}'"
-    if not folder.is_dir():
-        raise EvaluatorError(f"{place}: no such directory")
-    if read_json(folder / "config.json").get("model_type") != "clip":
-        raise EvaluatorError(f"{place} is no CLIP model; accepted: a directory of CLIPModel")
-    check_weights(folder, "model")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise EvaluatorError(f"{place} has no tokenizer.json")
-
 
 @cache
 def _found(base: str) -> Pipeline:
@@ -205,5 +180,5 @@ def _found(base: str) -> Pipeline:
 
 @cache
 def _loaded(folder: Path, size: int) -> CaptionedSplits:
-    # In the process, not in the task: that is pickled to workers, and is to stay small.
+    # Cached in the process, since the task is pickled to workers and must stay small.
     return load_captioned(folder, size)

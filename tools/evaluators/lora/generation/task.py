@@ -9,7 +9,7 @@ from lm_searcher.tools.evaluators.lora.task import Task, TaskSettings
 
 
 def generation_task(settings: TaskSettings) -> Task:
-    """The task for the base of `settings`. Raises ConfigError for what it has no use for."""
+    """The task for the base of `settings`. Raises ConfigError for a setting it does not have."""
     if settings.context is not None:
         raise ConfigError("context is of task 'language' only; task 'generation' has none")
     if not settings.base.startswith(PREFIX):

@@ -1,8 +1,8 @@
-"""A causal language model adapted to new text, scored by its perplexity there."""
+"""A causal language model adapted to new text, scored by its perplexity on that text."""
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import math
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -13,35 +13,32 @@ from lm_searcher.spaces.errors import ConfigError, EvaluatorError, unknown
 from lm_searcher.spaces.lora.bases import PREFIX, language
 from lm_searcher.tools.evaluators.lora.base import BaseModel
 from lm_searcher.tools.evaluators.lora.fit import Fit
+from lm_searcher.tools.evaluators.lora.language.help_base import CONTEXT, help_base
 from lm_searcher.tools.evaluators.lora.language.text_blocks import (
     Encode,
     Text,
-    blocks,
     folder_text,
     library_text,
     of_bytes,
     of_tokenizer,
-    topics,
 )
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
 from lm_searcher.tools.protocols import Metrics, Report
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 METRICS = ("val_perplexity", "val_loss")
 EMBEDDED = Fit(epochs=2, batch_size=4, learning_rate=0.01)
 PRETRAINED = Fit(epochs=3, batch_size=4, learning_rate=2e-4)
-CONTEXT = {True: 128, False: 1024}
-"""Tokens in a block: of the embedded base, and of others."""
-
-BASE_FIT = Fit(epochs=1, batch_size=8, learning_rate=4e-3, weight_decay=0.01)
+PRETRAINED_CONTEXT = 1024
+"""Tokens in a block, for other bases than the embedded one."""
 
 
 @dataclass(frozen=True)
 class LanguageTask:
-    """Loss is in nats a token, perplexity its exponential; both also of text that is held out
-    from the search (test_loss, test_perplexity). A token of the embedded base is a byte.
+    """Metrics: val_loss in nats a token and val_perplexity, its exponential; test_loss and
+    test_perplexity on text that the search does not use. A token of the embedded base is a byte.
     """
 
     settings: TaskSettings
@@ -64,7 +61,8 @@ class LanguageTask:
     @property
     def context(self) -> int:
         """Tokens in a block."""
-        return self.settings.context or CONTEXT[self.settings.embedded]
+        default = CONTEXT if self.settings.embedded else PRETRAINED_CONTEXT
+        return self.settings.context or default
 
     @property
     def fitting(self) -> Fit:
@@ -73,9 +71,8 @@ class LanguageTask:
 
     @cached_property
     def embedded_base(self) -> BaseModel:
-        """The base that comes with the package: trained on Python's help texts."""
-        recipe = {"text": hashlib.sha256(topics().encode()).hexdigest(), "seed": 0, "context": 128}
-        return BaseModel("language", f"{__name__}:train_base", recipe | asdict(BASE_FIT))
+        """The base that comes with the package."""
+        return help_base()
 
     @property
     def own_base(self) -> BaseModel | None:
@@ -91,8 +88,9 @@ class LanguageTask:
 
     def prepare(self) -> None:
         """See Task. Raises EvaluatorError, DatasetError, or RankerError for a tokenizer."""
-        # So that forked trials find them loaded.
-
+        # Trials are forked from this process, so what `fit` needs is imported once, here.
+        importlib.import_module("lm_searcher.tools.evaluators.lora.loop")
+        importlib.import_module("lm_searcher.tools.evaluators.lora.language.perplexity")
         folder = Path(self.settings.base)
         if self.settings.embedded:
             self.embedded_base.make(self.settings.cache)
@@ -125,6 +123,7 @@ class LanguageTask:
         """See Task."""
         import torch
 
+        from lm_searcher.tools.devices import trial_device
         from lm_searcher.tools.evaluators.lora import loop
         from lm_searcher.tools.evaluators.lora.language.perplexity import (
             mean_loss,
@@ -132,8 +131,8 @@ class LanguageTask:
             perplexity,
         )
 
-        device = loop.device()
-        model.to(device=device)
+        device = trial_device()
+        model.to(device)
         text = self._text()
         learn, valid, test = (
             torch.tensor(part, device=device) for part in (text.train, text.valid, text.test)
@@ -164,31 +163,9 @@ class LanguageTask:
         return metrics | ({"train_loss": fitted.train_loss} if fitted.epochs else {})
 
 
-def train_base(text: str, seed: int, context: int, **fit: Any) -> dict[str, Tensor]:
-    """The embedded base's weights. `text` is the digest of what it learns, for its recipe."""
-    import torch
-
-    from lm_searcher.tools.evaluators.lora import loop
-    from lm_searcher.tools.evaluators.lora.language.perplexity import next_token_loss
-
-    torch.manual_seed(seed)
-    model = language()
-    learn = torch.tensor(blocks(of_bytes(topics()), context))
-    loop.train(
-        model,
-        Fit(**fit),
-        examples=len(learn),
-        loss=lambda rows: next_token_loss(model, learn[rows]),
-        score=lambda: 0.0,
-        seed=seed,
-        report=lambda step, value: False,
-    )
-    return model.state_dict()
-
-
 @cache
 def _loaded(base: str, folder: Path | None, context: int) -> Text:
-    # In the process, not in the task: that is pickled to workers, and is to stay small.
+    # Cached in the process, since the task is pickled to workers and must stay small.
     encode: Encode = of_bytes
     if not base.startswith(PREFIX):
         from lm_searcher.tools.llm.huggingface import load_tokenizer

@@ -1,6 +1,6 @@
 """Text to adapt a language model to, as blocks of tokens.
 
-numpy only, and no thread: worker processes fork after loading.
+numpy only, and no threads: worker processes fork after loading.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Blocks = NDArray[np.int64]
 """Tokens, shape [blocks, context]."""
 
 Encode = Callable[[str], NDArray[np.int64]]
-"""A text's tokens, shape [tokens]."""
+"""From a text to its tokens, shape [tokens]."""
 
 LIBRARY = (
     (("argparse", "difflib", "doctest", "inspect", "logging", "optparse", "subprocess"), 20),
     (("shutil", "statistics"), 3),
     (("configparser", "threading"), 3),
 )
-"""Of the embedded text to learn, for validation and for test: the modules of Python's standard
-library whose source it is, and that every so many blocks are taken, which keeps trials short."""
+"""For training, validation and test: modules of Python's standard library, whose source is the
+text, and n, of which only every n-th block is used to keep trials short."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """What is learned, what steers the search, and what reports it. Each has a block or more."""
+    """At least one block each to train on, to steer the search by, and to report at the end."""
 
     train: Blocks
     valid: Blocks
@@ -46,19 +46,19 @@ class Text:
 
 
 def topics() -> str:
-    """Python's help on its own syntax and types, in English: what the embedded base learns."""
+    """Python's help on its syntax and types, in English: the text of the embedded base."""
     from pydoc_data.topics import topics as texts
 
     return "\n\n".join(texts[name] for name in sorted(texts))
 
 
 def of_bytes(text: str) -> NDArray[np.int64]:
-    """The embedded base's tokens: UTF-8."""
+    """The embedded base's tokens: the bytes of the UTF-8 text."""
     return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
 
 
 def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Encode:
-    """A pretrained model's tokens."""
+    """The function from a text to a pretrained model's tokens."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would not survive the fork
 
     def encode(text: str) -> NDArray[np.int64]:
@@ -71,7 +71,7 @@ def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Encode:
 
 
 def blocks(tokens: NDArray[np.int64], context: int) -> Blocks:
-    """The tokens in pieces of `context`; what is left at the end is dropped."""
+    """The tokens in blocks of `context`; an incomplete last block is dropped."""
     return tokens[: len(tokens) // context * context].reshape(-1, context)
 
 
@@ -87,8 +87,8 @@ def library_text(context: int, encode: Encode) -> Text:
 def folder_text(path: Path, context: int, encode: Encode) -> Text:
     """A text file, or all files of a folder in the order of their names.
 
-    Eight tenths of the blocks are learned, a tenth each is for validation and test, in this
-    order. Raises DatasetError.
+    The first eight tenths of the blocks are for training, the next tenth for validation and the
+    last for test. Raises DatasetError.
     """
     tokens = np.concatenate([encode(_read(file)) for file in _files(path)])
     whole = blocks(tokens, context)

@@ -1,4 +1,4 @@
-"""Images whose pixels are labelled: what a segmentation learns from, and is scored by."""
+"""Images whose pixels are labelled, to train and to score a segmentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 UNLABELLED = 255
-"""The value of a pixel that has no class: it counts neither in the loss nor in the IoU."""
+"""The value of a pixel without a class; it counts neither in the loss nor in the IoU."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Masked:
 
     @property
     def digest(self) -> str:
-        """Tells these images and masks from others."""
+        """A hash of the images and masks."""
         return hashlib.sha256(self.images.tobytes() + self.masks.tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class MaskedData:
-    """What a model learns from, what steers the search, and what reports it.
+    """Images to train on, to steer the search by, and to report at the end.
 
     Masks hold the classes from 0, the background, to `classes` - 1, and UNLABELLED.
     """

@@ -1,12 +1,12 @@
 """The user's images and masks: `images/NAME.*` and `masks/NAME.png` in a folder.
 
-Splits are subfolders `train`, `valid` and `test`, each with its images and masks, or else the
-folder's own pairs, of which a tenth validates and a tenth tests. Both sides of a pair are
-stretched to the base's square, images linearly and masks to the nearest pixel, and scores are
-of that square.
+Splits are the subfolders `train`, `valid` and `test`, each with images and masks. Without them,
+a tenth of the folder's pairs is for validation and a tenth for test. Images and masks are
+stretched to the base's square, images linearly and masks by nearest pixel; scores are computed
+on that square.
 
 A mask is a PNG of one channel whose values are classes: 0 the background, then 1, 2, ..., and
-255 for a pixel without label. Where masks hold 0 and 255 alone, 255 is class 1.
+255 for a pixel without a label. If all masks hold only 0 and 255, 255 is class 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lm_searcher.spaces.errors import DatasetError
+from lm_searcher.spaces.errors import DatasetError, one_line
 from lm_searcher.tools.evaluators.lora.segmentation.labelled_images import (
     UNLABELLED,
     Bytes,
@@ -35,8 +35,8 @@ Pair = tuple[Path, Path]
 def load_masked(folder: Path, side: int, channels: int, classes: int | None = None) -> MaskedData:
     """The folder's pairs as squares of `side` pixels with 1 (grey) or 3 (RGB) channels.
 
-    `classes`, with the background, is one more than the highest in a training mask unless given.
-    Raises DatasetError in one line for whatever is missing, damaged or does not fit.
+    `classes` counts the background; by default it is one more than the highest class in a
+    training mask. Raises DatasetError for files that are missing, damaged or do not match.
     """
     pairs = _splits(folder)
     parts = [_read(pairs[name], side, channels) for name in SPLITS]
@@ -63,7 +63,7 @@ def _splits(folder: Path) -> dict[str, list[Pair]]:
     pairs = _pairs(folder)
     if len(pairs) < 3:
         raise DatasetError(f"folder '{folder}' has {len(pairs)} images; accepted: 3 or more")
-    # RandomState, because numpy promises that its stream stays the same for ever.
+    # RandomState: numpy promises that its stream never changes.
     order = np.random.RandomState(0).permutation(len(pairs))
     tenth = max(1, len(pairs) // 10)
     rows = np.split(order, [len(pairs) - 2 * tenth, len(pairs) - tenth])
@@ -86,7 +86,7 @@ def _pairs(folder: Path) -> list[Pair]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Picture files by their names without ending; others in the folder are passed over."""
+    """Image files by name without suffix; other files are ignored."""
     if not folder.is_dir():
         raise DatasetError(f"folder '{folder}': no such folder; accepted: {ACCEPTED}")
     endings = Image.registered_extensions()
@@ -138,8 +138,9 @@ def _opened(path: Path, mode: str | None = None) -> Image.Image:
             image.load()
             return image.convert(mode) if mode else image.copy()
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(f"'{path}' cannot be read as an image ({reason[:120]})") from None
+        raise DatasetError(
+            f"'{path}' cannot be read as an image ({one_line(error, 120)})"
+        ) from None
 
 
 def _present(part: Masked) -> set[int]:

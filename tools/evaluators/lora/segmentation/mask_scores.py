@@ -1,4 +1,4 @@
-"""One split of labelled images on the device: the loss of its masks, and their scores."""
+"""One split of labelled images on the device: the loss and the scores of predicted masks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lm_searcher.tools.devices import mixed_precision
 from lm_searcher.tools.evaluators.lora.segmentation.labelled_images import UNLABELLED, Masked
 from lm_searcher.tools.evaluators.lora.segmentation.metrics import (
     confusion,
@@ -21,7 +22,10 @@ from lm_searcher.tools.evaluators.lora.segmentation.models import logits
 
 @dataclass(frozen=True)
 class Masks:
-    """Images and masks stay bytes until a batch is taken."""
+    """Images [n, c, h, w] and masks [n, h, w], both uint8 until a batch is used.
+
+    `mean` and `std` are float32 [c, 1, 1].
+    """
 
     images: Tensor
     masks: Tensor
@@ -38,19 +42,19 @@ class Masks:
         std: Sequence[float],
         device: torch.device,
     ) -> Masks:
-        """On the device; `mean` and `std` are of images whose values are from 0 to 1."""
+        """Copy a split to the device; `mean` and `std` are for values from 0 to 1, by channel."""
         images, masks = (torch.tensor(a, device=device) for a in (part.images, part.masks))
         units = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
         return cls(images, masks, classes, *units)
 
     def logits(self, model: nn.Module, rows: Tensor | slice) -> Tensor:
-        """Scores of the classes for these images, [n, classes, height, width]."""
+        """Logits of the classes for the images with these rows, [n, classes, height, width]."""
         return logits(model, (self.images[rows] / 255 - self.mean) / self.std, self.classes)
 
     def loss(self, model: nn.Module, rows: Tensor) -> Tensor:
-        """The loss of these images, for training.
+        """The training loss of the images with these rows.
 
-        A batch norm that does not learn keeps its statistics: they are the base's, too.
+        A frozen batch norm also keeps the base's statistics: it stays in evaluation mode.
         """
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
@@ -59,17 +63,16 @@ class Masks:
 
     @torch.no_grad()
     def score(self, model: nn.Module, batch: int, with_s_measure: bool) -> dict[str, float]:
-        """miou over all images, and where asked the mean s_measure of the foreground.
+        """miou over all images and, if asked for, the mean s_measure of the foreground.
 
-        An unlabelled pixel counts as background that was found.
+        For the s_measure, an unlabelled pixel counts as background predicted correctly.
         """
         model.eval()
         table = np.zeros((self.classes, self.classes), np.int64)
         measured = 0.0
-        device = self.images.device.type
         for start in range(0, len(self.masks), batch):
             rows = slice(start, start + batch)
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            with mixed_precision(self.images.device):
                 found = self.logits(model, rows)
             truth = self.masks[rows].cpu().numpy()
             table += confusion(truth, found.argmax(1).cpu().numpy(), self.classes)
@@ -82,9 +85,10 @@ class Masks:
 
 
 def mask_loss(scores: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy of the labelled pixels; for two classes, the dice loss of class 1 is added.
+    """Mean cross-entropy over labelled pixels; for two classes plus the dice loss of class 1.
 
-    `scores` is [n, classes, height, width], `masks` [n, height, width] with UNLABELLED.
+    `scores` are logits [n, classes, height, width], `masks` int64 [n, height, width], which may
+    hold UNLABELLED.
     """
     known = masks != UNLABELLED
     entropy = functional.cross_entropy(scores, masks, ignore_index=UNLABELLED, reduction="sum")
@@ -93,5 +97,6 @@ def mask_loss(scores: Tensor, masks: Tensor) -> Tensor:
         return loss
     found = scores.softmax(1)[:, 1] * known
     truth = (masks * known).float()
+    # Dice: 1 - 2 |A and B| / (|A| + |B|) for each image; the 1s keep an empty mask finite.
     shared = (found * truth).sum((1, 2))
     return loss + (1 - (2 * shared + 1) / (found.sum((1, 2)) + truth.sum((1, 2)) + 1)).mean()

@@ -1,4 +1,4 @@
-"""How well predicted masks match true ones: mean IoU and S-measure."""
+"""Scores of predicted masks: mean IoU and S-measure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def confusion(
 def mean_iou(table: NDArray[np.int64]) -> float:
     """The mean over classes of intersection over union, of a table of `confusion`.
 
-    A class that is neither in the truth nor predicted has no IoU and is left out of the mean;
-    one that is only predicted, or only in the truth, counts 0. Without any pixel it is 0.
+    A class that is neither in the truth nor predicted has no IoU and is left out; a class that is
+    only in one of them counts 0. Without any pixel the mean is 0.
     """
     shared = np.diagonal(table)
     union = table.sum(0) + table.sum(1) - shared
@@ -37,10 +37,10 @@ def mean_iou(table: NDArray[np.int64]) -> float:
 def s_measure(prediction: NDArray[np.floating], mask: NDArray[np.bool_]) -> float:
     """The structure measure of one foreground map, in [0, 1] (Fan et al., ICCV 2017, alpha 0.5).
 
-    `prediction` [height, width] is the probability of the foreground, `mask` the truth. Half is
-    the similarity of the objects, half that of the four regions around the mask's centre.
-    Constants are those of the authors' MATLAB code; its stretching of every map to the full
-    range [0, 1] is left out, since a probability has its range already.
+    `prediction` [height, width] is the probability of the foreground, `mask` the truth. The
+    measure is the mean of the object similarity and of the region similarity, which compares the
+    four parts around the mask's centre. Constants are those of the authors' MATLAB code; its
+    rescaling of each map to [0, 1] is left out, because a probability has that range already.
     """
     found: NDArray[np.float64] = prediction.astype(np.float64)
     share = float(mask.mean())
@@ -58,14 +58,17 @@ def mean_s_measure(predictions: NDArray[np.floating], masks: NDArray[np.bool_]) 
 
 
 def _object(values: NDArray[np.float64]) -> float:
-    """High where the values are near 1 and even."""
+    """The object similarity: high if the values are near 1 and vary little."""
     mean = float(values.mean())
     spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return 2 * mean / (mean**2 + 1 + spread + _EPSILON)
 
 
 def _regions(prediction: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
-    """The similarity of the four parts that meet below and right of the centre, by area."""
+    """The mean similarity of the four parts around the mask's centre, weighted by area.
+
+    The row and column of the centre belong to the parts above and left of it.
+    """
     row, column = (1 + int(np.round(places.mean())) for places in np.nonzero(mask))
     total = 0.0
     for rows in (slice(None, row), slice(row, None)):
@@ -77,7 +80,7 @@ def _regions(prediction: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
 
 
 def _similarity(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """The structural similarity of two parts, 1 where they are equal."""
+    """The structural similarity (SSIM) of two parts of equal shape; 1 if they are equal."""
     mean_x, mean_y = float(x.mean()), float(y.mean())
     count = x.size - 1 + _EPSILON
     spread = float(((x - mean_x) ** 2).sum() + ((y - mean_y) ** 2).sum()) / count

@@ -1,22 +1,22 @@
-"""The models that segment: the embedded one, and the SegFormers and SAMs of transformers.
+"""Segmentation models: the embedded one, and the SegFormers and SAMs of transformers.
 
-They differ in what they are called with and in their head, which makes masks of the encoder's
-features. SAM is prompted with a box around the whole image: it was trained with prompts only.
+They differ in their inputs and in their head, which turns the encoder's features into masks. SAM
+was trained with prompts only, so it is prompted with a box around the whole image.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from lm_searcher.spaces.errors import EvaluatorError, SpaceError
-from lm_searcher.spaces.lora.bases import PREFIX, find_config
+from lm_searcher.spaces.errors import EvaluatorError, SpaceError, first_line
+from lm_searcher.spaces.lora.bases import PREFIX
+from lm_searcher.spaces.lora.configs import find_config
 from lm_searcher.tools.evaluators.lora.segmentation.scenes import CLASSES, SIDE
-from lm_searcher.tools.llm.huggingface import is_here, line
+from lm_searcher.tools.llm.hub import is_here
+from lm_searcher.tools.transformers_output import errors_only
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,14 +30,14 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Form:
-    """What a base takes, squares of `side` pixels normalised a channel, and what it gives."""
+    """A base's input, squares of `side` pixels normalised by channel, and its output."""
 
     kind: str
     side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: int
-    """That its own head tells apart; 0 where it has none. The mask of a SAM makes two."""
+    """Classes of its own head; 0 if it has none. A SAM's single mask means two classes."""
 
     @property
     def channels(self) -> int:
@@ -47,8 +47,8 @@ class Form:
 
 @cache
 def form_of(base: str) -> Form:
-    """Of the embedded base, or from a config.json and, where there is one, the
-    preprocessor_config.json beside it. Raises EvaluatorError for what is neither kind of model.
+    """The form of a base: embedded, or read from its config.json and, if it has one, its
+    preprocessor_config.json. Raises EvaluatorError for other kinds of models.
     """
     if base.startswith(PREFIX):
         return Form("segformer", SIDE, (0.5,), (0.5,), CLASSES)
@@ -57,7 +57,7 @@ def form_of(base: str) -> Form:
     try:
         config: Any = AutoConfig.from_pretrained(find_config(base).parent, trust_remote_code=False)
     except (SpaceError, OSError, ValueError) as error:
-        raise EvaluatorError(f"base '{base}': {line(error)}") from None
+        raise EvaluatorError(f"base '{base}': {first_line(error)}") from None
     if config.model_type not in HEADS:
         raise EvaluatorError(
             f"base '{base}' is a {config.model_type}; "
@@ -86,9 +86,10 @@ def _preprocessing(base: str) -> dict[str, Any]:
         found = cached_file(
             base, name, local_files_only=here, _raise_exceptions_for_missing_entries=False
         )
-        return cast(dict[str, Any], json.loads(Path(found).read_text("utf-8"))) if found else {}
+        settings: dict[str, Any] = json.loads(Path(found).read_text("utf-8")) if found else {}
+        return settings
     except (OSError, ValueError) as error:
-        raise EvaluatorError(f"base '{base}': {name}: {line(error)}") from None
+        raise EvaluatorError(f"base '{base}': {name}: {first_line(error)}") from None
 
 
 def _side(base: str, size: Any) -> int:
@@ -110,7 +111,7 @@ def check_weights(base: str) -> None:
 def load_segmenter(base: str, classes: int) -> nn.Module:
     """The model of a directory or hub id with a head for `classes`, float32, on the CPU.
 
-    What the head lacks is drawn from torch's generator. Raises EvaluatorError.
+    Weights that the head lacks are drawn from torch's generator. Raises EvaluatorError.
     """
     import torch
     from safetensors import SafetensorError
@@ -124,7 +125,7 @@ def load_segmenter(base: str, classes: int) -> nn.Module:
         config.mask_decoder_config.num_multimask_outputs = classes
     model_class: Any = SamModel if form.kind == "sam" else SegformerForSemanticSegmentation
     try:
-        with _quietly():
+        with errors_only():  # transformers warns of the weights that it draws
             model, report = model_class.from_pretrained(
                 base,
                 config=config,
@@ -135,39 +136,27 @@ def load_segmenter(base: str, classes: int) -> nn.Module:
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise EvaluatorError(f"base '{base}' cannot be loaded ({line(error)})") from None
+        raise EvaluatorError(f"base '{base}' cannot be loaded ({first_line(error)})") from None
     absent = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     own = () if form.classes == classes else (HEADS[form.kind],)
     if lost := sorted(key for key in absent if not key.startswith(own)):
         raise EvaluatorError(f"base '{base}': its weights lack {len(lost)}, such as {lost[0]}")
-    return cast("nn.Module", model)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """transformers says nothing of weights that it draws."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a search draws its own
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
+    loaded: nn.Module = model
+    return loaded
 
 
 def head_of(model: nn.Module) -> nn.Module:
-    """The model's head."""
+    """The module that turns the encoder's features into masks."""
     config: Any = model.config
-    return cast("nn.Module", getattr(model, HEADS[config.model_type]))
+    head: nn.Module = getattr(model, HEADS[config.model_type])
+    return head
 
 
 def logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
     """Scores [n, classes, side, side] of normalised images [n, channels, side, side].
 
-    A SAM's one mask is the logit of class 1 against 0. For more classes than two it gives one
-    mask each.
+    For two classes, a SAM's single mask is the logit of class 1 against a logit of 0 for class 0.
+    For more classes it has one mask each.
     """
     import torch
     from torch.nn import functional
@@ -180,7 +169,7 @@ def logits(model: nn.Module, images: Tensor, classes: int) -> Tensor:
             pixel_values=images,
             input_boxes=boxes.expand(len(images), 1, 4),
             multimask_output=classes > 2,
-        ).pred_masks[:, 0]
+        ).pred_masks[:, 0]  # of the only box: [n, masks, h, w]
         scores = found if classes > 2 else torch.cat([torch.zeros_like(found), found], 1)
     else:
         scores = model(pixel_values=images).logits

@@ -1,4 +1,4 @@
-"""The embedded base of segmentation: a small SegFormer that knows plain scenes of digits."""
+"""The embedded base of segmentation: a small SegFormer trained on plain scenes of digits."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 FIT = Fit(epochs=14, batch_size=32, learning_rate=3e-3, weight_decay=0.01)
 SCENES = 1500
+RECORDED_AS = "lm_searcher.tools.evaluators.lora.scene_base:train_base"
 _LAST = "decode_head.classifier."
 
 
 def scene_base() -> BaseModel:
-    """The base; its recipe names the model and shows some of the scenes that it learns."""
+    """The base; its recipe contains the model's sizes and a digest of a few scenes."""
     made_of = {"model": SEGMENTER, "drawn": scenes("train", 8, shifted=False).digest}
     recipe = {"scenes": SCENES, "seed": 0, "made_of": made_of, **asdict(FIT)}
-    return BaseModel("segmenter", f"{__name__}:train_base", recipe)
+    return BaseModel("segmenter", f"{__name__}:train_base", recipe, RECORDED_AS)
 
 
 def load_scene_base(base: BaseModel, cache: Path | None, classes: int) -> nn.Module:
-    """The trained model; for other classes than its own, the last layer is drawn anew."""
+    """The trained model. For another number of classes, the last layer is initialised anew."""
     model, state = segmenter(classes), base.load(cache)
     if classes != CLASSES:
         state = {name: t for name, t in state.items() if not name.startswith(_LAST)}
@@ -37,23 +38,21 @@ def load_scene_base(base: BaseModel, cache: Path | None, classes: int) -> nn.Mod
 
 
 def train_base(scenes: int, seed: int, made_of: Any, **fit: Any) -> dict[str, Tensor]:
-    """The weights of `scene_base`. `made_of` tells a recipe from that of another version."""
+    """The weights of `scene_base`. `made_of` belongs to the recipe and is not used here."""
     import torch
 
-    from lm_searcher.tools.evaluators.lora import loop
+    from lm_searcher.tools.evaluators.lora.loop import train_base_model
     from lm_searcher.tools.evaluators.lora.segmentation.mask_scores import Masks
 
     torch.manual_seed(seed)
     model, form = segmenter(), form_of("builtin:segmenter")
     plain = scene_data(scenes, 1, shifted=False).train
     learn = Masks.of(plain, CLASSES, form.mean, form.std, torch.device("cpu"))
-    loop.train(
+    train_base_model(
         model,
         Fit(**fit),
         examples=scenes,
         loss=lambda rows: learn.loss(model, rows),
-        score=lambda: 0.0,
         seed=seed,
-        report=lambda step, value: False,
     )
     return model.state_dict()

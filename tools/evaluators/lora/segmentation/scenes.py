@@ -1,8 +1,8 @@
 """Scenes composed from scikit-learn's handwritten digits, each pixel labelled.
 
-A scene is a grey canvas of 32x32 with up to four zeros, ones and fours, one in each quarter so
-that none covers another, at a random place and of a random size. The digits of training,
-validation and test are different ones, and each split is always the same.
+A scene is a grey canvas of 32x32 pixels with up to four zeros, ones and fours: one in each
+quarter, so that none covers another, at a random place and of a random size. Training, validation
+and test use different digits, and each split is the same in every call.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CLASSES = 1 + len(DIGITS)
 _QUARTER = SIDE // 2
 _SIZES = (10.0, 15.5)
 _EMPTY = 0.15  # the share of quarters without a digit
-_INK = 0.35  # from how dark on a pixel is the digit's
+_INK = 0.35  # the least ink of a pixel that is labelled as the digit
 _SEEDS = {"train": 1, "valid": 2, "test": 3}
 
 Floats = NDArray[np.float32]
 
 
 def scene_data(train: int, held_out: int, shifted: bool) -> MaskedData:
-    """`train` scenes to learn from, `held_out` each to validate and to test."""
+    """`train` scenes to train on, and `held_out` each for validation and test."""
     learned = scenes("train", train, shifted)
     valid, test = (scenes(part, held_out, shifted) for part in ("valid", "test"))
     return MaskedData(learned, valid, test, CLASSES)
@@ -37,11 +37,12 @@ def scene_data(train: int, held_out: int, shifted: bool) -> MaskedData:
 def scenes(part: str, count: int, shifted: bool) -> Masked:
     """`count` scenes of `part` (train, valid or test), grey and 32x32, plain or `shifted` ones.
 
-    Shifted ones are dark on light, of low contrast, amid lines, blobs and stripes, under noise.
+    Shifted scenes have dark digits on a light ground of low contrast, with lines, blobs, stripes
+    and noise.
     """
     data = load_dataset("digits")
     images, labels = getattr(data, part)
-    # RandomState, because numpy promises that its stream stays the same for ever.
+    # RandomState: numpy promises that its stream never changes.
     rng = np.random.RandomState(_SEEDS[part] + 10 * shifted)
     ink, masks = _compose(images[:, 0].astype(np.float32) / 16, labels, count, rng)
     canvas = _shift(ink, rng) if shifted else ink
@@ -69,7 +70,7 @@ def _compose(
 
 
 def _resampling(start: NDArray[np.float64], size: NDArray[np.float64]) -> Floats:
-    """Linear interpolation of the 8 pixels of a digit at those of the canvas, [n, 32, 8]."""
+    """Weights that interpolate a digit's 8 pixels linearly at those of the canvas, [n, 32, 8]."""
     pixels = np.arange(SIDE) + 0.5
     places = (pixels - start[:, None]) / size[:, None] * 8 - 0.5
     weights = np.maximum(0, 1 - np.abs(places[:, :, None] - np.arange(8)))

@@ -1,4 +1,4 @@
-"""A segmentation model adapted to other images, scored by its masks."""
+"""A segmentation model adapted to new images, scored by its masks."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ METRICS = ("val_miou", "val_s_measure")
 EMBEDDED = Fit(epochs=8, batch_size=16, learning_rate=5e-3)
 PRETRAINED = Fit(epochs=30, batch_size=4, learning_rate=1e-4)
 ADAPTED = (500, 200)
-"""Shifted scenes that an adapter of the embedded base learns from, and is scored by."""
+"""Shifted scenes for the embedded base: to train on, and for each of validation and test."""
 
 
 @dataclass(frozen=True)
 class SegmentationTask:
-    """Mean IoU over the classes, and the S-measure of all that is not background; both of the
-    test images too (test_miou, test_s_measure), which steer nothing. head_params_m is what
-    learns along with the adapters, in millions: a SAM's mask decoder, and a SegFormer's decode
-    head where its classes are not those of the data. Without a folder, shifted scenes of digits.
+    """Metrics: val_miou, the mean IoU over the classes, and val_s_measure, the S-measure of the
+    foreground; test_miou and test_s_measure on images that the search does not use;
+    head_params_m, the millions of parameters that are trained besides the adapters: the mask
+    decoder of a SAM, and the decode head of a SegFormer whose classes are not those of the data.
+    Without a folder, the images are shifted scenes of digits.
     """
 
     settings: TaskSettings
@@ -71,7 +72,7 @@ class SegmentationTask:
 
     @cached_property
     def embedded_base(self) -> BaseModel:
-        """The base that comes with the package: trained on plain scenes."""
+        """The base that comes with the package."""
         return scene_base()
 
     @property
@@ -93,7 +94,7 @@ class SegmentationTask:
 
     def prepare(self) -> None:
         """See Task. Raises EvaluatorError, DatasetError or ConfigError."""
-        # So that forked trials find them loaded.
+        # Trials are forked from this process, so what `fit` needs is imported once, here.
         importlib.import_module("transformers.models.segformer.modeling_segformer")
         importlib.import_module("lm_searcher.tools.evaluators.lora.loop")
         importlib.import_module("lm_searcher.tools.evaluators.lora.segmentation.mask_scores")
@@ -111,6 +112,7 @@ class SegmentationTask:
         return _loaded(self.settings.folder, self._form, self.settings.classes)
 
     def _head_learns(self) -> bool:
+        """Whether the head is trained. Raises ConfigError if it must be and is not to be."""
         classes, form = self._data().classes, self._form
         own = form.classes == classes
         if self.settings.train_head is None:
@@ -131,10 +133,12 @@ class SegmentationTask:
             model = load_segmenter(self.settings.base, classes)
         if self.settings.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        return model  # type: ignore[no-any-return]
+        base: nn.Module = model
+        return base
 
     def fit(self, model: nn.Module, *, seed: int, report: Report) -> Metrics:
         """See Task."""
+        from lm_searcher.tools.devices import trial_device
         from lm_searcher.tools.evaluators.lora import loop
         from lm_searcher.tools.evaluators.lora.segmentation.mask_scores import Masks
 
@@ -143,7 +147,7 @@ class SegmentationTask:
             head = head_of(model)
             head_params = sum(p.numel() for p in head.parameters() if not p.requires_grad)
             head.requires_grad_(True)
-        device = loop.device()
+        device = trial_device()
         model.to(device)
         data, form, batch = self._data(), self._form, self.fitting.batch_size
         learn, valid, test = (
@@ -171,7 +175,7 @@ class SegmentationTask:
 
 @cache
 def _loaded(folder: Path | None, form: Form, classes: int | None) -> MaskedData:
-    # In the process, not in the task: that is pickled to workers, and is to stay small.
+    # Cached in the process, since the task is pickled to workers and must stay small.
     if folder is None:
         return scene_data(*ADAPTED, shifted=True)
     return load_masked(folder, form.side, form.channels, classes)

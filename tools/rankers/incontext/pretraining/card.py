@@ -1,4 +1,4 @@
-"""The model card of trained weights: nothing in it but what was run and measured."""
+"""The model card of trained weights: only facts that were recorded or measured."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MARKS = ("10", "25", "50", "100", "all")
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a training took."""
+class TrainingCost:
+    """What a training has cost so far."""
 
     command: str
     seconds: float
     steps: int
     tasks: int
     machines: Sequence[str]
-    """From `hardware`, one for each kind of machine that took part."""
+    """From `hardware`; one for each kind of machine that took part."""
     parameters: int
 
 
 def hardware(device: str) -> str:
-    """The machine as its platform reports it; no names."""
+    """A description of the machine: device, processor, cores, system; no host name."""
     processor = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -46,14 +46,14 @@ def hardware(device: str) -> str:
     return found
 
 
-def model_card(config: TrainConfig, spent: Spent, regret: Mapping[str, float]) -> str:
-    """Markdown. `regret` is from `objective.validate`."""
-    facts = _facts(config, spent)
+def model_card(config: TrainConfig, cost: TrainingCost, regret: Mapping[str, float]) -> str:
+    """The card in Markdown. `regret` is from `objective.validate`."""
+    facts = _facts(config, cost)
     rows = [
         f"| {name} | " + " | ".join(f"{regret[prefix + mark]:.3f}" for mark in MARKS) + " |"
         for name, prefix in (
-            ("chance (ranks by the probability of being the best)", ""),
-            ("worth (ranks by how good)", "worth "),
+            ("best head (probability of being the best)", ""),
+            ("value head (how good)", "value "),
         )
     ]
     return f"""---
@@ -63,14 +63,14 @@ tags: [neural-architecture-search, in-context-learning, ranking]
 # An in-context ranker of lm-searcher
 
 Reads a history of (architecture, score) and scores candidates, on any space of up to 64 positions
-of up to 36 options. {spent.parameters:,} parameters. Use: `[ranker]` `name = "local"`,
+of up to 36 options. {cost.parameters:,} parameters. Use: `[ranker]` `name = "local"`,
 `weights = "..."` (this folder).
 
 {facts}
 
 ## Held-out synthetic tasks
-Pick regret, (best - picked) / (best - median) of 256 candidates, {config.validation_tasks} moments
-each (differing from the tasks of training by their seed alone):
+Pick regret, (best - picked) / (best - median) of 256 candidates, {config.validation_tasks} steps of
+searches each (tasks drawn as in training, with another seed):
 
 | head | after 10 | 25 | 50 | 100 trials | mean |
 |---|---|---|---|---|---|
@@ -78,20 +78,20 @@ each (differing from the tasks of training by their seed alone):
 """
 
 
-def _facts(config: TrainConfig, spent: Spent) -> str:
+def _facts(config: TrainConfig, cost: TrainingCost) -> str:
     precision = "bfloat16 autocast" if config.bfloat16 else "float32"
     used = f"{config.workers} workers, {config.threads} threads, {precision}"
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     facts = {
-        "Trained on": "synthetic landscapes alone (`spaces/landscapes/tasks.py`), "
+        "Trained on": "synthetic landscapes only (`spaces/landscapes/tasks.py`), "
         "on no table of results.",
-        "Command": f"`{spent.command or 'train() from Python'}`",
+        "Command": f"`{cost.command or 'pretrain() from Python'}`",
         "Settings": ", ".join(f"{name} {value}" for name, value in config.fixed.items()),
         "Seed": f"{config.seed}. The stream of tasks is seeded; the learning rate follows the "
-        "clock, so that two trainings differ.",
-        "Hardware": f"{'; then '.join(spent.machines)}; {used}",
-        "Spent": f"{spent.seconds / 3600:.2f} hours: {spent.steps:,} steps, {spent.tasks:,} "
-        "moments of searches",
+        "clock, so two trainings differ.",
+        "Hardware": f"{'; then '.join(cost.machines)}; {used}",
+        "Spent": f"{cost.seconds / 3600:.2f} hours: {cost.steps:,} steps, {cost.tasks:,} "
+        "simulated search steps",
         "Versions": f"Python {platform.python_version()}, {packages}",
     }
     return "\n".join(f"- **{name}** {fact}" for name, fact in facts.items())

@@ -1,12 +1,13 @@
-"""Pre-training data: moments of searches on random tasks, made up as they are needed."""
+"""Pre-training data: steps of simulated searches on random tasks, generated on demand."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lm_searcher.tools.rankers.incontext.pretraining.searches import Episode, Searches
 
@@ -16,18 +17,19 @@ LIMITS = (
     ({"max_positions": 5, "max_options": 36}, 0.02),
     ({"min_positions": 20, "max_positions": 64, "max_options": 5}, 0.1),
 )
-"""Sizes of space and how often each is drawn; one size a batch, so that little is padding."""
+"""Sizes of spaces, and the probability of each. A batch has one size, to need little padding."""
 
 
 def random_limits(rng: np.random.Generator) -> dict[str, int]:
-    """One of LIMITS."""
+    """Draw one of LIMITS."""
     return LIMITS[rng.choice(len(LIMITS), p=[share for _, share in LIMITS])][0]
 
 
 class Episodes(IterableDataset[Episode]):
     """An endless stream of training batches of about `tokens` trials and candidates each.
 
-    A few searches are under way at any time; each batch is a moment of one of them.
+    `under_way` batches of searches are kept at any time, with at most `max_trials` trials each
+    and about `rounds` episodes. An episode is one step of a batch, with `candidates` candidates.
     """
 
     def __init__(
@@ -56,12 +58,12 @@ class Episodes(IterableDataset[Episode]):
             with torch.no_grad():
                 share = float(rng.choice([0.0, 0.5, rng.random()]))
                 large = rng.random() < 0.6
-                offer = search.offer((3 if large else 1) * self.candidates, share)
-                episode = search.episode(offer, self.candidates)
+                pools = search.candidate_pools((3 if large else 1) * self.candidates, share)
+                episode = search.episode(pools, self.candidates)
                 more = max(1, int(search.trials * rng.uniform(0.03, 0.4)))
                 room = min(self.max_trials - search.trials, self.candidates)
                 if more <= room and rng.random() > 1 / self.rounds:
-                    search.advance(offer, more)
+                    search.advance(pools, more)
                     searches.append(search)
             yield episode
 
@@ -71,3 +73,21 @@ class Episodes(IterableDataset[Episode]):
         trials = int(np.exp(rng.uniform(np.log(3), np.log(most + 1))))
         batch = max(4, self.tokens // (int(1.5 * trials) + self.candidates))
         return Searches(rng, batch, trials, **limits)
+
+
+def stream(episodes: Episodes, workers: int) -> Iterator[Episode]:
+    """The episodes from worker processes; with 0 workers, from this process."""
+    return iter(
+        DataLoader(
+            episodes,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_ignore_ctrl_c,
+        )
+    )
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C reaches the workers too; the training ends them itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

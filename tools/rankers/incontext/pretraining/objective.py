@@ -1,4 +1,4 @@
-"""What pre-training minimises, and what it is judged by."""
+"""The loss of pre-training, and the regret on held-out tasks."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lm_searcher.tools.rankers.incontext.features import Inputs
+from lm_searcher.tools.rankers.incontext.features import NetworkInputs
 from lm_searcher.tools.rankers.incontext.model import InContextModel
 from lm_searcher.tools.rankers.incontext.pretraining.episodes import random_limits
 from lm_searcher.tools.rankers.incontext.pretraining.searches import Episode, Searches
 
 
-def move(x: Inputs, device: str) -> Inputs:
-    """The inputs on a device."""
+def move(x: NetworkInputs, device: str) -> NetworkInputs:
+    """Copy the inputs to a device."""
     fields = {f.name: getattr(x, f.name).to(device) for f in dataclasses.fields(x)}
-    return Inputs(**fields)
+    return NetworkInputs(**fields)
 
 
 def listwise_loss(scores: Tensor, values: Tensor) -> Tensor:
-    """The mean of two cross-entropies: of chance [..., 0] to the best candidate, and of worth
-    [..., 1] to softmax(4 z) of the true values. Scores [b, candidates, 2], values [b, candidates].
+    """The mean of two listwise cross-entropies.
+
+    The target of the best head (scores [..., 0]) is the best candidate; that of the value head
+    (scores [..., 1]) is softmax(4 z), where z are the z-scores of the true values. `scores` is
+    [b, candidates, 2], `values` [b, candidates].
     """
     logs = torch.log_softmax(scores.float(), dim=1)
+    # Equally good best candidates share the probability.
     top = (values == values.max(1, keepdim=True).values).float()
-    chance = -(top / top.sum(1, keepdim=True) * logs[..., 0]).sum(1).mean()
+    best_loss = -(top / top.sum(1, keepdim=True) * logs[..., 0]).sum(1).mean()
     best, middle = values.max(1, keepdim=True).values, values.median(1, keepdim=True).values
-    values = torch.maximum(values, 3 * middle - 2 * best)  # a long tail must not hide the top
+    values = torch.maximum(
+        values, 3 * middle - 2 * best
+    )  # so that a long lower tail does not hide the top
     z = (values - values.mean(1, keepdim=True)) / (values.std(1, keepdim=True) + 1e-9)
-    worth = -(torch.softmax(4 * z, dim=1) * logs[..., 1]).sum(1).mean()
-    return (chance + worth) / 2
+    value_loss = -(torch.softmax(4 * z, dim=1) * logs[..., 1]).sum(1).mean()
+    return (best_loss + value_loss) / 2
 
 
 def pick_regret(scores: Tensor, values: Tensor) -> Tensor:
-    """(best - picked) / (best - median), each task's, [b]; 0 where all are equal."""
+    """(best - picked) / (best - median) of each task, [b]; 0 if all values are equal."""
     best = values.max(1).values
     picked = values.gather(1, scores.argmax(1, keepdim=True))[:, 0]
     span = best - values.median(1).values
@@ -44,7 +50,7 @@ def pick_regret(scores: Tensor, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def held_out(tasks: int) -> dict[int, list[Episode]]:
-    """The fixed validation set: `tasks` after each of 10, 25, 50 and 100 trials."""
+    """The fixed validation set: `tasks` episodes after each of 10, 25, 50 and 100 trials."""
     sets: dict[int, list[Episode]] = {}
     for trials in (10, 25, 50, 100):
         rng = np.random.default_rng([987_654_321, trials])
@@ -53,8 +59,8 @@ def held_out(tasks: int) -> dict[int, list[Episode]]:
             search = Searches(rng, 16, max(5, trials // 2), **random_limits(rng))
             while search.trials < trials:
                 more = min(trials - search.trials, 1 + search.trials // 5)
-                search.advance(search.offer(256, 0.5), more)
-            sets[trials].append(search.episode(search.offer(256, 0.5), 256))
+                search.advance(search.candidate_pools(256, 0.5), more)
+            sets[trials].append(search.episode(search.candidate_pools(256, 0.5), 256))
     return sets
 
 
@@ -62,10 +68,13 @@ def held_out(tasks: int) -> dict[int, list[Episode]]:
 def validate(
     model: InContextModel, sets: dict[int, list[Episode]], device: str
 ) -> dict[str, float]:
-    """Mean pick regret after each number of trials, and over all."""
+    """Mean pick regret after each number of trials, and over all ("all").
+
+    Keys such as "10" are of the best head, keys such as "value 10" of the value head.
+    """
     nn.Module.eval(model)
     result = {}
-    for head, name in enumerate(("", "worth ")):
+    for head, name in enumerate(("", "value ")):
         means = []
         for trials, episodes in sets.items():
             scores = [model(move(e.inputs, device))[..., head].cpu() for e in episodes]

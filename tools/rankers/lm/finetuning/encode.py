@@ -1,4 +1,4 @@
-"""Samples as batches: tokens, labels on the answers alone, and who attends to whom."""
+"""Samples as batches: tokens, labels on the answers only, and attention masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from lm_searcher.prompts import ncode
 from lm_searcher.prompts.history import best_first
 from lm_searcher.tools.rankers.lm.finetuning.samples import Sample
-from lm_searcher.tools.rankers.lm.finetuning.training_data import Stream
+from lm_searcher.tools.rankers.lm.finetuning.training_data import SampleStream
 from lm_searcher.tools.rankers.lm.likelihood import common
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-"""The label of a token that no loss is taken on."""
+"""The label of a token without a loss (torch's ignore_index)."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """What follows the shared beginning: the rest of a prompt, and its answer."""
+    """The rest of a prompt after the shared prefix, and its answer."""
 
     prompt: Sequence[int]
     answer: Sequence[int]
@@ -34,7 +34,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Example:
-    """A sample as tokens: what all its prompts begin with, and a branch a question."""
+    """A sample as tokens: the prefix of all its prompts, and a branch for each candidate set."""
 
     shared: Sequence[int]
     branches: Sequence[Branch]
@@ -44,12 +44,13 @@ class Example:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, sample: Sample, cutoff: int) -> Example:
-    """The sample's prompts and answers, the worst of the history left out beyond `cutoff`."""
+    """Encode a sample; the worst trials are dropped until each prompt fits into `cutoff` tokens."""
     history = best_first(sample.history)
-    answers = [answer_ids(tokenizer, q.answer) for q in sample.questions]
+    answers = [answer_ids(tokenizer, q.answer) for q in sample.candidate_sets]
     while True:
         prompts = [
-            prompt_ids(tokenizer, ncode.render(history, q.candidates)) for q in sample.questions
+            prompt_ids(tokenizer, ncode.render(history, q.candidates))
+            for q in sample.candidate_sets
         ]
         longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
         if longest <= cutoff or not history:
@@ -61,10 +62,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, sample: Sample, cutoff: int) -> E
 
 
 class Encoded(Dataset[Example]):
-    """The first `count` samples, encoded as they are asked for."""
+    """The first `count` samples, encoded on demand."""
 
     def __init__(
-        self, samples: Stream, count: int, tokenizer: PreTrainedTokenizerBase, cutoff: int
+        self, samples: SampleStream, count: int, tokenizer: PreTrainedTokenizerBase, cutoff: int
     ) -> None:
         self.samples, self.count = samples, count
         self.tokenizer, self.cutoff = tokenizer, cutoff
@@ -77,17 +78,18 @@ class Encoded(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example], padding: int = 0) -> dict[str, Tensor]:
-    """A batch for a causal model. Padding is to the right.
+    """A batch for a causal model, padded on the right.
 
-    A branch attends to the shared beginning and itself, at the positions that it would have in
-    a sequence of its own, so several questions cost one reading of the history. With one
-    question each, the attention is the usual causal one.
+    A branch attends to the shared prefix and to itself, at the positions that it would have in a
+    sequence of its own, so that several candidate sets cost one pass over the history. The
+    result has input_ids and labels [b, tokens]; attention_mask [b, tokens] if each sample has
+    one branch, else [b, 1, tokens, tokens] with position_ids [b, tokens].
     """
     shape = len(examples), max(map(len, examples))
     ids = torch.full(shape, padding)
     labels = torch.full(shape, IGNORED)
     places = torch.zeros(shape, dtype=torch.long)
-    branch = torch.full(shape, -1)  # -1 padding, 0 what is shared, then a number a branch
+    branch = torch.full(shape, -1)  # -1: padding, 0: shared prefix, from 1: branches
     for row, example in enumerate(examples):
         n = len(example.shared)
         ids[row, :n] = torch.tensor(example.shared)
@@ -104,7 +106,8 @@ def collate(examples: Sequence[Example], padding: int = 0) -> dict[str, Tensor]:
     batch = {"input_ids": ids, "labels": labels}
     if all(len(e.branches) == 1 for e in examples):
         return {**batch, "attention_mask": (branch >= 0).long()}
+    # [b, query, key]: a token sees the shared prefix and its own branch, as far as they precede it.
     seen = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
     mask = seen & torch.ones(shape[1], shape[1], dtype=torch.bool).tril()
-    mask |= torch.eye(shape[1], dtype=torch.bool)  # padding attends to something too
+    mask |= torch.eye(shape[1], dtype=torch.bool)  # a row of padding must attend to something
     return {**batch, "position_ids": places, "attention_mask": mask[:, None]}

@@ -1,4 +1,4 @@
-"""What a ranking language model is judged by: its pick among the candidates of held-out samples."""
+"""Metrics of a ranking language model: its picks among the candidates of held-out samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lm_searcher.prompts import ncode
 from lm_searcher.tools.rankers.lm.finetuning.samples import Sample
-from lm_searcher.tools.rankers.lm.likelihood import Question, log_likelihoods
+from lm_searcher.tools.rankers.lm.likelihood import PromptAnswers, log_likelihoods
 from lm_searcher.tools.rankers.lm.text import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
@@ -19,52 +19,55 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Means over held-out samples, one question each."""
+class PickMetrics:
+    """Means over held-out samples, one candidate set each."""
 
     samples: int
     loss: float
-    """Of the answer, in nats."""
+    """The negative log-likelihood of the answer, in nats."""
     accuracy: float
     """How often the pick is the best candidate."""
     percentile: float
     """The share of the other candidates that are worse than the pick; 0.5 is chance."""
     regret: float
-    """(best - picked) / (best - median of the candidates), 2 at most; 1 is about chance."""
+    """(best - picked) / (best - median of the candidates), at most 2; 1 is about chance."""
 
     def to_json(self) -> dict[str, float]:
-        """Rounded, as plain data."""
+        """The rounded values as plain data."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def measure(
+def measure_picks(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     samples: Sequence[Sample],
     cutoff: int,
-) -> Figures:
-    """Picks by likelihood, as the `lm` ranker does within a prompt."""
+) -> PickMetrics:
+    """Pick by likelihood in each sample, as the `lm` ranker does within a prompt.
+
+    Prompts have less than `cutoff` tokens; the last trials of the history are dropped first.
+    """
     was_training = model.training
     model.train(False)
     rows = []
     for sample in samples:
-        question = sample.questions[0]
+        candidate_set = sample.candidate_sets[0]
         history = sample.history
         while True:
-            prompt = prompt_ids(tokenizer, ncode.render(history, question.candidates))
+            prompt = prompt_ids(tokenizer, ncode.render(history, candidate_set.candidates))
             if len(prompt) < cutoff or not history:
                 break
             history = history[: len(history) * 9 // 10]
-        answers = [answer_ids(tokenizer, c) for c in question.candidates]
-        (logs,) = log_likelihoods(model, [Question(prompt, answers)])
-        best = int(np.argmax(question.values))
-        rows.append((-logs[best], *judged(question.values, int(np.argmax(logs)))))
+        answers = [answer_ids(tokenizer, c) for c in candidate_set.candidates]
+        (logs,) = log_likelihoods(model, [PromptAnswers(prompt, answers)])
+        best = int(np.argmax(candidate_set.values))
+        rows.append((-logs[best], *pick_metrics(candidate_set.values, int(np.argmax(logs)))))
     model.train(was_training)
-    return Figures(len(rows), *(float(mean) for mean in np.mean(rows, axis=0)))
+    return PickMetrics(len(rows), *(float(mean) for mean in np.mean(rows, axis=0)))
 
 
-def judged(values: NDArray[np.float64], pick: int) -> tuple[float, float, float]:
-    """Whether the pick is the best, the share of the others it beats, and its regret."""
+def pick_metrics(values: NDArray[np.float64], pick: int) -> tuple[float, float, float]:
+    """Accuracy, percentile and regret of one pick; see PickMetrics."""
     others = np.delete(values, pick)
     beaten = np.mean((others < values[pick]) + 0.5 * (others == values[pick]))
     best = values.max()

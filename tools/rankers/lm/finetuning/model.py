@@ -1,4 +1,4 @@
-"""The model that is trained: from nothing, all of a base, or an adapter on one."""
+"""The model to train: a new small one, all weights of a base, or a LoRA adapter on a base."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.tools.llm.huggingface import load_base, load_tokenizer
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import CHAT_TEMPLATE, from_scratch
+from lm_searcher.tools.transformers_output import hide_progress_bars
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -18,46 +19,44 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model under training."""
+class TrainableModel:
+    """A model to train, with its tokenizer."""
 
     model: PreTrainedModel | PeftModel
     causal: PreTrainedModel
-    """The causal language model itself, the adapter in it."""
+    """The causal language model, with the adapter if there is one."""
     tokenizer: PreTrainedTokenizerBase
 
     @property
     def parameters(self) -> tuple[int, int]:
-        """How many are trained, and how many there are."""
+        """The number of trainable parameters, and of all parameters."""
         sizes = [(p.numel(), p.requires_grad) for p in self.model.parameters()]
-        return sum(n for n, learns in sizes if learns), sum(n for n, _ in sizes)
+        return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)
 
 
-def trained_model(config: LMTrainConfig) -> Trained:
-    """The model and tokenizer to train. Raises RankerError, TrainingError."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the training's own view draws
+def trainable_model(config: LMTrainConfig) -> TrainableModel:
+    """Make or load the model and its tokenizer. Raises RankerError, TrainingError."""
+    hide_progress_bars()
     if config.from_scratch is not None:
         model, tokenizer = from_scratch(config.from_scratch, config.seed)
-        return Trained(model, model, tokenizer)
+        return TrainableModel(model, model, tokenizer)
     if config.base is None:
         raise TrainingError("no model to train: give [model] base or from_scratch")
     lora = config.adapter == "lora"
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
-    # What is trained stays in float32; a base that only carries an adapter need not.
+    # Trainable weights stay in float32; a frozen base may be in bfloat16.
     low = lora and on_gpu and config.precision != "float32"
     base = load_base(config.base, torch.bfloat16 if low else torch.float32)
-    answering = load_tokenizer(config.base)
-    if answering.chat_template is None:
-        answering.chat_template = _start(answering) + CHAT_TEMPLATE
+    tokenizer_of_base = load_tokenizer(config.base)
+    if tokenizer_of_base.chat_template is None:
+        tokenizer_of_base.chat_template = _begin_token(tokenizer_of_base) + CHAT_TEMPLATE
     if not lora:
-        return Trained(base, base, answering)
-    return Trained(_with_lora(base, config), base, answering)
+        return TrainableModel(base, base, tokenizer_of_base)
+    return TrainableModel(_with_lora(base, config), base, tokenizer_of_base)
 
 
-def _start(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the tokenizer puts before a text, as a template."""
+def _begin_token(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that the tokenizer puts before a text, as a chat template; empty if none."""
     ids = tokenizer("0")["input_ids"]
     begins = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
     return "{{ bos_token }}" if begins else ""
@@ -66,7 +65,7 @@ def _start(tokenizer: PreTrainedTokenizerBase) -> str:
 def _with_lora(base: PreTrainedModel, config: LMTrainConfig) -> PeftModel:
     import peft
 
-    from lm_searcher.tools.rankers.lm.adapter import attach
+    from lm_searcher.tools.llm.adapter import attach
 
     settings = peft.LoraConfig(
         r=config.rank,
@@ -76,7 +75,7 @@ def _with_lora(base: PreTrainedModel, config: LMTrainConfig) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     if config.gradient_checkpointing:
-        base.enable_input_require_grads()  # type: ignore[no-untyped-call]  # else no gradient reaches the checkpointed blocks
+        base.enable_input_require_grads()  # type: ignore[no-untyped-call]  # or no gradient reaches the checkpointed blocks
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return attach(base, settings)

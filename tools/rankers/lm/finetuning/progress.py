@@ -1,4 +1,4 @@
-"""A training as it happens: told, measured, stopped in good order, and found again."""
+"""The progress of a fine-tuning: its state on disk, its checkpoints, and the Trainer's callback."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from typing import Any, Self
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from lm_searcher.spaces.errors import TrainingError
+from lm_searcher.tools.files import write_atomically
 from lm_searcher.tools.rankers.incontext.pretraining.card import hardware
-from lm_searcher.tools.rankers.lm.finetuning.measure import Figures, measure
-from lm_searcher.tools.rankers.lm.finetuning.model import Trained
+from lm_searcher.tools.rankers.lm.finetuning.measure import PickMetrics, measure_picks
+from lm_searcher.tools.rankers.lm.finetuning.model import TrainableModel
 from lm_searcher.tools.rankers.lm.finetuning.samples import Sample
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
 
-SPENT, LOG = "training.json", "log.jsonl"
+STATE, LOG = "training.json", "log.jsonl"
 
 
 @dataclass(frozen=True)
-class Moment:
-    """How a training stands."""
+class FinetuningProgress:
+    """The progress of a fine-tuning; its fields but `left` are those of a line of `log.jsonl`."""
 
     step: int
     steps: int
     loss: float | None
-    """Of a token of the answers, since the moment before; None where it was not told."""
+    """Mean loss per answer token since the last report; None if not reported."""
     rate: float
     """The learning rate."""
     seconds: float
-    """Spent in training, over all resumptions."""
+    """Seconds of training so far, over all resumptions."""
     left: float
-    """Seconds to come, at the pace so far."""
-    figures: Figures | None = None
-    """On the held-out set, where it has just been measured."""
+    """Seconds that remain, at the pace so far."""
+    figures: PickMetrics | None = None
+    """On the held-out samples, if they have just been measured."""
 
 
 @dataclass
-class Spent:
-    """What a training has taken so far; beside the checkpoints, with the settings it began with."""
+class TrainingState:
+    """The cost of a training so far, and its settings; a file beside the checkpoints."""
 
     path: Path
     settings: dict[str, Any]
@@ -52,18 +53,21 @@ class Spent:
 
     @classmethod
     def of(cls, config: LMTrainConfig, data: str) -> Self:
-        """As an earlier process left it. Raises TrainingError if that had other settings."""
+        """The state as an earlier process left it, or a new one.
+
+        Raises TrainingError if the earlier training had other settings.
+        """
         settings = {**config.fixed, "data": data}
-        spent = cls(config.out / SPENT, settings)
-        if spent.path.exists():
+        state = cls(config.out / STATE, settings)
+        if state.path.exists():
             try:
-                stored = json.loads(spent.path.read_text())
-                spent.seconds, spent.step = float(stored["seconds"]), int(stored["step"])
-                spent.machines = list(stored["machines"])
+                stored = json.loads(state.path.read_text())
+                state.seconds, state.step = float(stored["seconds"]), int(stored["step"])
+                state.machines = list(stored["machines"])
                 begun = dict(stored["settings"])
             except (OSError, ValueError, KeyError, TypeError):
-                raise TrainingError(f"'{spent.path}' is damaged; choose another --out") from None
-            now = json.loads(json.dumps(settings))
+                raise TrainingError(f"'{state.path}' is damaged; choose another --out") from None
+            now = json.loads(json.dumps(settings))  # tuples as lists, as they are stored
             if changed := [k for k in now if begun.get(k) != now[k]]:
                 raise TrainingError(
                     f"training in '{config.out}' began with {changed[0]} = "
@@ -71,15 +75,13 @@ class Spent:
                     "settings, or choose another --out"
                 )
         machine = hardware("cpu" if config.device == "cpu" else _device())
-        spent.machines = list(dict.fromkeys([*spent.machines, machine]))
-        return spent
+        state.machines = list(dict.fromkeys([*state.machines, machine]))
+        return state
 
     def save(self) -> None:
-        """Write it, whole or not at all."""
-        part = self.path.with_suffix(".part")
+        """Write the state atomically."""
         document = {k: getattr(self, k) for k in ("seconds", "step", "machines", "settings")}
-        part.write_text(json.dumps(document, indent=1))
-        part.replace(self.path)
+        write_atomically(self.path, json.dumps(document, indent=1))
 
 
 def _device() -> str:
@@ -89,7 +91,7 @@ def _device() -> str:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The latest whole checkpoint. What a killed process left unfinished is removed."""
+    """The latest complete checkpoint. Incomplete ones of a killed process are removed."""
     found = {}
     for path in folder.glob("checkpoint-*"):
         number = path.name.rpartition("-")[2]
@@ -103,46 +105,49 @@ def last_checkpoint(folder: Path) -> Path | None:
     return found[max(found)] if found else None
 
 
-class Progress(TrainerCallback):
-    """Tells moments, measures on the held-out set, and stops the Trainer when it is told to."""
+class FinetuningCallback(TrainerCallback):
+    """Reports progress to `observe`, measures on `held_out`, and stops the Trainer on `stop`."""
 
     def __init__(
         self,
         config: LMTrainConfig,
-        trained: Trained,
+        trained: TrainableModel,
         held_out: Sequence[Sample],
-        spent: Spent,
-        observe: Callable[[Moment], None],
+        state: TrainingState,
+        observe: Callable[[FinetuningProgress], None],
         stop: Callable[[], bool],
     ) -> None:
         self.config, self.trained, self.held_out = config, trained, held_out
-        self.spent, self.observe, self.stop = spent, observe, stop
+        self.state, self.observe, self.stop = state, observe, stop
         self.begun = False
-        self._figures: tuple[int, Figures] | None = None
+        self._metrics: tuple[int, PickMetrics] | None = None
         self._clock, self._step = time.monotonic(), 0
 
-    def measured(self) -> Figures:
-        """The figures of the model as it is now."""
-        if self._figures is None or self._figures[0] != self._step:
+    def metrics(self) -> PickMetrics:
+        """The metrics of the model as it is now."""
+        if self._metrics is None or self._metrics[0] != self._step:
             model, tokenizer = self.trained.causal, self.trained.tokenizer
-            self._figures = self._step, measure(model, tokenizer, self.held_out, self.config.cutoff)
-        return self._figures[1]
+            measured = measure_picks(model, tokenizer, self.held_out, self.config.cutoff)
+            self._metrics = self._step, measured
+        return self._metrics[1]
 
-    def _moment(self, state: TrainerState, loss: float | None, figures: Figures | None) -> Moment:
-        step, seconds = state.global_step, self.spent.seconds
-        left = seconds / step * (state.max_steps - step) if step else 0.0
-        rates = [entry["learning_rate"] for entry in state.log_history if "learning_rate" in entry]
+    def _report(
+        self, trainer: TrainerState, loss: float | None, metrics: PickMetrics | None
+    ) -> None:
+        """Append the progress to the log, and pass it to `observe`."""
+        step, seconds = trainer.global_step, self.state.seconds
+        left = seconds / step * (trainer.max_steps - step) if step else 0.0
+        rates = [e["learning_rate"] for e in trainer.log_history if "learning_rate" in e]
         rate = rates[-1] if rates else 0.0
-        return Moment(step, state.max_steps, loss, rate, seconds, left, figures)
-
-    def _write(self, moment: Moment) -> None:
-        figures = moment.figures.to_json() if moment.figures else None
-        line = {**vars(moment), "seconds": round(moment.seconds, 1), "figures": figures}
+        progress = FinetuningProgress(step, trainer.max_steps, loss, rate, seconds, left, metrics)
+        figures = metrics.to_json() if metrics else None
+        line = {**vars(progress), "seconds": round(seconds, 1), "figures": figures}
         line.pop("left")
         with (self.config.out / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
+        self.observe(progress)
 
-    # -- what the Trainer calls ------------------------------------------------------------------
+    # -- called by the Trainer -------------------------------------------------------------------
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -156,17 +161,15 @@ class Progress(TrainerCallback):
     ) -> None:
         """See TrainerCallback."""
         now = time.monotonic()
-        self.spent.seconds += now - self._clock
-        self.spent.step = self._step = state.global_step
+        self.state.seconds += now - self._clock
+        self.state.step = self._step = state.global_step
         if state.is_world_process_zero:
             last = state.global_step >= state.max_steps
             if last or state.global_step % self.config.evaluate_every == 0:
-                moment = self._moment(state, None, self.measured())
-                self._write(moment)
-                self.observe(moment)
+                self._report(state, None, self.metrics())
         if self.stop():
             control.should_save = control.should_training_stop = True
-        self._clock = time.monotonic()  # measuring is not counted as training
+        self._clock = time.monotonic()  # measuring does not count as training
 
     def on_log(
         self,
@@ -178,13 +181,11 @@ class Progress(TrainerCallback):
     ) -> None:
         """See TrainerCallback."""
         if state.is_world_process_zero and logs and "loss" in logs:
-            moment = self._moment(state, float(logs["loss"]), None)
-            self._write(moment)
-            self.observe(moment)
+            self._report(state, float(logs["loss"]), None)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """See TrainerCallback."""
         if state.is_world_process_zero:
-            self.spent.save()
+            self.state.save()

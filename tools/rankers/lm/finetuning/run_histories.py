@@ -1,4 +1,4 @@
-"""Training samples from runs that have happened: what came later is what was to be chosen from."""
+"""Training samples from finished runs: the candidates are trials that the run had later."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from lm_searcher.spaces.errors import TrainingError
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.ncode import NCode, to_ncodes
-from lm_searcher.tools.rankers.lm.finetuning.samples import Question, Sample
+from lm_searcher.tools.rankers.lm.finetuning.samples import CandidateSet, Sample
 
 
 @dataclass(frozen=True)
-class Replay:
-    """The finished trials of a run, in order; scores are higher-is-better, NaN for a failure."""
+class RunHistory:
+    """The finished trials of a run, in order; higher scores are better, NaN is a failed trial."""
 
-    LEAST: ClassVar[int] = 5
-    """Trials in a history at least."""
+    MIN_HISTORY: ClassVar[int] = 5
+    """The fewest trials of a history."""
 
     name: str
     codes: Sequence[NCode]
@@ -28,37 +28,38 @@ class Replay:
 
     @classmethod
     def of(cls, name: str, history: History) -> Self:
-        """What of a run has finished."""
+        """The finished trials of `history`."""
         done = ~history.pending
         return cls(name, to_ncodes(history.codes[done]), history.scores[done])
 
     @property
     def scored(self) -> int:
-        """How many trials have a score."""
+        """The number of trials with a score."""
         return int(np.sum(~np.isnan(self.scores)))
 
     def split(self, candidates: int) -> int:
-        """How many of the trials are learnt from; the later ones, a fifth or as many as a
-        question takes, are held out."""
+        """The number of first trials for training. The later ones are held out: a fifth of the
+        scored trials, at least `candidates`."""
         scored = np.flatnonzero(~np.isnan(self.scores))
         later = max(candidates, len(scored) // 5)
         return int(scored[-later])
 
     @classmethod
     def needed(cls, candidates: int) -> int:
-        """The least number of scored trials that a run must have."""
-        return cls.LEAST + 2 * candidates
+        """The fewest scored trials that a run must have."""
+        return cls.MIN_HISTORY + 2 * candidates
 
 
 @dataclass(frozen=True)
-class Replays:
-    """An endless list of samples from runs: a sub-history of a run up to some moment, and
-    candidates from its trials after that. ``samples[i]`` depends on the fields and i alone.
+class RunHistorySamples:
+    """An endless sequence of samples from runs; ``samples[i]`` depends on the fields and i only.
 
-    With `held_out` the candidates are a run's last trials, which no other sample has.
+    A sample has a part of a run's trials up to some trial as history, and later trials as
+    candidates. With `held_out` the candidates are the run's last trials, which occur in no
+    other sample.
     """
 
-    runs: Sequence[Replay]
+    runs: Sequence[RunHistory]
     candidates: int
     seed: int
     held_out: bool = False
@@ -75,13 +76,13 @@ class Replays:
             "values: there is nothing to learn"
         )
 
-    def _draw(self, run: Replay, rng: np.random.Generator) -> Sample | None:
+    def _draw(self, run: RunHistory, rng: np.random.Generator) -> Sample | None:
         early = run.split(self.candidates)
         if self.held_out:
-            moment, end = early, len(run.codes)
+            start, end = early, len(run.codes)
         else:
-            moment, end = int(rng.integers(Replay.LEAST, early)), early
-        after = moment + np.flatnonzero(~np.isnan(run.scores[moment:end]))
+            start, end = int(rng.integers(RunHistory.MIN_HISTORY, early)), early
+        after = start + np.flatnonzero(~np.isnan(run.scores[start:end]))
         if len(after) < self.candidates:
             return None
         chosen = rng.choice(after, size=self.candidates, replace=False)
@@ -89,10 +90,12 @@ class Replays:
         if np.sum(values == values.max()) > 1:
             return None
         known = rng.choice(
-            moment, size=int(rng.integers(Replay.LEAST, moment, endpoint=True)), replace=False
+            start,
+            size=int(rng.integers(RunHistory.MIN_HISTORY, start, endpoint=True)),
+            replace=False,
         )
         history = [
             (run.codes[i], None if np.isnan(run.scores[i]) else float(run.scores[i])) for i in known
         ]
-        question = Question([run.codes[i] for i in chosen], values)
-        return Sample(history, [question], run.name)
+        candidate_set = CandidateSet([run.codes[i] for i in chosen], values)
+        return Sample(history, [candidate_set], run.name)

@@ -1,8 +1,8 @@
-"""Training samples of a ranking language model: a history, candidates, and which is the best.
+"""Training samples of a ranking language model: a history, and candidates of which one is best.
 
-Drawn when they are asked for. Sample i of a seed is always the same, so training goes on after
-an interruption without a store of samples, in any number of processes. The samples of the
-held-out set come first; a subspace that it has is refused in training.
+Samples are drawn on demand. Sample i of a seed is always the same, so a training continues after
+an interruption, in any number of processes, without a store of samples. The held-out samples are
+drawn first; a subspace that occurs among them is refused in training.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.ncode import NCode
-from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import Limits, Source, Universe
+from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import (
+    Limits,
+    SubspaceSample,
+    SubspaceSource,
+)
 
 HELD_OUT_SEED = 987_654_321
 
 
 @dataclass(frozen=True)
-class Question:
-    """Different candidates of which one is the best."""
+class CandidateSet:
+    """Distinct candidates with their values; exactly one of them is the best."""
 
     candidates: Sequence[NCode]
     values: NDArray[np.float64]
-    """What each is truly worth."""
+    """The true value of each candidate, higher is better; shape [candidates]."""
 
     @property
     def answer(self) -> NCode:
@@ -35,27 +39,30 @@ class Question:
 
 @dataclass(frozen=True)
 class Sample:
-    """A history, and one or more questions after it; no candidate is in the history."""
+    """A history and one or more candidate sets; no candidate is in the history."""
 
     history: Sequence[tuple[NCode, float | None]]
-    """Code and score, None for a failure; in random order."""
-    questions: Sequence[Question]
+    """Code and score, None for a failed trial; in random order."""
+    candidate_sets: Sequence[CandidateSet]
     key: str
-    """The subspace's."""
+    """The key of the subspace, see SubspaceSample."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How large samples are; ranges are inclusive."""
+    """The sizes of samples; ranges are inclusive."""
 
     limits: Limits = field(default_factory=Limits)
     history: tuple[int, int] = (5, 200)
     candidates: int = 10
     questions: int = 1
+    """Candidate sets after one history."""
 
     def at(self, progress: float) -> Shape:
-        """The shape of a lesson for beginners: histories of two and two candidates at progress
-        0, this shape at 1. A small model learns to copy a candidate from short prompts."""
+        """The sizes at a share of the ramp: two trials and two candidates at 0, this shape at 1.
+
+        From short prompts a small model learns more easily to copy a candidate.
+        """
         if progress >= 1:
             return self
 
@@ -67,58 +74,58 @@ class Shape:
         return replace(self, history=history, candidates=grown(self.candidates))
 
 
-def make_sample(universe: Universe, shape: Shape, rng: np.random.Generator) -> Sample | None:
-    """A sample of the universe; None where its candidates do not differ in worth."""
-    order = rng.permutation(len(universe.texts))
+def make_sample(drawn: SubspaceSample, shape: Shape, rng: np.random.Generator) -> Sample | None:
+    """A sample from the architectures of a subspace; None if no single candidate is the best."""
+    order = rng.permutation(len(drawn.ncodes))
     low, high = shape.history
     known = int(rng.integers(low, min(high, len(order) - shape.candidates), endpoint=True))
     history, rest = order[:known], order[known:]
-    rest = rest[~np.isnan(universe.truth[rest])]
+    rest = rest[~np.isnan(drawn.truth[rest])]
     if len(rest) < shape.candidates:
         return None
-    questions = []
+    candidate_sets = []
     for _ in range(shape.questions):
         chosen = rng.choice(rest, size=shape.candidates, replace=False)
-        values = universe.truth[chosen]
+        values = drawn.truth[chosen]
         if np.sum(values == values.max()) > 1 or not np.isfinite(values).all():
             return None
-        questions.append(Question([universe.texts[i] for i in chosen], values))
-    scores = universe.measured[history]
+        candidate_sets.append(CandidateSet([drawn.ncodes[i] for i in chosen], values))
+    scores = drawn.measured[history]
     pairs = zip(history, scores, strict=True)
-    entries = [(universe.texts[i], None if np.isnan(s) else float(s)) for i, s in pairs]
-    return Sample(entries, questions, universe.key)
+    entries = [(drawn.ncodes[i], None if np.isnan(s) else float(s)) for i, s in pairs]
+    return Sample(entries, candidate_sets, drawn.key)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """An endless list of samples: ``samples[i]`` depends on nothing but the fields and i.
+    """An endless sequence of samples: ``samples[i]`` depends on the fields and i only.
 
     Sources are drawn with the probabilities `shares`. A sample whose subspace is in `refused`
     is drawn anew.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[SubspaceSource]
     shares: Sequence[float]
     shape: Shape
     seed: int
     refused: frozenset[str] = frozenset()
     ramp: int = 0
-    """The samples over which lessons grow to `shape`."""
+    """The number of samples over which the sizes grow to `shape`."""
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
         shape = self.shape.at(index / self.ramp) if self.ramp else self.shape
         while True:
             source = self.sources[rng.choice(len(self.sources), p=self.shares)]
-            universe = source.draw(shape.limits, rng)
-            if universe.key in self.refused:
+            drawn = source.draw(shape.limits, rng)
+            if drawn.key in self.refused:
                 continue
-            if (sample := make_sample(universe, shape, rng)) is not None:
+            if (sample := make_sample(drawn, shape, rng)) is not None:
                 return sample
 
 
 def held_out(samples: Samples, count: int) -> list[Sample]:
-    """The first `count` samples of a seed that is not used for training; one question each."""
+    """The first `count` samples of a seed that no training uses; one candidate set each."""
     shape = Shape(samples.shape.limits, samples.shape.history, samples.shape.candidates)
     stream = Samples(samples.sources, samples.shares, shape, HELD_OUT_SEED)
     return [stream[i] for i in range(count)]

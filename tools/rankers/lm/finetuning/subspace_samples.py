@@ -1,9 +1,9 @@
-"""Pruned subspaces with their results: what a ranker's training samples are drawn from.
+"""Architectures of randomly pruned subspaces with their results, for training samples.
 
-The paper's pruning-based subspace sampling (arXiv 2509.05657, section 3.2): every position and
-every option is pruned with probability 0.5, what remains is numbered anew, and 100-200
-architectures are drawn. A digit so means something else in each, and has to be read off the
-history.
+This is the paper's pruning-based subspace sampling (arXiv 2509.05657, section 3.2): each position
+and each option is pruned with probability 0.5, the remaining ones are numbered anew, and 100-200
+architectures are drawn. So a digit has another meaning in each subspace, which the model has to
+infer from the history.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.spaces.errors import TrainingError
-from lm_searcher.spaces.landscapes.space_shape import Layout, random_layout
+from lm_searcher.spaces.landscapes.space_shape import SpaceShape, random_shape
 from lm_searcher.spaces.landscapes.tasks import random_task
 from lm_searcher.spaces.ncode import DIGITS, Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
@@ -26,50 +26,50 @@ from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.tables import Table
 
 PRUNED = 0.5
-"""How likely a position, and each option of the others, is pruned."""
+"""The probability that a position, or an option of another position, is pruned."""
 
 
 @dataclass(frozen=True)
-class Universe:
-    """Distinct architectures of one subspace; scores are higher-is-better."""
+class SubspaceSample:
+    """Distinct architectures of one subspace with their results; higher is better."""
 
-    texts: Sequence[NCode]
-    """Each architecture in the subspace's own digits."""
+    ncodes: Sequence[NCode]
+    """Each architecture in the digits of the subspace."""
     truth: NDArray[np.float64]
-    """What each is worth, NaN for one that fails."""
+    """The true value of each, NaN for one that fails."""
     measured: NDArray[np.float64]
-    """What one measurement gave, NaN for a failure."""
+    """One noisy measurement of each, NaN for a failure."""
     key: str
-    """Tells the subspace (and its objective) from another's."""
+    """A digest of the subspace and its objective."""
 
 
-class Source(Protocol):
-    """Where universes come from."""
+class SubspaceSource(Protocol):
+    """A source of subspaces with results."""
 
-    def draw(self, limits: Limits, rng: np.random.Generator) -> Universe:
-        """A universe within `limits`."""
+    def draw(self, limits: Limits, rng: np.random.Generator) -> SubspaceSample:
+        """Draw a subspace within `limits`, and architectures of it."""
         ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Inclusive ranges of what is drawn."""
+    """The sizes of subspaces; ranges are inclusive."""
 
     positions: tuple[int, int] = (1, 36)
     """Open positions after pruning."""
     options: int = 10
-    """Most options of a synthetic position before pruning."""
+    """The most options of a synthetic position before pruning."""
     architectures: tuple[int, int] = (100, 200)
 
     def accept(self, subspace: Subspace) -> bool:
-        """Whether a subspace has neither too few nor too many positions, and room."""
+        """Whether a subspace has an allowed number of open positions and enough architectures."""
         opened = sum(len(kept) > 1 for kept in subspace.allowed)
         low, high = self.positions
         return low <= opened <= high and subspace.size >= self.architectures[0]
 
 
 def pruned(space: SearchSpace, rng: np.random.Generator) -> Subspace:
-    """A random subspace: a pruned position keeps one option, any other at least one."""
+    """A random subspace: a pruned position keeps one option, each other one at least one."""
     allowed = []
     for position in space.positions:
         n = len(position.choices)
@@ -85,39 +85,42 @@ def pruned(space: SearchSpace, rng: np.random.Generator) -> Subspace:
 
 @dataclass(frozen=True)
 class Landscapes:
-    """Synthetic landscapes: a new space and a new objective every time."""
+    """Synthetic landscapes: each draw makes a new space and a new objective."""
 
-    def draw(self, limits: Limits, rng: np.random.Generator) -> Universe:
-        """See Source."""
+    def draw(self, limits: Limits, rng: np.random.Generator) -> SubspaceSample:
+        """See SubspaceSource."""
         low, high = limits.positions
         while True:
-            layout = random_layout(
+            shape = random_shape(
                 rng,
                 min_positions=max(2, low),
                 max_positions=min(64, 2 * high),
                 max_options=limits.options,
             )
-            subspace = pruned(_space(layout), rng)
+            subspace = pruned(_space(shape), rng)
             if not limits.accept(subspace):
                 continue
-            task = random_task(rng, layout)
+            task = random_task(rng, shape)
             codes = distinct(subspace, int(rng.integers(*limits.architectures, endpoint=True)), rng)
             failed = task.fails(codes, rng)
             truth = np.where(failed, np.nan, task.landscape(codes))
             measured = truth + rng.normal(scale=task.noise + 1e-12, size=len(codes))
-            texts = [subspace.to_text(code) for code in to_ncodes(codes)]
-            return Universe(texts, truth, measured, _key(repr(subspace.allowed), truth.tobytes()))
+            ncodes = [subspace.to_text(code) for code in to_ncodes(codes)]
+            return SubspaceSample(
+                ncodes, truth, measured, _key(repr(subspace.allowed), truth.tobytes())
+            )
 
 
-def _space(layout: Layout) -> SearchSpace:
-    sizes = enumerate(layout.cardinalities)
+def _space(shape: SpaceShape) -> SearchSpace:
+    sizes = enumerate(shape.cardinalities)
     return SearchSpace.of("synthetic", {f"p{i}": range(int(n)) for i, n in sizes})
 
 
 def distinct(subspace: Subspace, n: int, rng: np.random.Generator) -> Codes:
-    """Up to `n` different architectures of a subspace, in random order."""
+    """Up to `n` distinct architectures of a subspace, in random order."""
     n = min(n, subspace.size)
     if subspace.size <= 100_000:
+        # The architectures are numbered as mixed-radix numbers, the last position fastest.
         places = rng.choice(subspace.size, size=n, replace=False)
         columns = []
         for kept in reversed(subspace.allowed):
@@ -131,16 +134,16 @@ def distinct(subspace: Subspace, n: int, rng: np.random.Generator) -> Codes:
 
 @dataclass(frozen=True)
 class TableRows:
-    """Subspaces of a tabular benchmark. Architectures without a value are left out."""
+    """Subspaces of a tabular benchmark. Architectures without a value are not used."""
 
     table: Table
     metric: str
     sign: float
-    """-1 where less is better."""
+    """-1 for a metric of which lower is better, else 1."""
 
     @cached_property
     def known(self) -> tuple[Codes, NDArray[np.float64]]:
-        """Every architecture once, with its mean value."""
+        """Each architecture once, with its mean value."""
         codes, inverse = np.unique(self.table.codes, axis=0, return_inverse=True)
         values = self.sign * self.table.column(self.metric)
         count = np.bincount(inverse.ravel(), minlength=len(codes))
@@ -148,8 +151,8 @@ class TableRows:
         finite = np.isfinite(mean)
         return codes[finite], mean[finite]
 
-    def draw(self, limits: Limits, rng: np.random.Generator) -> Universe:
-        """See Source. Raises TrainingError where no subspace of the table is within `limits`."""
+    def draw(self, limits: Limits, rng: np.random.Generator) -> SubspaceSample:
+        """See SubspaceSource. Raises TrainingError if the table has no such subspace."""
         codes, values = self.known
         for _ in range(1000):
             subspace = pruned(self.table.space, rng)
@@ -160,9 +163,9 @@ class TableRows:
                 continue
             count = min(len(inside), int(rng.integers(*limits.architectures, endpoint=True)))
             rows = rng.choice(inside, size=count, replace=False)
-            texts = [subspace.to_text(code) for code in to_ncodes(codes[rows])]
+            ncodes = [subspace.to_text(code) for code in to_ncodes(codes[rows])]
             key = _key(repr(subspace.allowed), self.table.digest(self.metric).encode())
-            return Universe(texts, values[rows], values[rows], key)
+            return SubspaceSample(ncodes, values[rows], values[rows], key)
         low, high = limits.positions
         raise TrainingError(
             f"table '{self.table.space.name}' has no subspace of {low} to {high} open positions "

@@ -1,6 +1,6 @@
-"""A small language model from nothing: a tokenizer that reads digits, and a Llama to be trained.
+"""A small language model with random weights: a tokenizer for digits, and a Llama.
 
-So the whole path from training to serving runs without a download.
+With this model the whole path from training to serving runs without a download.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}{{ message['content'] }}"
     "{% endif %}{% endfor %}"
 )
-"""The user's message as it is, for servers that speak chat completions only."""
+"""The user's message unchanged; some servers offer chat completions only."""
 
 CONTEXT = 8192
-"""Tokens of prompt and answer."""
+"""The most tokens of prompt and answer together."""
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -34,15 +34,16 @@ SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
 
 
 TAGS = [chr(0xE000 + i) for i in range(1, 32)]
-"""Which decision a digit belongs to, from the second on; never seen outside the tokenizer."""
+"""Private characters that mark a digit's decision, from the second on; the tokenizer inserts them
+and removes them again."""
 
 
 def digit_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a digit, and one a score, rounded to hundredths, with its delimiters.
+    """A tokenizer with one token per digit, and one per score with its delimiters.
 
-    A history entry of six decisions so takes seven tokens instead of fourteen. The digits 0-9 of
-    the first 32 decisions are tokens of their own for each decision: the third digit's 1 is not
-    the fourth's, and a small model need not learn to count first.
+    Scores are rounded to hundredths. So a history entry of six decisions has seven tokens instead
+    of fourteen. For the first 32 decisions the digits 0-9 are different tokens in each decision,
+    so that a small model need not learn to count the decisions.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -51,8 +52,8 @@ def digit_tokenizer() -> PreTrainedTokenizerFast:
     marks = ["<pad>", "<end>", "<unk>"]
     words = [*marks, ";", *DIGITS, *scores, *(tag + d for tag in TAGS for d in DIGITS[:10])]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    # A small model has no use for the last two decimals. The tags are put in from the last to
-    # the first, so that each still sees plain digits before it.
+    # A small model has no use for the last two decimals. The tags are inserted from the last to
+    # the first, because each pattern matches plain digits before the tagged one.
     rounded = normalizers.Replace(Regex(r"(?<=\|[01]\.\d\d)\d+(?=,)"), "")
     tagged = [
         normalizers.Replace(Regex(f"(?<=^[0-9a-z]{{{n}}}|[,;][0-9a-z]{{{n}}})(?=[0-9])"), tag)
@@ -78,7 +79,7 @@ def digit_tokenizer() -> PreTrainedTokenizerFast:
 def from_scratch(
     size: str, seed: int = 0, **changed: int
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A model of one of SIZES with random weights of a seed, and its tokenizer.
+    """A model of one of SIZES with random weights of `seed`, and its tokenizer.
 
     `changed` overrides width, layers and heads. Raises ConfigError.
     """

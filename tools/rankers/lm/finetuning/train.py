@@ -1,9 +1,9 @@
-"""Supervised fine-tuning of a ranking language model, by transformers' Trainer:
+"""Supervised fine-tuning of a ranking language model with transformers' Trainer:
 `lm-searcher train-ranker lm`.
 
-The loss is taken on the answers alone. Checkpoints are whole or not used, the same command goes
-on from the last of them, and sample i is the same in every process, so an interrupted training
-sees what an uninterrupted one would. Several processes (`accelerate launch`) share the samples.
+The loss is on the answers only. The same command continues from the last complete checkpoint.
+Sample i is the same in every process, so an interrupted training sees the samples of an
+uninterrupted one. Several processes (`accelerate launch`) share the samples.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from lm_searcher.spaces.errors import TrainingError
-from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import alone
+from lm_searcher.spaces.errors import TrainingError, first_line
+from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import training_lock
 from lm_searcher.tools.rankers.lm.finetuning.card import model_card
 from lm_searcher.tools.rankers.lm.finetuning.encode import Encoded, collate
-from lm_searcher.tools.rankers.lm.finetuning.measure import Figures
-from lm_searcher.tools.rankers.lm.finetuning.model import Trained, trained_model
+from lm_searcher.tools.rankers.lm.finetuning.measure import PickMetrics
+from lm_searcher.tools.rankers.lm.finetuning.model import TrainableModel, trainable_model
 from lm_searcher.tools.rankers.lm.finetuning.progress import (
-    Moment,
-    Progress,
-    Spent,
+    FinetuningCallback,
+    FinetuningProgress,
+    TrainingState,
     last_checkpoint,
 )
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
-from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons, Stream, lessons_of
+from lm_searcher.tools.rankers.lm.finetuning.training_data import (
+    SampleStream,
+    TrainingData,
+    training_data_of,
+)
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -37,44 +41,45 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"
 
 
-def train(
+def finetune(
     config: LMTrainConfig,
     command: str = "",
-    observe: Callable[[Moment], None] = lambda moment: None,
+    observe: Callable[[FinetuningProgress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
-    lessons: Lessons | None = None,
+    data: TrainingData | None = None,
 ) -> bool:
-    """Train to the end and write the model, or until `stop` says so.
+    """Train to the end and write the model, or until `stop` returns True.
 
-    Whether it has finished, now or earlier; if not, a checkpoint is written and another call
-    goes on. `command` is what the model card says was run. `lessons` are by default those that
-    `config` describes. Raises TrainingError, TableError, RankerError.
+    Returns whether the training has finished, in this call or an earlier one. If not, a
+    checkpoint is written, and another call continues. `command` is the command in the model
+    card. `data` defaults to the data that `config` describes. Raises TrainingError, TableError,
+    RankerError.
     """
     main = _is_main(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    with alone(config.out) if main else contextlib.nullcontext():
-        lessons = lessons or lessons_of(config)
-        spent = Spent.of(config, lessons.what)
+    with training_lock(config.out) if main else contextlib.nullcontext():
+        data = data or training_data_of(config)
+        state = TrainingState.of(config, data.description)
         checkpoint = last_checkpoint(config.out / CHECKPOINTS)
-        if spent.step and checkpoint is None and config.product.is_dir():
+        if state.step and checkpoint is None and config.product.is_dir():
             return True
-        trained = trained_model(config)
-        progress = Progress(config, trained, lessons.held_out, spent, observe, stop)
-        trainer = _trainer(config, trained, lessons.samples, progress)
+        trained = trainable_model(config)
+        callback = FinetuningCallback(config, trained, data.held_out, state, observe, stop)
+        trainer = _trainer(config, trained, data.samples, callback)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            if checkpoint is None or progress.begun:
+            if checkpoint is None or callback.begun:
                 raise
             raise TrainingError(
-                f"checkpoint '{checkpoint}' does not load ({_line(error)}); remove it to go on "
-                "from the one before, or choose another --out"
+                f"checkpoint '{checkpoint}' does not load ({first_line(error, 150)}); remove it to "
+                "go on from the one before, or choose another --out"
             ) from error
         if trainer.state.global_step < trainer.state.max_steps:
             return False
         if main:
-            _write(config, trained, command, lessons, spent, progress.measured())
+            _write(config, trained, command, data.description, state, callback.metrics())
         return True
 
 
@@ -85,7 +90,10 @@ def _is_main(config: LMTrainConfig) -> bool:
 
 
 def _trainer(
-    config: LMTrainConfig, trained: Trained, samples: Stream, progress: Progress
+    config: LMTrainConfig,
+    trained: TrainableModel,
+    samples: SampleStream,
+    callback: FinetuningCallback,
 ) -> Trainer:
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -111,7 +119,7 @@ def _trainer(
         save_strategy="steps",
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
-        train_sampling_strategy="sequential",  # they are drawn at random, and may grow
+        train_sampling_strategy="sequential",  # samples are random already, and may grow
         report_to="none",
         disable_tqdm=True,
         log_level="error",
@@ -122,7 +130,7 @@ def _trainer(
         args=arguments,
         train_dataset=cast(Any, Encoded(samples, config.samples, trained.tokenizer, config.cutoff)),
         data_collator=lambda examples: collate(examples, 0 if padding is None else padding),
-        callbacks=[progress],
+        callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -130,23 +138,19 @@ def _trainer(
 
 def _write(
     config: LMTrainConfig,
-    trained: Trained,
+    trained: TrainableModel,
     command: str,
-    lessons: Lessons,
-    spent: Spent,
-    figures: Figures,
+    data: str,
+    state: TrainingState,
+    metrics: PickMetrics,
 ) -> None:
-    """The model or adapter with its tokenizer and card, whole or not at all."""
+    """Write the model or adapter, its tokenizer and its card, all or nothing."""
     part = config.product.with_name(config.product.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     trained.model.save_pretrained(str(part), safe_serialization=True)
     trained.tokenizer.save_pretrained(str(part))
-    card = model_card(config, trained, command, lessons.what, spent, figures)
+    card = model_card(config, trained, command, data, state, metrics)
     (part / "README.md").write_text(card)
     shutil.rmtree(config.product, ignore_errors=True)
     part.replace(config.product)
     shutil.rmtree(Path(config.out) / CHECKPOINTS, ignore_errors=True)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:150]

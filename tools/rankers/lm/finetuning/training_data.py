@@ -1,4 +1,4 @@
-"""What a model is trained on, and what it is judged by."""
+"""The samples that a model is trained on, and the held-out samples."""
 
 from __future__ import annotations
 
@@ -6,47 +6,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lm_searcher.spaces.tables import load_table
+from lm_searcher.spaces.table_files import load_table
 from lm_searcher.tools.rankers.lm.finetuning.samples import Sample, Samples, held_out
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig, TableChoice
-from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import Landscapes, Source, TableRows
+from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import (
+    Landscapes,
+    SubspaceSource,
+    TableRows,
+)
 
 
-class Stream(Protocol):
-    """An endless list of samples."""
+class SampleStream(Protocol):
+    """An endless sequence of samples."""
 
     def __getitem__(self, index: int) -> Sample:
-        """Sample `index`, the same each time."""
+        """Sample `index`; the same at each call."""
         ...
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Samples to train on, others to judge by, and what they are, in words."""
+class TrainingData:
+    """Samples for training and for validation."""
 
-    samples: Stream
+    samples: SampleStream
     held_out: Sequence[Sample]
-    what: str
+    description: str
+    """The origin of the samples in words, for the model card."""
 
 
-def lessons_of(config: LMTrainConfig) -> Lessons:
-    """What the settings describe; subspaces of the held-out samples are refused in training.
+def training_data_of(config: LMTrainConfig) -> TrainingData:
+    """The data that the settings describe; no subspace is both in training and held out.
 
     Raises TableError for a table that is missing, damaged or without its card, TrainingError
-    for one that has no subspace of the size wanted.
+    for a table without a subspace of the wanted size.
     """
-    sources: list[Source] = [_rows(table) for table in config.tables]
+    sources: list[SubspaceSource] = [_rows(table) for table in config.tables]
     shares = [(1 - config.landscapes) / len(sources)] * len(sources) if sources else []
-    named = [f"{table.path} ({table.metric})" for table in config.tables]
+    names = [f"{table.path} ({table.metric})" for table in config.tables]
     if config.landscapes > 0 or not sources:
         sources.append(Landscapes())
         shares.append(1 - sum(shares))
-        named.append("synthetic landscapes")
+        names.append("synthetic landscapes")
     ramp = round(config.ramp * config.samples)
     samples = Samples(sources, shares, config.shape, config.seed, ramp=ramp)
-    kept_back = held_out(samples, config.held_out)
-    samples = replace(samples, refused=frozenset(sample.key for sample in kept_back))
-    return Lessons(samples, kept_back, f"pruned subspaces of {', '.join(named)}")
+    validation = held_out(samples, config.held_out)
+    samples = replace(samples, refused=frozenset(sample.key for sample in validation))
+    return TrainingData(samples, validation, f"pruned subspaces of {', '.join(names)}")
 
 
 def _rows(choice: TableChoice) -> TableRows:

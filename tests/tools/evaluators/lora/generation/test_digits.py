@@ -70,10 +70,10 @@ def test_new_tokens_begin_at_the_mean_and_tell_no_digit_from_the_other() -> None
     assert torch.equal(eight, nine) and not torch.allclose(eight, zero)
 
 
-def test_the_judge_knows_real_digits() -> None:
+def test_the_classifier_knows_real_digits() -> None:
     train = digit_diffusion.splits(new=False)["train"]
-    fit = replace(digits.JUDGE_FIT, epochs=5)
-    judge = digit_classifier.train_judge(*train, fit, noise=0.2, seed=0)
+    fit = replace(digits.CLASSIFIER_FIT, epochs=5)
+    judge = digit_classifier.train_classifier(*train, fit, noise=0.2, seed=0)
     images, labels = digit_diffusion.splits(new=False)["test"]
     assert digit_classifier.accuracy(judge, images, labels) > 0.9
     assert digit_classifier.accuracy(judge, images, (labels + 1) % 10) < 0.1
@@ -88,7 +88,7 @@ def evaluator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoraEvaluato
     assert isinstance(made, LoraEvaluator)
     task = made.task
     assert isinstance(task, digits.DigitsTask)
-    judge = {"fit": asdict(replace(digits.JUDGE_FIT, epochs=1)), "noise": 0.2}
+    judge = {"fit": asdict(replace(digits.CLASSIFIER_FIT, epochs=1)), "noise": 0.2}
     state = digit_diffusion.train_base(0, asdict(replace(digits.BASE_FIT, epochs=2)), judge)
     write(state, task.embedded_base.path(cache))
     made.prepare()
@@ -121,7 +121,7 @@ def test_a_trial_learns_and_can_be_repeated(evaluator: LoraEvaluator) -> None:
     assert first["lora_params_m"] == cost["lora_params_m"]
     model = evaluator.task.base().eval()
     valid = digit_diffusion.splits(new=True)["valid"]
-    untouched = digit_diffusion.loss(model, digit_diffusion.scheduler(), valid, 2)
+    untouched = digit_diffusion.probe_loss(model, digit_diffusion.scheduler(), valid, 2)
     assert first["val_denoising_loss"] < untouched
 
 

@@ -13,10 +13,18 @@ import pytest
 import torch
 
 from lm_searcher.spaces.errors import TrainingError
-from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import alone, load_state
+from lm_searcher.tools.rankers.incontext.loading import load_model
+from lm_searcher.tools.rankers.incontext.pretraining.checkpoint import (
+    load_state,
+    save_state,
+    training_lock,
+)
 from lm_searcher.tools.rankers.incontext.pretraining.settings import TrainConfig
-from lm_searcher.tools.rankers.incontext.pretraining.train import Moment, Run, train
-from lm_searcher.tools.rankers.incontext.ranker import load_model
+from lm_searcher.tools.rankers.incontext.pretraining.train import pretrain
+from lm_searcher.tools.rankers.incontext.pretraining.training_run import (
+    Pretraining,
+    PretrainingProgress,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,63 +54,65 @@ def tiny(out: Path, **changes: Any) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Moment]]:
-    """A training that has had its time, and what it told."""
-    folder, moments = tmp_path_factory.mktemp("finished"), []
-    assert train(tiny(folder), "lm-searcher train-ranker incontext x.toml", moments.append)
-    return folder, moments
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[PretrainingProgress]]:
+    """A finished training, and the progress that it reported."""
+    folder, reports = tmp_path_factory.mktemp("finished"), []
+    assert pretrain(tiny(folder), "lm-searcher train-ranker incontext x.toml", reports.append)
+    return folder, reports
 
 
-def test_a_training_writes_weights_and_a_card(finished: tuple[Path, list[Moment]]) -> None:
-    folder, moments = finished
-    last = moments[-1]
+def test_a_training_writes_weights_and_a_card(
+    finished: tuple[Path, list[PretrainingProgress]],
+) -> None:
+    folder, reports = finished
+    last = reports[-1]
     assert last.step > 0 and last.left == 0 and last.regret is not None
     assert {p.name for p in (folder / "weights").iterdir()} == {
         *("config.json", "model.safetensors", "README.md")
     }
     model = load_model(folder / "weights")
-    assert (model.config.width, model.config.courage) == (16, 0.5)
-    average = Run(tiny(folder)).average.state_dict()
+    assert (model.config.width, model.config.exploration) == (16, 0.5)
+    average = Pretraining(tiny(folder)).average.state_dict()
     torch.testing.assert_close(dict(model.state_dict()), dict(average))
     card = (folder / "weights" / "README.md").read_text()
     assert "`lm-searcher train-ranker incontext x.toml`" in card
-    assert f"{last.step:,} steps, {last.tasks:,} moments" in card
+    assert f"{last.step:,} steps, {last.tasks:,} simulated" in card
     assert f"| {last.regret['10']:.3f} |" in card and f"torch {torch.__version__}" in card
     (entry,) = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
     assert entry["regret"] == last.regret and entry["step"] == last.step
 
 
 def test_a_finished_training_writes_what_a_kill_left_out(
-    finished: tuple[Path, list[Moment]],
+    finished: tuple[Path, list[PretrainingProgress]],
 ) -> None:
-    folder, moments = finished
+    folder, reports = finished
     weights = folder / "weights" / "model.safetensors"
     whole = weights.read_bytes()
     (folder / "weights").rename(folder / "weights.part")
-    assert train(tiny(folder))
+    assert pretrain(tiny(folder))
     assert weights.read_bytes() == whole and not (folder / "weights.part").exists()
-    assert Run(tiny(folder)).step == moments[-1].step
+    assert Pretraining(tiny(folder)).step == reports[-1].step
 
 
 def test_a_training_that_is_stopped_goes_on(tmp_path: Path) -> None:
     config = tiny(tmp_path, minutes=10)
-    moments: list[Moment] = []
-    assert not train(config, stop=iter([False, False, False, True]).__next__)
-    stopped = Run(config)
+    reports: list[PretrainingProgress] = []
+    assert not pretrain(config, stop=iter([False, False, False, True]).__next__)
+    stopped = Pretraining(config)
     assert stopped.step == 3 and not (tmp_path / "weights").exists()
     torch.testing.assert_close(
-        dict(stopped.model.state_dict()), dict(Run(config).model.state_dict())
+        dict(stopped.model.state_dict()), dict(Pretraining(config).model.state_dict())
     )
     # More of less time: `minutes` may change.
-    assert train(tiny(tmp_path, minutes=stopped.seconds / 60 + 1e-4), observe=moments.append)
-    assert moments[-1].step > 3 and moments[-1].seconds > stopped.seconds
+    assert pretrain(tiny(tmp_path, minutes=stopped.seconds / 60 + 1e-4), observe=reports.append)
+    assert reports[-1].step > 3 and reports[-1].seconds > stopped.seconds
 
 
 def test_the_same_seed_begins_alike(tmp_path: Path) -> None:
     states = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         config = tiny(tmp_path / name, minutes=10, seed=seed, warmup=0.0)
-        run = Run(config)
+        run = Pretraining(config)
         for episode, _ in zip(run.episodes(), range(2), strict=False):
             run.learn(episode)
         states.append(run.model.state_dict()["score.weight"])
@@ -113,29 +123,42 @@ def test_the_same_seed_begins_alike(tmp_path: Path) -> None:
 def test_bfloat16_trains_much_the_same(tmp_path: Path) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
-        run = Run(tiny(tmp_path, minutes=10, precision=precision))
+        run = Pretraining(tiny(tmp_path, minutes=10, precision=precision))
         for episode, _ in zip(run.episodes(), range(5), strict=False):
             run.learn(episode)
-        losses.append(run.moment().loss)
+        losses.append(run.progress().loss)
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def refused(config: TrainConfig) -> str:
     with pytest.raises(TrainingError) as refusal:
-        train(config)
+        pretrain(config)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
 
 
-def test_other_settings_are_refused_and_named(finished: tuple[Path, list[Moment]]) -> None:
+def test_other_settings_are_refused_and_named(
+    finished: tuple[Path, list[PretrainingProgress]],
+) -> None:
     message = refused(tiny(finished[0], seed=3, lr=1e-3))
     assert "trained with lr = 0.002, not 0.001; seed = 0, not 3" in message
     same = tiny(Path("elsewhere"), minutes=1, workers=5, threads=2)
     assert load_state(finished[0], same.fixed) is not None
 
 
+def test_a_checkpoint_of_earlier_versions(tmp_path: Path) -> None:
+    fixed = tiny(tmp_path).fixed
+    others = {key: value for key, value in fixed.items() if key not in ("courage", "exploration")}
+    save_state(tmp_path, {"step": 3}, others | {"courage": 0.5})
+    for name in ("courage", "exploration"):
+        state = load_state(tmp_path, others | {name: 0.5})
+        assert state is not None and state["step"] == 3
+        with pytest.raises(TrainingError, match="exploration"):
+            load_state(tmp_path, others | {name: 2.0})
+
+
 def test_damaged_and_foreign_checkpoints(
-    finished: tuple[Path, list[Moment]], tmp_path: Path
+    finished: tuple[Path, list[PretrainingProgress]], tmp_path: Path
 ) -> None:
     whole = (finished[0] / "state.pt").read_bytes()
     path = tmp_path / "state.pt"
@@ -156,7 +179,7 @@ def test_what_is_not_its_own_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_one_training_a_folder(tmp_path: Path) -> None:
-    with alone(tmp_path):
+    with training_lock(tmp_path):
         pass
     (tmp_path / "file").write_text("")
     assert "Not a directory" in refused(tiny(tmp_path / "file" / "x"))
@@ -171,8 +194,8 @@ def test_a_device_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     config = tiny(tmp_path, minutes=10)
-    run = Run(config)
+    run = Pretraining(config)
     torch.nn.init.constant_(run.model.score.bias, float("nan"))
     run.save()
     assert "the loss is nan at step 0: choose a lower" in refused(config)
-    assert Run(config).step == 0
+    assert Pretraining(config).step == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lm_searcher.tools.rankers.lm.finetuning.encode import IGNORED, Branch, Example, collate, encode
-from lm_searcher.tools.rankers.lm.finetuning.measure import judged, measure
+from lm_searcher.tools.rankers.lm.finetuning.measure import measure_picks, pick_metrics
 from lm_searcher.tools.rankers.lm.finetuning.samples import Samples, Shape
 from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import Landscapes, Limits
 from lm_searcher.tools.rankers.lm.finetuning.tiny_model import digit_tokenizer, from_scratch
@@ -24,7 +24,7 @@ def test_labels_are_the_answers() -> None:
     drawn = [samples(3)[i] for i in range(4)]
     batch = collate([encode(TOKENIZER, s, 4096) for s in drawn])
     for row, sample in zip(batch["labels"], drawn, strict=True):
-        wanted = [t for q in sample.questions for t in answer_ids(TOKENIZER, q.answer)]
+        wanted = [t for q in sample.candidate_sets for t in answer_ids(TOKENIZER, q.answer)]
         assert row[row != IGNORED].tolist() == wanted
 
 
@@ -54,23 +54,23 @@ def test_beyond_the_cutoff_the_worst_history_goes() -> None:
     cutoff = longest(whole) - len(whole.shared) // 2
     cut = encode(TOKENIZER, sample, cutoff)
     assert len(cut.shared) < len(whole.shared) and longest(cut) <= cutoff
-    best = len(sample.questions[0].answer) + 1
+    best = len(sample.candidate_sets[0].answer) + 1
     assert list(cut.shared)[:best] == list(whole.shared)[:best], "the best stays"
     assert [b.answer for b in cut.branches] == [b.answer for b in whole.branches]
 
 
 def test_judged() -> None:
     values = np.array([3.0, 1.0, 2.0, 0.0])
-    assert judged(values, 0) == (1.0, 1.0, 0.0)
-    assert judged(values, 3) == (0.0, 0.0, 2.0)
-    assert judged(values, 2) == (0.0, pytest.approx(2 / 3), pytest.approx(1 / 1.5))
-    assert judged(np.ones(4), 1) == (1.0, 0.5, 0.0)
+    assert pick_metrics(values, 0) == (1.0, 1.0, 0.0)
+    assert pick_metrics(values, 3) == (0.0, 0.0, 2.0)
+    assert pick_metrics(values, 2) == (0.0, pytest.approx(2 / 3), pytest.approx(1 / 1.5))
+    assert pick_metrics(np.ones(4), 1) == (1.0, 0.5, 0.0)
 
 
 def test_random_weights_pick_by_chance() -> None:
     model, tokenizer = from_scratch("tiny", 0, width=32, layers=2, heads=2)
     drawn = [samples(1)[i] for i in range(150)]
-    figures = measure(model, tokenizer, drawn, 4096)
+    figures = measure_picks(model, tokenizer, drawn, 4096)
     assert figures.samples == 150
     assert 0.4 < figures.percentile < 0.6 and figures.accuracy < 0.25
     assert model.training, "left as it was"

@@ -13,7 +13,7 @@ from lm_searcher.spaces.history import History
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.spaces.tables import Table
-from lm_searcher.tools.rankers.lm.finetuning.run_histories import Replay, Replays
+from lm_searcher.tools.rankers.lm.finetuning.run_histories import RunHistory, RunHistorySamples
 from lm_searcher.tools.rankers.lm.finetuning.samples import Samples, Shape, held_out
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
 from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import (
@@ -23,7 +23,7 @@ from lm_searcher.tools.rankers.lm.finetuning.subspace_samples import (
     distinct,
     pruned,
 )
-from lm_searcher.tools.rankers.lm.finetuning.training_data import lessons_of
+from lm_searcher.tools.rankers.lm.finetuning.training_data import training_data_of
 
 SPACE = SearchSpace.of("cell", {f"p{i}": list("abcde") for i in range(6)})
 CODES = SPACE.enumerate()
@@ -65,8 +65,10 @@ def test_distinct_architectures_of_a_large_space() -> None:
 def test_a_tables_universe_is_renumbered_and_true() -> None:
     for seed in range(20):
         universe = TABLE.draw(Limits((2, 6)), np.random.default_rng(seed))
-        assert 100 <= len(universe.texts) <= 200 and len(set(universe.texts)) == len(universe.texts)
-        digits = [sorted(set(column)) for column in zip(*universe.texts, strict=True)]
+        assert 100 <= len(universe.ncodes) <= 200 and len(set(universe.ncodes)) == len(
+            universe.ncodes
+        )
+        digits = [sorted(set(column)) for column in zip(*universe.ncodes, strict=True)]
         assert all(d == list("01234"[: len(d)]) and len(d) > 1 for d in digits)
         assert np.array_equal(universe.truth, universe.measured)
         assert np.isin(universe.truth.round(9), VALUES.round(9)).all()
@@ -91,13 +93,16 @@ def test_samples_keep_to_their_shape(source: Landscapes | TableRows) -> None:
         sample = samples[i]
         codes = [code for code, _ in sample.history]
         assert 20 <= len(codes) <= 60 and len(set(codes)) == len(codes)
-        assert len(sample.questions) == 3
-        for question in sample.questions:
-            assert len(set(question.candidates)) == 10
-            assert not set(question.candidates) & set(codes)
-            best = question.candidates[int(np.argmax(question.values))]
-            assert question.answer == best and np.sum(question.values == question.values.max()) == 1
-            assert {len(c) for c in (*codes, *question.candidates)} == {len(best)}
+        assert len(sample.candidate_sets) == 3
+        for candidate_set in sample.candidate_sets:
+            assert len(set(candidate_set.candidates)) == 10
+            assert not set(candidate_set.candidates) & set(codes)
+            best = candidate_set.candidates[int(np.argmax(candidate_set.values))]
+            assert (
+                candidate_set.answer == best
+                and np.sum(candidate_set.values == candidate_set.values.max()) == 1
+            )
+            assert {len(c) for c in (*codes, *candidate_set.candidates)} == {len(best)}
 
 
 def test_the_same_for_a_seed_in_any_order_and_never_twice() -> None:
@@ -114,54 +119,57 @@ def test_subspaces_of_the_held_out_set_are_refused() -> None:
     table = Table(space, space.enumerate(), {"acc": np.arange(81.0)}, {})
     shape = Shape(Limits((1, 4), architectures=(9, 12)), (3, 5), 4)
     samples = Samples([TableRows(table, "acc", 1.0)], [1.0], shape, seed=3)
-    kept_back = held_out(samples, 10)
-    keys = frozenset(sample.key for sample in kept_back)
+    validation = held_out(samples, 10)
+    keys = frozenset(sample.key for sample in validation)
     assert any(samples[i].key in keys for i in range(300)), "it would leak"
     guarded = replace(samples, refused=keys)
     assert not any(guarded[i].key in keys for i in range(300))
-    assert all(len(sample.questions) == 1 for sample in kept_back)
+    assert all(len(sample.candidate_sets) == 1 for sample in validation)
 
 
-def test_lessons_refuse_what_is_held_out() -> None:
+def test_training_refuses_held_out_subspaces() -> None:
     config = LMTrainConfig(from_scratch="tiny", held_out=20, positions=(4, 8))
-    lessons = lessons_of(config)
-    assert isinstance(lessons.samples, Samples)
-    assert lessons.samples.refused == {sample.key for sample in lessons.held_out}
-    assert lessons.what == "pruned subspaces of synthetic landscapes"
+    data = training_data_of(config)
+    assert isinstance(data.samples, Samples)
+    assert data.samples.refused == {sample.key for sample in data.held_out}
+    assert data.description == "pruned subspaces of synthetic landscapes"
 
 
-def run(n: int = 60) -> Replay:
+def run(n: int = 60) -> RunHistory:
     codes = CODES[np.random.default_rng(0).permutation(len(CODES))[:n]]
     scores = np.where(np.arange(n) % 10 == 3, np.nan, np.arange(n, dtype=float))
-    return Replay.of("r", History(codes, scores, np.isnan(scores), np.zeros(n, bool)))
+    return RunHistory.of("r", History(codes, scores, np.isnan(scores), np.zeros(n, bool)))
 
 
-def test_a_replay_asks_for_what_came_later() -> None:
-    replay = run()
-    early = replay.split(10)
-    place = {code: i for i, code in enumerate(replay.codes)}
-    learnt, last = Replays([replay], 10, 0), Replays([replay], 10, 0, held_out=True)
-    for i, stream in itertools.product(range(40), (learnt, last)):
+def test_candidates_are_later_trials_of_the_run() -> None:
+    history_of_run = run()
+    early = history_of_run.split(10)
+    place = {code: i for i, code in enumerate(history_of_run.codes)}
+    training, last = (
+        RunHistorySamples([history_of_run], 10, 0),
+        RunHistorySamples([history_of_run], 10, 0, held_out=True),
+    )
+    for i, stream in itertools.product(range(40), (training, last)):
         sample = stream[i]
         known = [place[code] for code, _ in sample.history]
-        asked = [place[code] for code in sample.questions[0].candidates]
-        assert max(known) < min(asked) and len(known) >= Replay.LEAST
+        asked = [place[code] for code in sample.candidate_sets[0].candidates]
+        assert max(known) < min(asked) and len(known) >= RunHistory.MIN_HISTORY
         assert all((s is None) == (place[c] % 10 == 3) for c, s in sample.history)
         assert (min(asked) >= early) if stream is last else (max(asked) < early)
-        assert sample.questions[0].answer == replay.codes[max(asked)]
-    assert len({key(learnt[i]) for i in range(40)}) == 40
+        assert sample.candidate_sets[0].answer == history_of_run.codes[max(asked)]
+    assert len({key(training[i]) for i in range(40)}) == 40
 
 
 def test_a_run_without_differences_is_refused() -> None:
-    replay = replace(run(), scores=np.ones(60))
+    history_of_run = replace(run(), scores=np.ones(60))
     with pytest.raises(TrainingError, match="trials of r do not differ"):
-        Replays([replay], 10, 0)[0]
+        RunHistorySamples([history_of_run], 10, 0)[0]
 
 
-def test_lessons_grow_from_two_candidates_to_the_whole() -> None:
+def test_samples_grow_from_two_candidates_to_their_full_size() -> None:
     shape = Shape(Limits((4, 8)), (20, 50), 10)
     samples = Samples([Landscapes()], [1.0], shape, seed=3, ramp=100)
-    sizes = [len(samples[i].questions[0].candidates) for i in (0, 25, 50, 99, 100, 500)]
+    sizes = [len(samples[i].candidate_sets[0].candidates) for i in (0, 25, 50, 99, 100, 500)]
     assert sizes == [2, 4, 6, 10, 10, 10]
     assert len(samples[0].history) == 2
     assert 2 <= len(samples[50].history) <= 26

@@ -12,11 +12,11 @@ import torch
 
 from lm_searcher.spaces.errors import RankerError, TrainingError
 from lm_searcher.tools.llm.huggingface import load
-from lm_searcher.tools.rankers.lm.finetuning.progress import Moment, last_checkpoint
-from lm_searcher.tools.rankers.lm.finetuning.samples import Question, Sample
+from lm_searcher.tools.rankers.lm.finetuning.progress import FinetuningProgress, last_checkpoint
+from lm_searcher.tools.rankers.lm.finetuning.samples import CandidateSet, Sample
 from lm_searcher.tools.rankers.lm.finetuning.settings import LMTrainConfig
-from lm_searcher.tools.rankers.lm.finetuning.train import train
-from lm_searcher.tools.rankers.lm.finetuning.training_data import Lessons
+from lm_searcher.tools.rankers.lm.finetuning.train import finetune
+from lm_searcher.tools.rankers.lm.finetuning.training_data import TrainingData
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +30,10 @@ class Copying:
         history = [(code, float(-i)) for i, code in enumerate(dict.fromkeys(codes))]
         best = history[0][0][:2] + "0"
         others = [d + best[1:] for d in "123" if d != best[0]]
-        return Sample(history, [Question([*others, best], np.array([0.0, 1.0, 2.0]))], "k")
+        return Sample(history, [CandidateSet([*others, best], np.array([0.0, 1.0, 2.0]))], "k")
 
 
-LESSONS = Lessons(Copying(), [Copying()[10**6 + i] for i in range(5)], "made up")
+DATA = TrainingData(Copying(), [Copying()[10**6 + i] for i in range(5)], "made up")
 
 
 def config(out: Path, **changed: object) -> LMTrainConfig:
@@ -56,7 +56,7 @@ def config(out: Path, **changed: object) -> LMTrainConfig:
     return replace(base, **changed)  # type: ignore[arg-type]
 
 
-def losses(moments: list[Moment]) -> list[float]:
+def losses(moments: list[FinetuningProgress]) -> list[float]:
     return [m.loss for m in moments if m.loss is not None]
 
 
@@ -65,8 +65,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_loss_falls_and_the_model_loads(tmp_path: Path) -> None:
-    moments: list[Moment] = []
-    assert train(config(tmp_path), "the command", moments.append, lessons=LESSONS)
+    moments: list[FinetuningProgress] = []
+    assert finetune(config(tmp_path), "the command", moments.append, data=DATA)
     found = losses(moments)
     assert len(found) == 4 and found[-1] < found[0] / 2, found
     assert moments[-1].step == moments[-1].steps == 20
@@ -81,21 +81,21 @@ def test_the_loss_falls_and_the_model_loads(tmp_path: Path) -> None:
 
 
 def test_finished_is_finished(tmp_path: Path) -> None:
-    assert train(config(tmp_path), lessons=LESSONS)
-    moments: list[Moment] = []
-    assert train(config(tmp_path), "", moments.append, lessons=LESSONS) and moments == []
+    assert finetune(config(tmp_path), data=DATA)
+    moments: list[FinetuningProgress] = []
+    assert finetune(config(tmp_path), "", moments.append, data=DATA) and moments == []
 
 
 def test_what_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(config(whole), lessons=LESSONS)
-    told: list[Moment] = []
-    assert not train(config(parts), "", told.append, lambda: len(told) >= 2, LESSONS)
+    assert finetune(config(whole), data=DATA)
+    told: list[FinetuningProgress] = []
+    assert not finetune(config(parts), "", told.append, lambda: len(told) >= 2, DATA)
     left = last_checkpoint(parts / "checkpoints")
     assert left is not None and 0 < int(left.name.split("-")[1]) < 20
     with pytest.raises(TrainingError, match=r"began with learning_rate = 0.003, not 0.1: go on"):
-        train(config(parts, learning_rate=0.1), lessons=LESSONS)
-    assert train(config(parts), lessons=LESSONS)
+        finetune(config(parts, learning_rate=0.1), data=DATA)
+    assert finetune(config(parts), data=DATA)
     for name, tensor in weights(whole / "model").items():
         torch.testing.assert_close(weights(parts / "model")[name], tensor, atol=1e-6, rtol=0)
 
@@ -113,9 +113,9 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over(tmp_path: Path) -> No
 
 
 def test_an_adapter_on_a_base(tmp_path: Path) -> None:
-    assert train(config(tmp_path / "base", samples=40), lessons=LESSONS)
+    assert finetune(config(tmp_path / "base", samples=40), data=DATA)
     base = tmp_path / "base" / "model"
-    moments: list[Moment] = []
+    moments: list[FinetuningProgress] = []
     lora = config(
         tmp_path / "lora",
         base=str(base),
@@ -124,7 +124,7 @@ def test_an_adapter_on_a_base(tmp_path: Path) -> None:
         rank=4,
         gradient_checkpointing=True,
     )
-    assert train(lora, "", moments.append, lessons=LESSONS)
+    assert finetune(lora, "", moments.append, data=DATA)
     assert losses(moments)[-1] < losses(moments)[0]
     adapter = tmp_path / "lora" / "adapter"
     assert (adapter / "adapter_model.safetensors").stat().st_size < 300_000
@@ -135,19 +135,19 @@ def test_an_adapter_on_a_base(tmp_path: Path) -> None:
 
 
 def test_several_questions_train_too(tmp_path: Path) -> None:
-    from lm_searcher.tools.rankers.lm.finetuning.training_data import lessons_of
+    from lm_searcher.tools.rankers.lm.finetuning.training_data import training_data_of
 
     several = config(
         tmp_path, samples=24, positions=(4, 6), history=(20, 30), candidates=10, questions=3,
         held_out=5, cutoff=2048,
     )  # fmt: skip
-    moments: list[Moment] = []
-    assert train(several, "", moments.append, lessons=lessons_of(several))
+    moments: list[FinetuningProgress] = []
+    assert finetune(several, "", moments.append, lessons=training_data_of(several))
     assert moments[-1].step == 3
 
 
 def test_no_such_base_leaves_nothing_to_stumble_over(tmp_path: Path) -> None:
     missing = config(tmp_path, from_scratch=None, base=str(tmp_path / "none"))
     with pytest.raises(RankerError, match="no such directory"):
-        train(missing, lessons=LESSONS)
-    assert train(config(tmp_path, samples=8), lessons=LESSONS)
+        finetune(missing, data=DATA)
+    assert finetune(config(tmp_path, samples=8), data=DATA)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import peft
 from safetensors import SafetensorError
 
-from lm_searcher.spaces.errors import RankerError
-from lm_searcher.tools.llm.huggingface import is_here, line
+from lm_searcher.spaces.errors import RankerError, first_line
+from lm_searcher.tools.llm.hub import is_here, is_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 def attach(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
-    """A new adapter in `model`, as `config` describes it."""
-    with warnings.catch_warnings():  # peft asks transformers by an old name
+    """Put a new adapter, as `config` describes it, into `model`."""
+    with warnings.catch_warnings():  # peft uses an old name of transformers
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
         adapted = peft.get_peft_model(model, config)
     assert isinstance(adapted, peft.PeftModel)
@@ -26,7 +26,11 @@ def attach(model: PreTrainedModel, config: peft.PeftConfig) -> peft.PeftModel:
 
 
 def with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedModel:
-    """The causal model with a stored adapter in it. Raises RankerError in one line."""
+    """Put a stored adapter into a causal language model and return the model.
+
+    `base` is the model's name in messages. Raises RankerError, in one line, for an adapter that
+    is missing, is not in safetensors, or does not fit the model.
+    """
     place = f"adapter '{adapter}'"
     folder = Path(adapter)
     if folder.is_dir():
@@ -34,14 +38,14 @@ def with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedM
             raise RankerError(f"{place}: no adapter_config.json; accepted: a PEFT directory")
         if not (folder / "adapter_model.safetensors").is_file():
             raise RankerError(f"{place}: no adapter_model.safetensors; accepted: safetensors")
-    elif folder.is_absolute() or adapter.startswith((".", "~")) or adapter.count("/") > 1:
+    elif is_path(adapter):
         raise RankerError(f"{place}: no such directory")
     is_here(adapter, "adapter", "adapter_config.json")
     try:
         config = peft.PeftConfig.from_pretrained(adapter)
         if not folder.is_dir():
             _refuse_pickle(adapter)
-        config.base_model_name_or_path = None  # a base by another name is one all the same
+        config.base_model_name_or_path = None  # the base may have been moved since
         with_it = attach(model, config)
         weights = peft.load_peft_weights(adapter, "cpu")
         found: Any = peft.set_peft_model_state_dict(with_it, weights)
@@ -49,7 +53,7 @@ def with_adapter(model: PreTrainedModel, base: str, adapter: str) -> PreTrainedM
         *(OSError, ValueError, KeyError, TypeError, AttributeError),
         *(RuntimeError, ImportError, SafetensorError),
     ) as error:
-        raise RankerError(f"{place} does not fit model '{base}' ({line(error)})") from error
+        raise RankerError(f"{place} does not fit model '{base}' ({first_line(error)})") from error
     absent = [k for k in found.missing_keys if any(mark in k for mark in ("lora_", "adapter"))]
     if absent or found.unexpected_keys:
         key = (absent or list(found.unexpected_keys))[0]

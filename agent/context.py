@@ -1,0 +1,174 @@
+"""The context: what a run's nodes work with, fixed for the life of a process."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lm_searcher.agent.loop.confirmation import Confirm
+from lm_searcher.agent.loop.memory import Findings, remembered
+from lm_searcher.agent.loop.requests import Requests
+from lm_searcher.agent.loop.selection import STAGES, Selector
+from lm_searcher.agent.loop.stopping import Budget
+from lm_searcher.agent.problem import Problem
+from lm_searcher.agent.study.opening import opened
+from lm_searcher.agent.study.pruners import make_pruner
+from lm_searcher.agent.study.records import FULL, RunRecords, memory_key
+from lm_searcher.agent.study.storage import shown
+from lm_searcher.agent.study.trial_store import TrialStore
+from lm_searcher.spaces.errors import EvaluatorError, unknown
+from lm_searcher.spaces.history import History, Trial
+from lm_searcher.spaces.ncode import NCode
+from lm_searcher.spaces.usage import Usage
+from lm_searcher.tools.protocols import AskingRanker, Evaluation, Executor, Outcome
+
+Observer = Callable[[Trial | str], None]
+"""Called with each trial when it starts and when it has finished, and with other news as text."""
+
+
+@dataclass(kw_only=True)
+class Context(Selector):
+    """A selector with the run's store, executor and limits."""
+
+    store: TrialStore
+    ranker_name: str
+    findings: Findings
+    """Memory's findings; always what the stored decisions add up to."""
+    executor: Executor | None = None
+    """None for ask and tell."""
+    budget: Budget = field(default_factory=Budget)
+    confirm: Confirm = field(default_factory=Confirm)
+    epochs: int | None = None
+    """Reports of an evaluation at full fidelity, where they are known."""
+    observe: Observer = lambda event: None
+    forgiven: int = 0
+    """Trials before the run was begun again after a stop by failures: those no longer count."""
+    interrupted: bool = False
+    """Set by Ctrl-C: start nothing more, leave after what runs."""
+
+    def __post_init__(self) -> None:
+        spent = self.records.seconds
+        if spent is None:
+            spent = sum(trial.seconds or 0.0 for trial in self.store.trials)
+        self._began = time.monotonic() - spent
+        if isinstance(self.ranker, AskingRanker):
+            self.ranker.spent = Usage.total(trial.usage for trial in self.store.trials)
+
+    @property
+    def records(self) -> RunRecords:
+        """The run's records, as stored now."""
+        return RunRecords.of(self.store.attributes)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time spent in the loop, over all processes of the run."""
+        return time.monotonic() - self._began
+
+    def note(self, text: str) -> None:
+        """See Selector."""
+        self.observe(text)
+
+    # -- the history and memory --------------------------------------------------------------
+
+    def history(self, number: int) -> History:
+        """The trials below `number` as the ranker sees them when it picks trial `number`: of
+        several objectives one score, with weights drawn for this step."""
+        return self.store.history(number, self.weights(number))
+
+    def take_up(self, history: History, most: int) -> None:
+        """Record the requests that wait, before the trial after `history` is picked."""
+        self.requests.take_up(history, self.findings, most, self.store.write)
+
+    def weigh(self, history: History) -> None:
+        """Let memory weigh the evidence; store its decisions, and last that they were made."""
+        findings, decisions = self.revise(history, self.findings)
+        for place, decision in enumerate(decisions):
+            self.store.write(memory_key(decision.trial, place), decision)
+        if findings.weighed != self.findings.weighed:
+            self.store.set_attribute("weighed", findings.weighed)
+        self.findings = findings
+
+    def keep_time(self) -> None:
+        """Store the time spent, where the budget has a limit on it."""
+        if self.budget.hours is not None:
+            self.store.set_attribute("seconds", round(self.seconds, 3))
+
+    def begin_confirmations(self) -> None:
+        """Store at which fidelity the finalists are confirmed, where it is not the trials' own."""
+        full = dict(self.confirm.full)
+        if self.confirm.top and self.records.full != full:
+            self.store.set_attribute(FULL, full)
+
+    # -- trials --------------------------------------------------------------------------------
+
+    def trial_seed(self, number: int, repeat: int | None = None) -> int:
+        """The seed of a trial's training, or of its `repeat`-th confirmation."""
+        parts = [self.seed, number, STAGES["trial"]]
+        if repeat is not None:
+            parts = [self.seed, number, STAGES["confirm"], repeat]
+        return int(np.random.SeedSequence(parts).generate_state(1)[0] >> 1)
+
+    def evaluation(self, key: int, ncode: NCode, seed: int) -> Evaluation:
+        """What an evaluator gets of an architecture."""
+        return Evaluation(key, ncode, self.space.decode(ncode), seed)
+
+    def fidelity(self, outcome: Outcome, steps: int) -> float:
+        """The share of the full budget behind an outcome."""
+        return steps / self.epochs if outcome.stopped and self.epochs else 1.0
+
+    def start(self, number: int, ncode: NCode, usage: Mapping[str, Any]) -> Trial:
+        """Store a running trial, unless an earlier process did. Raises StoreError."""
+        return self.store.start(number, ncode, self.trial_seed(number), self.ranker_name, usage)
+
+    def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
+        """Store what became of a trial, and pass it on.
+
+        Raises EvaluatorError if no trial has given the metrics of the objectives yet and this
+        one, which did not fail, does not either: then none will.
+        """
+        missing = self.objectives.missing(outcome)
+        if missing and not any(trial.value is not None for trial in self.store.trials):
+            raise EvaluatorError(
+                f"trial {number}: the evaluator returned no '{missing[0]}'; "
+                + unknown("metric", missing[0], outcome.metrics)
+                + ". Correct the metric, and give the run another --name"
+            )
+        trial = self.store.finish(number, outcome, fidelity)
+        self.observe(trial)
+        return trial
+
+
+@contextlib.contextmanager
+def open_context(problem: Problem, observe: Observer) -> Iterator[Context]:
+    """The context of a problem's run, which this process alone drives meanwhile.
+
+    Raises StoreError if another process drives the run, or if it is of something else.
+    """
+    settings, files = problem.settings, problem.files
+    config = settings.model_dump(mode="json")
+    config["store"]["url"] = shown(files.url)
+    with opened(
+        files,
+        problem.space,
+        problem.objectives,
+        problem.identity,
+        make_pruner(settings.pruner),
+        config,
+    ) as store:
+        records = RunRecords.of(store.attributes)
+        feasibility = problem.proposer.feasibility
+        yield Context(
+            **problem.selection(Requests.of(files, problem.space, records.requests(), feasibility)),
+            store=store,
+            ranker_name=settings.ranker.name,
+            findings=remembered(problem.space, records.settled(), records.weighed),
+            budget=Budget(**settings.budget.model_dump()),
+            confirm=problem.confirm,
+            epochs=problem.epochs,
+            observe=observe,
+        )

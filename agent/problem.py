@@ -1,0 +1,113 @@
+"""The problem: what is searched, measured and by which means, made from settings.
+
+Everything about a search but its store and its process; making one writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from lm_searcher.agent.loop.confirmation import Confirm
+from lm_searcher.agent.loop.memory import Memory
+from lm_searcher.agent.loop.requests import Requests
+from lm_searcher.agent.loop.selection import Selector
+from lm_searcher.agent.settings.build import check_fidelity, make_proposer, objective_set_of
+from lm_searcher.agent.settings.run_file import Settings
+from lm_searcher.agent.study.identity import identity_of
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.records import Identity
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
+from lm_searcher.tools.executors.make import make_executor
+from lm_searcher.tools.proposer import Proposer
+from lm_searcher.tools.protocols import Evaluator, Executor, Ranker
+from lm_searcher.tools.rankers import make_ranker
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A space, its evaluator and the settings, with what follows from them."""
+
+    space: SearchSpace
+    evaluator: Evaluator
+    settings: Settings
+    objectives: ObjectiveSet
+    ranker: Ranker
+    files: RunFiles
+
+    @classmethod
+    def of(cls, space: SearchSpace, evaluator: Evaluator, settings: Settings) -> Self:
+        """Raises UserError for settings that do not fit the space or the evaluator."""
+        objectives = objective_set_of(settings, evaluator)
+        check_fidelity(evaluator, settings)
+        section, executor = settings.ranker, settings.executor
+        objective = objectives.objective(executor.batch or executor.workers)
+        ranker = make_ranker(section.name, space, section.settings, objective)
+        name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
+        files = RunFiles.of(name, settings.run.folder, settings.store.url)
+        return cls(space, evaluator, settings, objectives, ranker, files)
+
+    @property
+    def batch(self) -> int:
+        """Trials picked, and evaluated, at a time."""
+        return self.settings.executor.batch or self.settings.executor.workers
+
+    @cached_property
+    def proposer(self) -> Proposer:
+        """Draws the pools. Raises ConfigError if constraints leave nothing to draw."""
+        return make_proposer(self.space, self.evaluator, self.objectives, self.settings.ranker.pool)
+
+    @property
+    def identity(self) -> Identity:
+        """What makes two processes' trials comparable."""
+        return identity_of(self.space, self.objectives, self.evaluator, self.settings.run.seed)
+
+    @property
+    def confirm(self) -> Confirm:
+        """How finalists are confirmed: by default not at all, where trainings are deterministic
+        and already at full fidelity."""
+        section = self.settings.confirm
+        top = section.top
+        if top is None:
+            top = 0 if self.evaluator.deterministic and not section.full else 3
+        return Confirm(top, section.seeds, section.full)
+
+    @property
+    def epochs(self) -> int | None:
+        """Reports of a trial at full fidelity, where they are known."""
+        evaluator = self.evaluator
+        return evaluator.recipe.epochs if isinstance(evaluator, TrainEvaluator) else None
+
+    def selector(self, requests: Requests) -> Selector:
+        """What chooses the problem's trials."""
+        return Selector(**self.selection(requests))
+
+    def selection(self, requests: Requests) -> dict[str, Any]:
+        """The fields of a Selector."""
+        return {
+            "space": self.space,
+            "objectives": self.objectives,
+            "ranker": self.ranker,
+            "proposer": self.proposer,
+            "requests": requests,
+            "memory": Memory(**self.settings.memory.model_dump()),
+            "seed": self.settings.run.seed,
+            "initial": self.settings.ranker.initial,
+            "batch": self.batch,
+        }
+
+    def executor(self) -> Executor:
+        """What runs the evaluations. Raises UserError if the evaluator cannot be prepared."""
+        section = self.settings.executor
+        return make_executor(
+            self.evaluator,
+            section.workers,
+            section.seconds,
+            int(section.memory_gb * 2**30) if section.memory_gb else None,
+            section.devices,
+            self.files.log if self.files.kept else None,
+        )

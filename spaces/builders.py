@@ -1,0 +1,27 @@
+"""Names of builders, "module:function": those of earlier versions still work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_MOVED = {
+    f"lm_searcher.spaces.{space}_network": f"lm_searcher.spaces.{space}.network"
+    for space in ("darts", "lora", "macro", "nb201", "transformer")
+}
+
+
+def current_builder(name: str) -> str:
+    """The present name of a builder; other names are returned unchanged."""
+    module, colon, function = name.partition(":")
+    return _MOVED.get(module, module) + colon + function
+
+
+def current_identity(identity: Any) -> Any:
+    """An evaluator's stored identity with the present name of its builder.
+
+    Runs store the builder's name, and a run only goes on with an evaluator of equal identity.
+    """
+    if isinstance(identity, Mapping) and isinstance(builder := identity.get("builder"), str):
+        return {**identity, "builder": current_builder(builder)}
+    return identity

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_searcher.agent.study.identity import check_same
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.records import Identity
+from lm_searcher.spaces.errors import StoreError
+
+
+def test_a_run_of_a_version_with_another_builder_name_goes_on() -> None:
+    evaluator = {"kind": "train", "builder": "lm_searcher.spaces.nb201.network:build"}
+    before = {"kind": "train", "builder": "lm_searcher.spaces.nb201_network:build"}
+    shared: dict[str, Any] = {"space": {"name": "nb201"}, "objective": {"metric": "acc"}, "seed": 0}
+    files = RunFiles.of("one", Path("runs"), None)
+    now = Identity(**shared, evaluator=evaluator)
+    check_same(files, shared | {"evaluator": before}, now)
+    other = before | {"builder": "lm_searcher.spaces.darts_network:build"}
+    with pytest.raises(StoreError, match="evaluator builder"):
+        check_same(files, shared | {"evaluator": other}, now)

@@ -1,0 +1,37 @@
+"""The trials of a long history that a ranker reads, and their scores in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_searcher.spaces.history import History
+
+
+def select_trials(history: History, most: int) -> NDArray[np.intp]:
+    """The rows of the history that a ranker with room for `most` reads, in order.
+
+    All of them if they fit. Otherwise the latest pending trials (at most a quarter of the room),
+    the best scored ones (half of the rest), and a sample of the others, even over time.
+    """
+    if len(history) <= most:
+        return np.arange(len(history))
+    pending = np.flatnonzero(history.pending)[-(most // 4) :]
+    elite = history.elites((most - len(pending)) // 2)
+    rest = np.setdiff1d(np.flatnonzero(~history.pending), elite)
+    room = min(most - len(pending) - len(elite), len(rest))
+    even = rest[np.linspace(0, len(rest) - 1, room).round().astype(np.intp)]
+    return np.sort(np.concatenate([pending, elite, even]))
+
+
+def scaled_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores that float32 can hold: minus their median, divided by their range.
+
+    Infinite scores become the finite extremes, missing ones 0.
+    """
+    finite = scores[np.isfinite(scores)]
+    if len(finite) == 0:
+        return np.nan_to_num(np.sign(scores))
+    clipped = np.clip(scores, finite.min(), finite.max())
+    scale = float(np.ptp(finite)) or 1.0
+    return np.nan_to_num((clipped - np.median(finite)) / scale)
