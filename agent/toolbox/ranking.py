@@ -11,7 +11,7 @@ from lm_searcher.agent.loop.preview import preview
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings.build import from_run_file
-from lm_searcher.agent.settings.run_file import RunFile, checked
+from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.agent.toolbox.arguments import OneNCode
 from lm_searcher.agent.toolbox.inspection import load_run
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -20,6 +20,7 @@ from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import RankerError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.ncode import NCode
+from lm_searcher.spaces.settings import checked
 from lm_searcher.tools.rankers import RANKERS
 
 
