@@ -1,4 +1,4 @@
-"""The Python API: a search that runs by itself, or is asked and told."""
+"""The Python API: a search that runs by itself, or through ask and tell."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Search:
             files.remove_empty()
             raise
 
-    # -- asked and told ------------------------------------------------------------------------
+    # -- ask and tell-- ------------------------------------------------------------------------
 
     def ask(self, n: int = 1) -> list[Evaluation]:
         """The next `n` architectures to measure, fewer if the space has no more.

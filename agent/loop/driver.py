@@ -24,8 +24,8 @@ def drive(context: Context, files: RunFiles, durability: Durability) -> Stop:
     batch's picks. In every other case the store alone says where the run stands. Raises
     Interrupted after Ctrl-C.
     """
-    store = context.store
-    records = context.records
+    store, records = context.store, context.records
+    first = len(store)
     config: RunnableConfig = {
         "configurable": {"thread_id": records.id},
         "recursion_limit": 2**31 - 1,  # the budget bounds the loop
@@ -50,8 +50,18 @@ def drive(context: Context, files: RunFiles, durability: Durability) -> Stop:
             store.set_attribute("seconds", round(context.seconds, 3))
     stop = Stop.of(final["stop"])
     assert stop is not None  # the graph ends with a reason only
+    if records.stop is not None and _extra_only(context, first):
+        stop = records.stop
     store.write("stop", stop)
     return stop
+
+
+def _extra_only(context: Context, first: int) -> bool:
+    """Whether every trial from `first` on is an extra request: they do not change why the search
+    ended before."""
+    picks = context.records.picks.values()
+    extra = sum(pick.extra and not pick.refused and pick.trial >= first for pick in picks)
+    return 0 < len(context.store) - first <= extra
 
 
 def beginning(context: Context) -> State:

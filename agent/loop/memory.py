@@ -1,4 +1,4 @@
-"""Memory: what the history says about options, and so which are still searched.
+"""Memory: the evidence of the history about each option, and the options still searched.
 
 For each position, the evidence for an option is the mean outcome of the trials that have it,
 with an interval. Outcomes are ranks scaled to [0, 1], so neither the objective's scale nor its
@@ -133,7 +133,7 @@ class Evidence:
         return cls(trials, mean, mean - half, mean + half)
 
     def of_pair(self, position: int, option: int, best: int) -> dict[str, Any]:
-        """The numbers behind one prune."""
+        """The evidence for one prune, as it is stored."""
         return {
             "trials": int(self.trials[position, option]),
             "mean_rank": round(float(self.mean[position, option]), 3),
@@ -178,7 +178,7 @@ def decision_of(
 def applied(
     subspace: Subspace, pruned: list[list[int]], decision: Decision
 ) -> tuple[Subspace, list[list[int]]]:
-    """The subspace and memory's standing prunes after one more decision, memory's or a user's.
+    """The subspace and memory's prunes after one more decision, of memory or of a user.
 
     Memory never undoes a user's prune.
     """
@@ -193,7 +193,7 @@ def applied(
 
 
 def remembered(space: SearchSpace, decisions: Iterable[Decision], weighed: int = 0) -> Findings:
-    """The findings that a run's decisions add up to, in their order."""
+    """The findings after a run's decisions, applied in their order."""
     subspace, pruned = Subspace.full(space), list[list[int]]()
     for decision in decisions:
         subspace, pruned = applied(subspace, pruned, decision)

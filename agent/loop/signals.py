@@ -1,4 +1,4 @@
-"""Ctrl-C: once to finish what runs and leave, twice to leave at once."""
+"""Ctrl-C: the first lets running trials finish, the second leaves at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interrupts(context: Context, grace: float) -> Iterator[None]:
-    """Within, SIGINT and SIGTERM make the search leave in good order.
+    """Inside this context SIGINT and SIGTERM end the search in good order.
 
     The first lets the running trials finish for at most `grace` seconds; the second does not
     wait. Does nothing outside the main thread, where Python delivers no signals.

@@ -88,7 +88,7 @@ def _space(run_file: RunFile) -> SearchSpace | None:
 
 
 def objective_set_of(settings: Settings, evaluator: Evaluator) -> ObjectiveSet:
-    """What is searched for: what the settings say, else the evaluator's own metric.
+    """The objectives that the settings name, or else the evaluator's own metric.
 
     Sets on the evaluator which of its metrics those are.
     """
@@ -110,8 +110,8 @@ def objective_set_of(settings: Settings, evaluator: Evaluator) -> ObjectiveSet:
 def make_proposer(
     space: SearchSpace, evaluator: Evaluator, objectives: ObjectiveSet, size: int
 ) -> Proposer:
-    """What draws pools of `size`: of the rows where a table has not all architectures, and
-    nothing that is known to break a constraint. Raises ConfigError if that leaves nothing."""
+    """The proposer of pools of `size`, limited to the rows of a sampled table and to architectures
+    whose known costs are feasible. Raises ConfigError if none is left."""
     rows = None
     if isinstance(evaluator, TableEvaluator) and not evaluator.table.complete:
         rows = evaluator.table.codes

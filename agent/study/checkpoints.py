@@ -16,7 +16,7 @@ from lm_searcher.agent.study.storage import BUSY_SECONDS, store_errors
 
 
 class LatestSaver(SqliteSaver):
-    """Keeps each thread's newest checkpoint alone: a run's files grow by its trials only."""
+    """Keeps the newest checkpoint of each thread only: a run's files grow by its trials alone."""
 
     def put(
         self,

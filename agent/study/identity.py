@@ -1,4 +1,4 @@
-"""What a run is of: a run goes on only with the same space, objective, evaluator and seed."""
+"""The identity of a run: it goes on only with the same space, objective, evaluator and seed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def describe_space(space: SearchSpace) -> dict[str, Any]:
 
 
 def stored_space(stored: Mapping[str, Any]) -> SearchSpace:
-    """The space of a run; the built-in one, which knows more about itself, where it is that."""
+    """The space of a run. A built-in space is returned as such, with its costs and builder."""
     positions = tuple(Position(n, tuple(c), o) for n, c, o in stored["positions"])
     space = SearchSpace(stored["name"], positions)
     if space.name in BUILTIN and builtin(space.name).fingerprint == space.fingerprint:
@@ -66,7 +66,7 @@ def stored_space(stored: Mapping[str, Any]) -> SearchSpace:
 
 
 def _difference(key: str, before: object, now: object) -> tuple[str, object, object]:
-    """Where two plain documents first differ, and what is there."""
+    """The key where two plain documents first differ, and both values there."""
     if isinstance(before, dict) and isinstance(now, dict):
         k = next(k for k in {**before, **now} if before.get(k) != now.get(k))
         return _difference(f"{key} {k}", before.get(k), now.get(k))
@@ -82,7 +82,7 @@ def _short(value: object) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the run was made with: Python, the packages that matter, and the git commit."""
+    """The versions of Python and of the packages in PACKAGES, and the git commit."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

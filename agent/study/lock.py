@@ -23,7 +23,7 @@ def is_driven(files: RunFiles) -> bool:
 
 @contextlib.contextmanager
 def run_lock(files: RunFiles) -> Iterator[None]:
-    """Drive the run alone. The system lets go of the lock however the process ends.
+    """Drive the run alone. The lock ends with the process, however that ends.
 
     Raises StoreError if another process holds it.
     """

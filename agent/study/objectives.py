@@ -1,7 +1,7 @@
-"""What a search is after: objectives in their order, and constraints.
+"""The objectives of a search in their order, and its constraints.
 
-Rankers see one score a trial. With several objectives it is scalarised with weights that are drawn
-anew for each step; what memory and the stopping rules weigh instead is the domination rank.
+A ranker sees one score a trial. With several objectives the score is a scalarisation whose weights
+are drawn anew for each step. Memory and the stopping rules see the domination rank instead.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lm_searcher.tools.protocols import Objective, Outcome
 
 @dataclass(frozen=True)
 class ObjectiveSet:
-    """One goal or several, the first of which is a trial's `value`, and bounds on metrics."""
+    """One objective or several, and bounds on metrics. A trial's `value` is the first objective."""
 
     goals: tuple[Goal, ...]
     constraints: tuple[Constraint, ...] = ()
@@ -42,7 +42,7 @@ class ObjectiveSet:
 
     @classmethod
     def stored(cls, document: Mapping[str, Any]) -> ObjectiveSet:
-        """What `to_json` gave."""
+        """The objectives of a document that `to_json` wrote."""
         goals = document.get("objectives") or [document]
         return cls(
             tuple(Goal(goal["metric"], goal["direction"]) for goal in goals),
@@ -50,7 +50,7 @@ class ObjectiveSet:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data: the first objective, and what there is beside it."""
+        """As plain data: the first objective, then all objectives and constraints if any."""
         document: dict[str, Any] = {"metric": self.metric, "direction": self.direction}
         if self.several:
             goals = [{"metric": g.metric, "direction": g.direction} for g in self.goals]
@@ -71,7 +71,7 @@ class ObjectiveSet:
 
     @property
     def sign(self) -> float:
-        """What makes the first objective higher-is-better."""
+        """The factor that makes the first objective higher-is-better: 1 or -1."""
         return self.goals[0].sign
 
     @property
@@ -91,7 +91,7 @@ class ObjectiveSet:
         return tuple(dict.fromkeys(names))
 
     def objective(self, picks: int = 1) -> Objective:
-        """What a ranker that reads words is told."""
+        """The objective in words, for a ranker that asks a language model."""
         bounds = tuple(map(str, self.constraints))
         if not self.several:
             return Objective(self.metric, self.direction, picks, constraints=bounds)
@@ -100,7 +100,7 @@ class ObjectiveSet:
 
     @cached_property
     def signs(self) -> Values:
-        """What makes each objective higher-is-better, shape [objectives]."""
+        """The factors that make each objective higher-is-better, shape [objectives]."""
         return np.array([goal.sign for goal in self.goals])
 
     # -- of one trial ------------------------------------------------------------------------
@@ -110,12 +110,12 @@ class ObjectiveSet:
         return tuple(float(metrics[goal.metric]) for goal in self.goals)
 
     def violation(self, metrics: Mapping[str, float]) -> float:
-        """By how much the constraints are overstepped in all; 0 for a feasible trial."""
+        """The sum of the constraints' violations; 0 for a feasible trial."""
         each = [c.violation(np.array(metrics[c.metric], np.float64)) for c in self.constraints]
         return float(sum(map(float, each)))
 
     def margins(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Each constraint's value as Optuna has it: above 0 where it is overstepped."""
+        """Each constraint's value in Optuna's form: above 0 where it is violated."""
         return {
             str(c): metrics[c.metric] - c.bound if c.sign == "<=" else c.bound - metrics[c.metric]
             for c in self.constraints

@@ -11,7 +11,7 @@ from lm_searcher.agent.study.storage import MEMORY, sqlite_path
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The places of one run. Everything lies beside a SQLite store, or in the run's folder."""
+    """The files of one run: beside a SQLite store, or else in the run's folder."""
 
     name: str
     url: str
@@ -19,7 +19,7 @@ class RunFiles:
 
     @classmethod
     def of(cls, name: str, folder: Path, url: str | None) -> RunFiles:
-        """By default the store is SQLite in ``folder/name``."""
+        """The files of run `name`; without a URL its store is SQLite in ``folder/name``."""
         home = folder / name
         if url is None:
             place = str(home / "trials.db").replace("%", "%25").replace("?", "%3F")
@@ -38,29 +38,29 @@ class RunFiles:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that drives the run."""
+        """The lock file of the process that drives the run."""
         return self._beside(".lock")
 
     @property
     def requests(self) -> Path:
-        """The folder where requests by hand come in."""
+        """The folder where users' requests arrive."""
         return self._beside(".requests")
 
     @property
     def log(self) -> Path:
-        """What evaluations print, and the tracebacks of those that raise."""
+        """The output of evaluations, and the tracebacks of failed ones."""
         return self._beside(".log")
 
     def remove_empty(self) -> None:
-        """Leave no trace of a run that did not begin."""
+        """Remove the empty files and folders of a run that did not begin."""
         with contextlib.suppress(OSError):
             if self.log.stat().st_size == 0:
                 self.log.unlink()
             self.folder.rmdir()
-            if self.folder.name == self.name:  # in a folder of runs, made for this one perhaps
+            if self.folder.name == self.name:  # the folder of runs may have been made for this run
                 self.folder.parent.rmdir()
 
     @property
     def kept(self) -> bool:
-        """Whether anything is written at all."""
+        """Whether the run writes anything to disk."""
         return self.url != MEMORY

@@ -1,4 +1,4 @@
-"""Databases: Optuna storages by URL, and what they say when they fail."""
+"""Databases: Optuna storages by URL, and their errors as one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from lm_searcher.spaces.errors import StoreError, one_line
 
 MEMORY = "memory"
-"""The store URL of a run that leaves nothing behind."""
+"""The store URL of a run that writes nothing to disk."""
 
 BUSY_SECONDS = 30
 """How long a write waits for another process's write to a SQLite store."""
@@ -30,7 +30,7 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def shown(url: str) -> str:
-    """A store's URL as it may be printed and kept: without a password."""
+    """A store's URL without its password, for messages and for the stored settings."""
     try:
         parsed = sqlalchemy.engine.make_url(url)
     except sqlalchemy.exc.ArgumentError:
@@ -40,7 +40,7 @@ def shown(url: str) -> str:
 
 @contextlib.contextmanager
 def store_errors(url: str) -> Iterator[None]:
-    """Turn what a database says into one line."""
+    """Turn the errors of a database into a StoreError of one line."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -70,7 +70,7 @@ def _advice(text: str) -> str:
 
 @contextlib.contextmanager
 def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
-    """Optuna's storage at a URL, `memory` included; let go of at the end.
+    """Optuna's storage at a URL, `memory` included; closed at the end.
 
     Without `create` it is for reading: a SQLite file must be there and is not written to.
     Raises StoreError.
@@ -107,7 +107,7 @@ def studies(url: str) -> list[str]:
 
 
 def has_run(url: str, name: str) -> bool:
-    """Whether the store has a run of that name that has begun. Raises StoreError.
+    """Whether the store has a run of that name which has begun. Raises StoreError.
 
     A process may be killed at any moment of making a store: a file without tables holds none.
     """

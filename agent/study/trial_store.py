@@ -1,4 +1,4 @@
-"""The trial store: an Optuna study, and the only place where trials live.
+"""The trial store: an Optuna study, the only place where trials are stored.
 
 One categorical parameter a position; the NCode, seed, ranker, metrics, seconds and failure
 reason as attributes; the learning curve as intermediate values; a direction an objective, and
@@ -36,9 +36,9 @@ from lm_searcher.tools.protocols import Outcome
 
 
 class TrialStore:
-    """One run's trials. This process is the only one that writes them (RunLock sees to it).
+    """One run's trials. Only this process writes them; study/lock.py ensures that.
 
-    Raises StoreError where the database does not do as it is told.
+    Every method raises StoreError if the database fails.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class TrialStore:
 
     @property
     def begun(self) -> bool:
-        """Whether the study holds trials, whosever."""
+        """Whether the study holds any trials, of whichever program."""
         with store_errors(self.url):
             return bool(self.storage.get_n_trials(self.study_id))
 
@@ -93,13 +93,13 @@ class TrialStore:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What is stored with the run besides its trials."""
+        """What is stored with the run beside its trials."""
         with store_errors(self.url):
             found: dict[str, Any] = self.storage.get_study_user_attrs(self.study_id)
         return found
 
     def set_attribute(self, key: str, value: object) -> None:
-        """Store something with the run, as JSON."""
+        """Store a value with the run, as JSON."""
         with store_errors(self.url):
             self.storage.set_study_user_attr(self.study_id, key, value)
 
@@ -133,7 +133,7 @@ class TrialStore:
     def start(
         self, number: int, ncode: NCode, seed: int, ranker: str, account: Mapping[str, Any] = {}
     ) -> Trial:
-        """The trial of that number, made unless an earlier process made it.
+        """Start trial `number`; a trial that an earlier process started is returned as it is.
 
         Raises StoreError if it is of another architecture.
         """
@@ -170,7 +170,7 @@ class TrialStore:
         return trial
 
     def put_back(self) -> None:
-        """Trials whose process has gone wait to be evaluated again: none stays RUNNING."""
+        """Make running trials wait: their process has ended, and they are evaluated again."""
         for trial in self._trials:
             if trial.state is TrialState.RUNNING:
                 self._set_state(trial, TrialState.WAITING)
@@ -196,7 +196,7 @@ class TrialStore:
             return bool(self.study.pruner.prune(self.study, frozen))
 
     def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
-        """Record what became of a running trial; one without all metrics has failed."""
+        """Store the outcome of a running trial; a trial without all metrics has failed."""
         outcome = self.objectives.checked(outcome)
         state, violation = TrialState.FAIL, 0.0
         values: tuple[float, ...] = ()
@@ -242,5 +242,5 @@ class TrialStore:
         self._arrays.append(trial)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._closing.close()

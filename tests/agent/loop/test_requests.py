@@ -158,6 +158,18 @@ def test_an_extra_pick_goes_beyond_the_budget(tmp_path: Path) -> None:
     assert search(tmp_path, trials=9).run().trials[8].ncode == "0002"
 
 
+def test_an_extra_pick_does_not_change_why_a_search_ended(tmp_path: Path) -> None:
+    ended = search(tmp_path, patience=4).run()
+    assert ended.stop is not None and ended.stop.reason is StopReason.PATIENCE
+    done = len(ended.trials)
+    submit(files(tmp_path), Request(action="pick", ncode="0001", extra=True))
+    after = search(tmp_path, trials=done, confirm={"top": 0}).run()
+    assert [t.ncode for t in after.trials[done:]] == ["0001"]
+    assert after.stop == ended.stop
+    more = search(tmp_path, trials=done + 2).run()
+    assert more.stop is not None and more.stop.reason is StopReason.TRIALS
+
+
 def test_an_extra_pick_of_a_run_that_was_cut_short(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         search(tmp_path, asking(tmp_path, {}, crash=10)).run()
