@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 SEARCH_FLAGS ?=
 JOBS ?= 2
 TEST_FLAGS ?=
+# Byte code is kept, whatever the environment says: the processes that tests start share it.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist worksteal $(TEST_FLAGS)
 
 .PHONY: install search test unit nightly lint format reference docs clean

@@ -203,6 +203,7 @@ FOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
 """Of pages whose search has a known best: whether it was found."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_blocks_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -266,6 +267,7 @@ def test_the_figure_is_the_graphs(name: str) -> None:
     assert figure in (ROOT / name).read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
@@ -306,6 +308,7 @@ def test_an_example_is_accepted(path: Path) -> None:
         run_file.load_run_file(path)
 
 
+@pytest.mark.slow
 def test_the_quickstart_finds_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

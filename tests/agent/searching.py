@@ -26,13 +26,13 @@ def measure(config: dict[str, int], seed: int, ncode: str) -> dict[str, float]:
 
 
 def search(folder: Path, **keywords: Any) -> None:
-    """A run of 40 trials in `folder`, begun or gone on with, confirmation included."""
+    """A run of 28 trials in `folder`, begun or gone on with, confirmation included."""
     os.environ["CALLS"] = str(folder / "calls")
     Search(
         SPACE,
         measure,
         **{
-            "trials": 40,
+            "trials": 28,
             "seed": 7,
             "name": "run",
             "folder": folder,

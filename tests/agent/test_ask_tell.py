@@ -68,6 +68,7 @@ def search(ranker: Any, **keywords: Any) -> Search:
     return made
 
 
+@pytest.mark.slow
 def test_the_account_is_kept_with_each_trial(tmp_path: Path) -> None:
     oracle = Oracle()
     assert isinstance(oracle, AskingRanker)
@@ -88,6 +89,7 @@ def test_the_account_is_kept_with_each_trial(tmp_path: Path) -> None:
     assert document["trials"][7]["account"]["reason"] == "the oracle is silent"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_counts_from_what_was_spent(tmp_path: Path) -> None:
     search(Oracle(), folder=tmp_path, store=None, trials=10).run()
     later = Oracle()
@@ -172,6 +174,7 @@ def test_what_cannot_work_ends_before_anything_is_written(tmp_path: Path) -> Non
         assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_an_ask_loses_nothing(tmp_path: Path) -> None:
     class Slow(Oracle):
         def choose(self, query: ShortlistQuery) -> list[int]:
@@ -188,6 +191,7 @@ def test_ctrl_c_during_an_ask_loses_nothing(tmp_path: Path) -> None:
     assert result.usage == whole.usage and len(later.asked) == 11
 
 
+@pytest.mark.slow
 def test_what_was_answered_before_a_crash_is_not_asked_again(tmp_path: Path) -> None:
     class Crash(BaseException): ...
 

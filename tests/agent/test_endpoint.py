@@ -65,6 +65,7 @@ def answering(server: Any, status: str, message: str) -> None:
     server.answers["good"] = lambda server, to, request: to.sendall(text)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_was_asked(place: Path, loopback: Any) -> None:
     code, out, err = lm_searcher("run", "run.toml", "--name", "mine")
     assert (code, err) == (0, "")
@@ -81,6 +82,7 @@ def test_a_run_says_what_was_asked(place: Path, loopback: Any) -> None:
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_and_leave_nothing(
     place: Path, loopback: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +115,7 @@ def test_an_end_in_the_middle_loses_nothing(place: Path, loopback: Any) -> None:
     assert len({t["ncode"] for t in trials}) == 15
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle(place: Path, loopback: Any) -> None:
     """The fallback goes on, and says so line by line and at the end."""
     loopback.script = iter(["good"] * 4 + ["hung up"] * 100)
@@ -122,6 +125,7 @@ def test_a_server_that_dies_in_the_middle(place: Path, loopback: Any) -> None:
     assert "3 of 10 decisions" in out and "7 by the fallback" in out
 
 
+@pytest.mark.slow
 def test_limits_end_the_asking_not_the_search(place: Path, loopback: Any) -> None:
     with open("run.toml", "a") as file:
         file.write("[executor]\nbatch = 2\n")
@@ -137,6 +141,7 @@ def test_limits_end_the_asking_not_the_search(place: Path, loopback: Any) -> Non
     assert "Name at least 2 of the" in asked[0]["messages"][0]["content"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_waits_for_an_answer(place: Path, loopback: Any) -> None:
     """Leaves at once; the decision is made when the run goes on."""
     space = {"a": list("abcde"), "b": list("abcde")}

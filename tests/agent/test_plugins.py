@@ -159,6 +159,7 @@ def lm_searcher(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str,
     return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
+@pytest.mark.slow
 def test_each_component_of_a_package_is_used(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = lm_searcher(monkeypatch, "run", "job.toml", "--json")
     assert code == 0, err
@@ -178,6 +179,7 @@ def test_each_component_of_a_package_is_used(toy: Path, monkeypatch: pytest.Monk
     assert "evaluator-toy" in json.loads(out)["$defs"]
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_components_settings_is_one_line(
     toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_mistake_in_a_components_settings_is_one_line(
         assert code == 2 and len(lines) == 1 and all(name in lines[0] for name in names), err
 
 
+@pytest.mark.slow
 def test_a_broken_package_is_named_when_it_is_used(
     toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

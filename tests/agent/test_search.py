@@ -84,6 +84,7 @@ def ncodes(trials: Any) -> list[str]:
 # -- why it stops ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_finds_the_optimum_and_stops_when_the_trials_are_spent() -> None:
     result = Search(SPACE, table(), trials=80, store="memory").run()
     assert ended_by(result) is StopReason.TRIALS and result.state == "finished"
@@ -97,6 +98,7 @@ def test_it_finds_the_optimum_and_stops_when_the_trials_are_spent() -> None:
     assert so_far == sorted(so_far) and so_far[-1] == VALUES.max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranker", RANKERS)
 def test_every_ranker_drives_a_search(ranker: str) -> None:
     result = Search(SPACE, table(), ranker=ranker, trials=12, store="memory").run()
@@ -138,6 +140,7 @@ def test_ten_failures_in_a_row_stop_it_with_the_last_reason() -> None:
     assert all(t.state is TrialState.FAIL and t.value is None for t in result.trials)
 
 
+@pytest.mark.slow
 def test_some_failures_do_not_stop_it() -> None:
     def sometimes(evaluation: Evaluation) -> float:
         return float("nan") if "3" in evaluation.ncode else measured(evaluation)
@@ -155,6 +158,7 @@ def test_it_stops_when_the_hours_are_spent() -> None:
     assert len(result.trials) == 1 and ended_by(result) is StopReason.HOURS
 
 
+@pytest.mark.slow
 def test_less_may_be_better() -> None:
     result = Search(SPACE, table("min"), trials=80, store="memory").run()
     assert result.direction == "min" and result.incumbent is not None
@@ -168,6 +172,7 @@ def test_a_batch_is_of_different_architectures_and_ends_at_the_budget() -> None:
     assert len(result.trials) == len(set(ncodes(result.trials))) == 22
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_and_another_differs() -> None:
     runs = [Search(SPACE, table(), trials=30, seed=s, store="memory").run() for s in (1, 1, 2)]
     assert ncodes(runs[0].trials) == ncodes(runs[1].trials) != ncodes(runs[2].trials)
@@ -224,6 +229,7 @@ def test_a_larger_budget_goes_on_as_if_it_had_been_so_from_the_start(tmp_path: P
     assert more.decisions == whole.decisions and more.subspace.allowed == whole.subspace.allowed
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_ends_at_once(tmp_path: Path) -> None:
     search(tmp_path, trials=12).run()
     result = search(tmp_path, trials=5).run()
@@ -257,6 +263,7 @@ def test_cut_short_anywhere_and_then_given_another_budget(tmp_path: Path, when: 
     assert [(t.ncode, t.value) for t in larger.trials] == [(t.ncode, t.value) for t in whole.trials]
 
 
+@pytest.mark.slow
 def test_a_run_cut_short_while_confirming_searches_a_larger_budget(tmp_path: Path) -> None:
     confirm = {"top": 2, "seeds": 2}
 
@@ -341,6 +348,7 @@ def test_another_search_under_the_same_name_is_refused(
     assert ncodes(after.trials)[:4] == ncodes(before.trials)
 
 
+@pytest.mark.slow
 def test_a_foreign_study_of_that_name_is_refused(tmp_path: Path) -> None:
     import optuna
 
@@ -357,6 +365,7 @@ def test_a_foreign_study_of_that_name_is_refused(tmp_path: Path) -> None:
         read_run(RunFiles.of("r", tmp_path, url))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Path) -> None:
     """At each attribute of its identity, and before there are tables."""
     files = RunFiles.of("r", tmp_path, None)
@@ -375,6 +384,7 @@ def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Pat
         assert len(mine.run().trials) == 3
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_drives_a_run(tmp_path: Path) -> None:
     with search(tmp_path) as one:
         one.ask()
@@ -469,6 +479,7 @@ def test_a_batch_is_full_though_identical_architectures_lead_the_ranking() -> No
         assert len(mine.ask(20)) == 4
 
 
+@pytest.mark.slow
 def test_ask_and_tell_survive_the_process_and_run_goes_on_from_there(tmp_path: Path) -> None:
     with search(tmp_path, trials=10) as mine:
         asked = mine.ask(3)
@@ -511,6 +522,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_file_names_its_run(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b,acc\n" + "".join(f"{i},{i % 2},{i}\n" for i in range(9)))
     text = f'[evaluator]\nkind = "table"\npath = "{tmp_path / "t.csv"}"\nmetric = "acc"\n'
@@ -530,13 +542,14 @@ def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
     from lm_searcher.spaces.table_files import load_table
 
     found = load_table(shared_data("nasbench201.npz"), metric="c10_val", space=nb201())
-    result = Search(nb201(), TableEvaluator(found, "c10_val"), trials=150, store="memory").run()
+    result = Search(nb201(), TableEvaluator(found, "c10_val"), trials=80, store="memory").run()
     assert result.incumbent is not None
     assert result.incumbent.value > 90.9, "near the optimum, 91.6"
     canonical = [nb201().canonical(t.ncode) for t in result.trials]
-    assert len(set(canonical)) == 150
+    assert len(set(canonical)) == 80
 
 
+@pytest.mark.slow
 def test_a_run_that_failures_ended_can_be_begun_again(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.touch()

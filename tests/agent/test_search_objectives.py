@@ -70,6 +70,7 @@ def shown(result: Result) -> str:
 # -- several objectives ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_result_is_the_front(tmp_path: Path) -> None:
     result = search(store=None, folder=tmp_path, name="two", trials=25, objectives=TWO).run()
     tried = [row(t.ncode) for t in result.trials]
@@ -95,6 +96,7 @@ def test_the_result_is_the_front(tmp_path: Path) -> None:
     assert listed["front"] == len(expected) and listed["best"] is None
 
 
+@pytest.mark.slow
 def test_optuna_sees_the_same_front(tmp_path: Path) -> None:
     given = {"objectives": TWO, "constraints": ["speed >= 8.5"]}
     run = search(store=None, folder=tmp_path, name="two", trials=20, **given)
@@ -180,6 +182,7 @@ def test_a_run_that_was_killed_goes_on_as_it_would(tmp_path: Path) -> None:
         assert outcome(search(Mortal(), name=f"killed-{after}", **given).run()) == whole
 
 
+@pytest.mark.slow
 def test_patience_counts_from_the_fronts_last_change() -> None:
     result = search(objectives=TWO, trials=600, patience=12).run()
     assert ended_by(result) is StopReason.PATIENCE
@@ -198,6 +201,7 @@ def test_a_run_keeps_its_objectives(tmp_path: Path) -> None:
         search(**given, objectives=TWO, constraints=["size <= 3"]).run()
 
 
+@pytest.mark.slow
 def test_an_objective_that_is_not_measured() -> None:
     with pytest.raises(TableError, match="unknown metric 'sise'; did you mean 'size'"):
         search(objectives=[TWO[0], {"metric": "sise", "direction": "min"}]).run()
@@ -290,6 +294,7 @@ class Wide:
 WIDE = SearchSpace.of("wide", {f"p{i:02d}": list(range(8)) for i in range(20)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [60, 12])  # a third of the space; one in 10^8
 def test_known_constraints_of_a_huge_space(bound: int) -> None:
     given: dict[str, Any] = {"constraints": [f"sum <= {bound}"], "ranker": "evolution", "pool": 200}
@@ -323,6 +328,7 @@ def test_a_pick_by_hand_keeps_known_constraints(tmp_path: Path) -> None:
 # -- what a person sees ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [TWO, THREE], ids=["two", "three"])
 def test_the_report_has_the_front(objectives: list[dict[str, str]]) -> None:
     result = search(objectives=objectives, constraints=["speed >= 9"]).run()

@@ -105,8 +105,8 @@ def test_kill_at_any_moment_changes_nothing(
 ) -> None:
     seconds = searches.complete(tmp_path / "whole", workers=workers)
     whole = outcome(tmp_path / "whole")
-    assert len(whole["trials"]) == 40
-    assert len({trial[1] for trial in whole["trials"]}) == 40
+    assert len(whole["trials"]) == 28
+    assert len({trial[1] for trial in whole["trials"]}) == 28
     assert whole["subspace"]["decisions"], "the run is to exercise memory too"
     once = Counter((tmp_path / "whole" / "calls").read_text().split())
     draw = random.Random(workers)

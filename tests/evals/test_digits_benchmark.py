@@ -46,6 +46,7 @@ def test_the_local_ranker_finds_better_cells_than_chance() -> None:
     assert methods["local"]["test"]["30"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_search_over_it_never_leaves_its_rows(tmp_path: Path) -> None:
     run_file = tmp_path / "t.toml"
     run_file.write_text(

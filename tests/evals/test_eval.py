@@ -68,6 +68,7 @@ def test_minimising_is_maximising_the_negative(tmp_path: Path) -> None:
     assert less["best"] == -9
 
 
+@pytest.mark.slow
 def test_all_methods_begin_alike_and_the_good_ones_end_better(tmp_path: Path) -> None:
     path = write_table(tmp_path)
     methods = run_study(study(path, seeds=6), ["random", "evolution"])["methods"]
@@ -87,6 +88,7 @@ def test_a_sampled_table_limits_the_pool_to_its_rows(tmp_path: Path) -> None:
     assert row["regret"]["40"] == 0  # after 32 there is no more, and none of them failed
 
 
+@pytest.mark.slow
 def test_single_seeds_are_noisy_confirmed_and_judged_by_the_mean(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = write_table(tmp_path)
@@ -102,6 +104,7 @@ def test_single_seeds_are_noisy_confirmed_and_judged_by_the_mean(tmp_path: Path)
         study(path, seed_metric="nope").problem()
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     path, keep = write_table(tmp_path), tmp_path / "kept"
     whole = run_study(study(path), ["evolution", "random"], keep=keep)
@@ -174,6 +177,7 @@ def test_a_table_nobody_can_search_is_refused(
         table_problem(str(path), "scroe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -223,6 +227,7 @@ def test_one_row_a_class_of_cells_is_the_whole_space(packed: Path) -> None:
     assert load_table(packed, metric="val_accuracy", space=space).space.name == "digits-nb201"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["the table's space", "nb201"])
 def test_a_search_over_one_row_a_class_meets_no_hole(packed: Path, given: str) -> None:
     table = load_table(packed, metric="val_accuracy")

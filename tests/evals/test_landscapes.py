@@ -120,6 +120,7 @@ def table(folder: Path, values: Values, codes: Codes = DESIGNS) -> Path:
     return folder / "t.npz"
 
 
+@pytest.mark.slow
 def test_a_table_gives_what_the_function_in_it_gives(tmp_path: Path) -> None:
     path = table(tmp_path, -additive(DESIGNS))
     result = study([f"{path}:y"], tasks=3, rows=1500, seed=0)

@@ -97,6 +97,7 @@ def test_a_question_that_a_crash_left_open(
     assert tomllib.loads(path.read_text())["positions"][0]["choices"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there(chat: Callable[..., str]) -> None:
     out = chat("hello\n/spaces\n", "--model", "m", "--base-url", "http://127.0.0.1:9/v1")
     lines = out.splitlines()
@@ -118,6 +119,7 @@ def test_mistakes(chat: Callable[..., str], words: list[str], expected: str) -> 
     assert out.count("\n") == 1 and out.startswith("lm-searcher: ") and expected in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_answer_not_the_chat(
     chat: Callable[..., str], loopback: Any, streams: Any
 ) -> None:

@@ -87,6 +87,7 @@ def failing(status: str, body: str = ERROR) -> Callable[..., None]:
     return lambda server, to, request: to.sendall(f"{text}\r\n{body}".encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -132,6 +133,7 @@ def test_garbage_in_a_stream_is_a_line(session: Session, loopback: Any) -> None:
         assert "answer" in refused(session)
 
 
+@pytest.mark.slow
 def test_a_stream_that_says_nothing_more_is_ended(
     session: Session, loopback: Any, streams: Any
 ) -> None:

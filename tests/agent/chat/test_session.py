@@ -28,6 +28,7 @@ def opened(workspace: Workspace, script: Callable[..., Path]) -> Callable[..., S
     return make
 
 
+@pytest.mark.slow
 def test_a_session_goes_on(workspace: Workspace, opened: Callable[..., Session]) -> None:
     with open_saver(workspace, "one") as saver:
         session = opened(saver, "one", ("list_spaces", {}), "There is one.")
@@ -71,6 +72,7 @@ def test_a_question_left_open_is_passed_over_by_a_sentence(
         assert session.open_question is None
 
 
+@pytest.mark.slow
 def test_one_chat_at_a_time(workspace: Workspace) -> None:
     with (
         open_saver(workspace, "one"),

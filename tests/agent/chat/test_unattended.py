@@ -62,6 +62,7 @@ def test_a_search_that_its_hours_end_has_finished(agent: Agent) -> None:
     assert run["state"] == "finished" and run["trials"] < 30
 
 
+@pytest.mark.slow
 def test_without_yes_nothing_that_costs_is_done(agent: Agent, workspace: Workspace) -> None:
     code, document, _ = agent([SEARCH, "I may not."])
     assert code == 1 and not document["finished"] and not workspace.names()

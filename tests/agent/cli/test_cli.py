@@ -295,7 +295,7 @@ def test_the_report_is_one_file_that_escapes_what_is_not_its_own(place: Path) ->
     ):
         assert heading in page.text
     assert "not a finite number" in page.text
-    assert text.count('class="plotly-graph-div"') == 3
+    assert text.count('class="plotly-graph-div"') == 4
     assert not re.search(r"@import|url\(\s*['\"]?http", text.split("<script>")[0])
 
 

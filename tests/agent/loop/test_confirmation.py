@@ -80,6 +80,7 @@ def budgeted(seen: list[tuple[int, float]]) -> Any:
     return FunctionEvaluator(measure, inline=True, deterministic=True)
 
 
+@pytest.mark.slow
 def test_confirmation_at_full_fidelity_alone_chooses(tmp_path: Any) -> None:
     def search(**confirm: Any) -> tuple[Any, list[tuple[int, float]]]:
         seen: list[tuple[int, float]] = []

@@ -73,6 +73,7 @@ REQUESTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_request_takes_effect_at_the_next_step(tmp_path: Path, batch: int) -> None:
     observe = asking(tmp_path, REQUESTS)
@@ -170,6 +171,7 @@ def test_an_extra_pick_does_not_change_why_a_search_ended(tmp_path: Path) -> Non
     assert more.stop is not None and more.stop.reason is StopReason.TRIALS
 
 
+@pytest.mark.slow
 def test_an_extra_pick_of_a_run_that_was_cut_short(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         search(tmp_path, asking(tmp_path, {}, crash=10)).run()

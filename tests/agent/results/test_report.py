@@ -50,6 +50,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"metric": None, "objectives": TWO}], ids=["one", "two"])
 def test_the_page_is_whole_and_needs_nothing_else(settings: dict[str, Any]) -> None:
     page = render(run(trials=16, **settings))
@@ -66,6 +67,7 @@ def test_the_page_is_whole_and_needs_nothing_else(settings: dict[str, Any]) -> N
     assert len(page) < 4_900_000
 
 
+@pytest.mark.slow
 def test_the_position_that_matters_is_drawn_first() -> None:
     figure = importance_figure(run(trials=16))
     assert figure is not None
@@ -74,10 +76,12 @@ def test_the_position_that_matters_is_drawn_first() -> None:
     assert bars.x[1] > bars.x[0] >= 0 and sum(bars.x) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_few_trials_have_no_importances() -> None:
     assert importance_figure(run(trials=LEAST - 1)) is None
 
 
+@pytest.mark.slow
 def test_the_front_is_inside_the_axes() -> None:
     from lm_searcher.agent.results.front_figures import front_figure
 

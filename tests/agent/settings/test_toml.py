@@ -21,6 +21,7 @@ DOCUMENT = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(DOCUMENT)
 def test_what_is_written_reads_back(document: dict[str, Any]) -> None:
     assert tomllib.loads(dumps(document)) == document

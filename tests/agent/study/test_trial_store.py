@@ -145,6 +145,7 @@ def test_what_is_minimised_is_turned_once(sqlite: str) -> None:
         assert store.history().scores[0] == -0.5 and store[0].value == 0.5
 
 
+@pytest.mark.slow
 def test_the_history_grows_past_its_first_room(url: str) -> None:
     with opened(url) as store:
         codes = SPACE.sample(70, np.random.default_rng(0))

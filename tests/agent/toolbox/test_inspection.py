@@ -12,6 +12,7 @@ from lm_searcher.agent.toolbox.workspace import Workspace
 Run = Callable[..., str]
 
 
+@pytest.mark.slow
 def test_best(workspace: Workspace, run: Run) -> None:
     run("grid", trials=60)
     result = call(workspace, "best", {"run": "grid", "top": 3})
@@ -23,6 +24,7 @@ def test_best(workspace: Workspace, run: Run) -> None:
     assert values == [0.0, -1.0, -1.0]
 
 
+@pytest.mark.slow
 def test_explain_finds_the_position_that_matters(workspace: Workspace, run: Run) -> None:
     run("grid", trials=30, ranker="random")
     result = call(workspace, "explain", {})
@@ -79,6 +81,7 @@ def test_runs_compared_after_as_many_trials(workspace: Workspace, run: Run) -> N
     assert "best: acc" in result.summary
 
 
+@pytest.mark.slow
 def test_runs_of_different_objectives_are_not_compared(workspace: Workspace, run: Run) -> None:
     run("max", trials=5)
     run("min", trials=5, direction="min")

@@ -17,6 +17,7 @@ def go_on(workspace: Workspace, trials: int) -> None:
     Search.from_file(path, overrides={"budget": {"trials": trials}}).run()
 
 
+@pytest.mark.slow
 def test_a_good_architecture_ranks_above_a_bad_one(workspace: Workspace, run: Any) -> None:
     run("grid", trials=12, ranker="forest")
     tried = {t["ncode"] for t in call(workspace, "best", {"top": 50}).data["trials"]}
@@ -30,6 +31,7 @@ def test_a_good_architecture_ranks_above_a_bad_one(workspace: Workspace, run: An
     assert good["config"] == dict(zip("abc", map(int, near), strict=True))
 
 
+@pytest.mark.slow
 def test_of_a_measured_one_the_measurement(workspace: Workspace, run: Any) -> None:
     run("grid", trials=20)
     trials = call(workspace, "best", {"top": 20}).data["trials"]
@@ -112,6 +114,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments", "message"), BAD)
 def test_what_the_space_does_not_have(
     workspace: Workspace, run: Any, name: str, arguments: dict[str, Any], message: str

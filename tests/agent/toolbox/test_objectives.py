@@ -41,6 +41,7 @@ def test_the_run_file_has_what_was_asked_for(sized: Workspace) -> None:
     assert schema["properties"]["objectives"]["items"]["$ref"].endswith("Objective")
 
 
+@pytest.mark.slow
 def test_best_and_status_have_the_front(sized: Workspace, run: Any) -> None:
     run("two", **given(trials=25, constraints=["size <= 9"]))
     found = call(sized, "best", {"top": 3})
@@ -60,6 +61,7 @@ def test_best_and_status_have_the_front(sized: Workspace, run: Any) -> None:
     assert not explained.error and len(explained.data["positions"]) == 3
 
 
+@pytest.mark.slow
 def test_one_architecture_of_a_front(sized: Workspace, run: Any) -> None:
     run("two", **given(trials=12))
     member = call(sized, "best", {"top": 50}).data["front"][0]
@@ -72,6 +74,7 @@ def test_one_architecture_of_a_front(sized: Workspace, run: Any) -> None:
     assert 1 <= placed["place"] <= placed["of"]
 
 
+@pytest.mark.slow
 def test_what_is_known_to_break_a_constraint_is_not_taken(sized: Workspace, run: Any) -> None:
     run("one", trials=10, constraints=["size <= 6"], known=["size"])
     kept = call(sized, "best", {}).data
@@ -92,6 +95,7 @@ def test_nothing_keeps_a_constraint(sized: Workspace, run: Any) -> None:
     assert found.data["incumbent"] is None
 
 
+@pytest.mark.slow
 def test_runs_compare_by_hypervolume(sized: Workspace, run: Any) -> None:
     run("short", **given(trials=6, ranker="random"))
     run("long", **given(trials=12, ranker="random"))

@@ -83,6 +83,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranker", "batch", "objectives", "seed"), RUNS)
 def test_what_is_said_to_be_next_is_next(
     workspace: Workspace,
@@ -103,7 +104,7 @@ def test_what_is_said_to_be_next_is_next(
         **several,
     )
     trials = 0
-    for _ in range(7):
+    for _ in range(4):
         trials += batch * rng.randint(1, 3)
         Search.from_file(path, overrides={"budget": {"trials": trials}}).run()
         before = read_run(workspace.files_of("grid"))
@@ -121,6 +122,7 @@ def test_what_is_said_to_be_next_is_next(
         assert [t.ncode for t in next_trials] == said["next"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranker", "batch", "objectives", "seed"), RUNS)
 def test_ask_and_tell_ask_for_the_runs_own_codes(
     workspace: Workspace,
@@ -133,7 +135,7 @@ def test_ask_and_tell_ask_for_the_runs_own_codes(
     several = {"objectives": objectives} if objectives else {}
     sections: dict[str, Any] = {"ranker": {"name": ranker}, "executor": {"batch": batch}}
     path = write(workspace, two_metrics, seed=seed, **sections, **several)
-    run = Search.from_file(path, overrides={"budget": {"trials": 36}}).run()
+    run = Search.from_file(path, overrides={"budget": {"trials": 24}}).run()
     outcomes = {trial.ncode: dict(trial.metrics) for trial in run.trials}
     space = load_table(two_metrics, metric="acc").space
     keywords: dict[str, Any] = {"ranker": ranker, "batch": batch, "seed": seed, **several}
@@ -141,8 +143,8 @@ def test_ask_and_tell_ask_for_the_runs_own_codes(
         keywords |= {"metric": "acc", "direction": "max"}
     with Search(space, memory=MEMORY, store="memory", **keywords) as search:
         asked: list[str] = []
-        while len(asked) < 36:
-            for trial in search.ask(min(batch, 36 - len(asked))):
+        while len(asked) < 24:
+            for trial in search.ask(min(batch, 24 - len(asked))):
                 asked.append(trial.ncode)
                 search.tell(trial, outcomes[trial.ncode])
     assert asked == [trial.ncode for trial in run.trials]

@@ -22,7 +22,7 @@ from lm_searcher.agent.toolbox.run_status import collect_ended
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 TABLE: dict[str, Any] = {"evaluator": "table", "table": "grid.csv", "metric": "acc"}
-SLOW = TABLE | {"ranker": "evolution", "trials": 210, "name": "long"}
+SLOW = TABLE | {"ranker": "evolution", "trials": 120, "name": "long"}
 """Long enough to be met at work: some seconds."""
 
 
@@ -77,7 +77,7 @@ def test_from_start_to_announcement(workspace: Workspace) -> None:
 
 @pytest.mark.slow
 def test_paused_it_goes_on_as_if_nothing_had_been(workspace: Workspace, run: Any) -> None:
-    run("whole", trials=210)
+    run("whole", trials=120)
     whole = read_run(workspace.files("whole"))
     workspace.budget_trials = None
     call(workspace, "start_search", SLOW)
@@ -87,7 +87,7 @@ def test_paused_it_goes_on_as_if_nothing_had_been(workspace: Workspace, run: Any
     call(workspace, "pause", {"run": "long"})
     assert call(workspace, "wait", {"seconds": 60}).data["state"] == "paused"
     before = done(workspace)
-    assert 3 < before < 210
+    assert 3 < before < 120
     assert call(workspace, "override_next", {"ncode": "999"}).error
     call(workspace, "resume", {})
     until(lambda: done(workspace) > before)
@@ -120,7 +120,7 @@ def test_stopped_by_a_person(workspace: Workspace) -> None:
     call(workspace, "stop", {})
     status = call(workspace, "wait", {"seconds": 60}).data
     assert status["state"] == "stopped"
-    assert status["trials"] < 210
+    assert status["trials"] < 120
 
 
 @pytest.mark.slow
@@ -149,6 +149,7 @@ def test_a_search_that_cannot_begin(workspace: Workspace) -> None:
     assert "grid.csv" in status.data["why"]
 
 
+@pytest.mark.slow
 def test_a_process_id_that_is_anothers_now(workspace: Workspace, run: Any) -> None:
     run("grid", trials=3)
     files = workspace.files("grid")

@@ -129,6 +129,7 @@ def results(ncode: str, kind: str) -> list[tuple[float, float]]:
     )
 
 
+@pytest.mark.slow
 def test_equal_cells_compute_the_same_and_others_do_not() -> None:
     rng = random.Random(0)
 

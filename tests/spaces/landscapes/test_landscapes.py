@@ -20,6 +20,7 @@ def cell(positions: int = 6, options: int = 5) -> SpaceShape:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_is_seeded_finite_and_row_by_row(name: str) -> None:
     for seed in range(12):

@@ -104,6 +104,7 @@ def test_flops_equal_the_tables(shared_data: Callable[[str], Path]) -> None:
     assert off.sum() == 150
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_built_network() -> None:
     for ncode in sample(50):
         model = build(SPACE.decode(ncode), in_channels=3, classes=10, channels=16, cells=5)

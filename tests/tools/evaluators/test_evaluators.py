@@ -402,6 +402,7 @@ def test_a_command_that_is_told_to_stop_is_not_waited_for(tmp_path: Path) -> Non
     assert not witness.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
@@ -427,6 +428,7 @@ def test_what_a_command_does_wrong_is_the_reason(command: str | list[str], reaso
     gc.collect()  # no pipe is left open: a warning would be an error
 
 
+@pytest.mark.slow
 def test_a_command_may_ignore_its_input() -> None:
     assert outcome(CommandEvaluator("echo '{\"value\": 1}'")).metrics == {"value": 1.0}
     deaf = CommandEvaluator("exec 0<&-; echo '{\"value\": 1}'")

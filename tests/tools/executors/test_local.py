@@ -101,6 +101,7 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_whatever_goes_wrong_is_the_reason_and_the_next_goes_on(workers: int) -> None:
     hows = [how for bad in REASONS for how in (bad, "good")]
@@ -112,6 +113,7 @@ def test_whatever_goes_wrong_is_the_reason_and_the_next_goes_on(workers: int) ->
     assert [(o.reason, o.metrics) for o in found[1::2]] == [(None, {"value": 1.5})] * len(REASONS)
 
 
+@pytest.mark.slow
 def test_several_run_at_once_and_each_in_a_process_of_its_own(tmp_path: Path) -> None:
     def meet(config: dict[str, Any]) -> dict[str, float]:
         (tmp_path / config["me"]).touch()
@@ -146,6 +148,7 @@ def test_reports_arrive_in_order_and_are_answered() -> None:
     assert seen == [(0, e, e / 10) for e in range(1, 6)] + [(1, 1, 0.1), (1, 2, 0.2)]
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_device_and_its_share_of_threads() -> None:
     def look(config: dict[str, Any]) -> dict[str, float]:
         time.sleep(0.2)  # so that both workers get one
@@ -157,6 +160,7 @@ def test_each_worker_has_its_device_and_its_share_of_threads() -> None:
     assert {o.metrics["threads"] for o in found} == {max(1, (os.cpu_count() or 1) // 2)}
 
 
+@pytest.mark.slow
 def test_workers_on_one_device_share_its_memory() -> None:
     def look(config: dict[str, Any]) -> float:
         time.sleep(0.2)  # so that all workers get one
@@ -166,6 +170,7 @@ def test_workers_on_one_device_share_its_memory() -> None:
     assert {o.metrics["value"] for o in found} == {0.45, 1.0}  # two on the first
 
 
+@pytest.mark.slow
 def test_what_an_evaluation_started_ends_with_it(tmp_path: Path) -> None:
     def start(config: dict[str, Any]) -> int:
         child = subprocess.Popen(["sleep", "600"])
@@ -204,6 +209,7 @@ def test_nothing_outlives_a_controller_that_is_killed(tmp_path: Path) -> None:
         await_end(pid)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_fails_its_evaluation_and_is_replaced() -> None:
     def kill_the_worker(config: dict[str, Any]) -> float:
         if config["kill"]:

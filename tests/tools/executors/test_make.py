@@ -22,6 +22,7 @@ def test_look_ups_stay_in_the_controllers_process() -> None:
     assert outcome.metrics == {"value": os.getpid()}
 
 
+@pytest.mark.slow
 def test_others_get_workers_with_an_equal_share_of_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

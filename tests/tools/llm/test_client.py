@@ -76,6 +76,7 @@ def test_a_deadline_closes_the_connection(loopback: Any) -> None:
     assert closed.wait(30)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_program_that_waits(loopback: Any) -> None:
     asked, closed = held(loopback)
     program = f"""

@@ -98,6 +98,7 @@ def test_it_beats_chance_where_the_pool_is_drawn() -> None:
     assert np.mean(found) < np.mean(floor) - 2, (found, floor)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_and_seeds_differ() -> None:
     first, again, other = (ran(quadratic, 12, NCodeSampler(seed=s)) for s in (3, 3, 4))
     assert params_of(first) == params_of(again) != params_of(other)
@@ -138,6 +139,7 @@ def test_a_seed_repeats_in_another_process() -> None:
     assert there.stdout.strip() == str(here)
 
 
+@pytest.mark.slow
 def test_minimising_is_maximising_the_negative() -> None:
     down, up = study_of(), study_of(direction="maximize")
     down.optimize(quadratic, n_trials=25)
@@ -310,6 +312,7 @@ def test_reseeding_and_copies() -> None:
         assert next_four(copied) != expected
 
 
+@pytest.mark.slow
 def test_a_resumed_study_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
     def objective(trial: Trial) -> float:
         return quadratic(trial) + trial.suggest_float("x", 0, 1)

@@ -261,6 +261,7 @@ def test_every_ranker_but_random_is_compared_with_chance() -> None:
     assert {name for name, _ in mark.args[1]} == set(RANKERS) - {"random"}
 
 
+@pytest.mark.slow
 def test_nsga2_leaves_its_first_generation() -> None:
     """In later generations it suggests children of good parents, not random architectures."""
 

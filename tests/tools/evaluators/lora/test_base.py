@@ -57,6 +57,7 @@ def files(cache: Path) -> set[str]:
     return {p.name for p in cache.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_base_is_trained_once(trainers: str, tmp_path: Path) -> None:
     base, cache = quick(trainers, tmp_path), tmp_path / "deep" / "cache"
     path = base.make(cache)
@@ -86,6 +87,7 @@ def test_two_processes_at_once_train_it_once(trainers: str, tmp_path: Path) -> N
     assert (tmp_path / "log").read_text() == "made\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["flipped", "cut", "no checksum", "no text"])
 def test_a_base_that_is_not_its_checksum(harm: str, trainers: str, tmp_path: Path) -> None:
     base = quick(trainers, tmp_path)

@@ -77,6 +77,7 @@ def test_it_is_an_evaluator() -> None:
     assert (evaluator.metric, evaluator.direction) == ("val_accuracy", "max")
 
 
+@pytest.mark.slow
 def test_digits_are_learned_and_everything_is_measured() -> None:
     evaluator = TrainEvaluator(SPACE, epochs=3, batch_size=50, learning_rate=0.1)
     evaluator.prepare()
@@ -96,6 +97,7 @@ def test_digits_are_learned_and_everything_is_measured() -> None:
     assert metrics["epochs"] == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_values_and_another_seed_others() -> None:
     evaluator = TrainEvaluator(SPACE, epochs=1, batch_size=50)
     first = evaluate(evaluator)

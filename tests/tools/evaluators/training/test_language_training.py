@@ -87,6 +87,7 @@ def test_it_is_an_evaluator_of_losses() -> None:
     assert len(cloudpickle.dumps(evaluator)) < 5_000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_values_and_another_seed_others() -> None:
     evaluator = TrainEvaluator(SPACE, **SHORT)
     first = evaluate(evaluator)
@@ -103,6 +104,7 @@ def test_it_reports_the_objective() -> None:
     assert told == [metrics["val_bpb"]]
 
 
+@pytest.mark.slow
 def test_it_stops_when_told_and_fails_when_it_diverges() -> None:
     evaluator = TrainEvaluator(SPACE, **SHORT | {"epochs": 5})
     evaluation = Evaluation(0, NCODE, SPACE.decode(NCODE), 0)

@@ -122,7 +122,7 @@ def test_a_search_survives_each_fault(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prompt", ["semantic", "ncode"])
+@pytest.mark.parametrize("prompt", ["semantic", pytest.param("ncode", marks=pytest.mark.nightly)])
 def test_a_search_survives_every_order_of_two(
     prompt: str, loopback: Any, key: str, tmp_path: Path
 ) -> None:

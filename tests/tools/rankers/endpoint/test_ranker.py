@@ -345,6 +345,7 @@ def endless(head: bytes) -> Callable[..., None]:
     return answer
 
 
+@pytest.mark.slow
 def test_headers_that_do_not_end(made: Made, loopback: Any) -> None:
     loopback.answers["slow headers"] = slow_headers
     loopback.script = iter(["slow headers"] * 2)

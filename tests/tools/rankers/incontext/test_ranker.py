@@ -97,6 +97,7 @@ HISTORIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name,candidates",
     [(name, n) for name in HISTORIES for n in (1, 70) if (name, n) != ("long", 1)],
@@ -267,6 +268,7 @@ def test_pickles_and_nan_weights_are_refused(model: InContextModel, tmp_path: Pa
         load_model(tmp_path)
 
 
+@pytest.mark.slow
 def test_episodes_are_seeded_and_finite() -> None:
     streams = [iter(Episodes(seed, 600, 16, 30)) for seed in (0, 0, 1)]
     for _ in range(5):

@@ -126,6 +126,7 @@ def test_generate_falls_back_and_counts(folder: Path) -> None:
     assert np.array_equal(first, make_ranker("evolution", SPACE).rank(ALL, HISTORY, seed=5))
 
 
+@pytest.mark.slow
 def test_a_small_context_drops_the_worst_and_says_so_once(folder: Path) -> None:
     lm = made(folder, context=6 * 10 + 6 * 7 + 12)
     whole = made(folder)

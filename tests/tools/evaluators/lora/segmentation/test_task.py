@@ -159,6 +159,7 @@ def test_a_segformer_keeps_the_head_that_fits(tmp_path: Path) -> None:
 WEIGHTS = ("weight", "bias")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [None, SegformerForImageClassification])
 def test_a_segformer_with_other_classes_learns_a_new_head(tmp_path: Path, kind: Any) -> None:
     base = saved_segformer(tmp_path / "base", labels=5, kind=kind)
@@ -170,6 +171,7 @@ def test_a_segformer_with_other_classes_learns_a_new_head(tmp_path: Path, kind: 
         evaluator(base, ["q_proj"], folder=folder, train_head=False)
 
 
+@pytest.mark.slow
 def test_the_embedded_base_takes_a_folder_too(tmp_path: Path) -> None:
     base = scene_base()
     path, less = base.path(tmp_path), {"scenes": 16, "epochs": 1, "batch_size": 8}
@@ -185,6 +187,7 @@ def test_the_embedded_base_takes_a_folder_too(tmp_path: Path) -> None:
     assert torch.equal(other.task.base().state_dict()[last], state[last])
 
 
+@pytest.mark.slow
 def test_the_objective_may_be_the_s_measure(tmp_path: Path) -> None:
     write(segmenter().state_dict(), scene_base().path(tmp_path))
     said: list[float] = []

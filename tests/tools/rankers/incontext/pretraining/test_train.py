@@ -58,6 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Pretr
     return folder, reports
 
 
+@pytest.mark.slow
 def test_a_training_writes_weights_and_a_card(
     finished: tuple[Path, list[PretrainingProgress]],
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_training_writes_weights_and_a_card(
     assert entry["regret"] == last.regret and entry["step"] == last.step
 
 
+@pytest.mark.slow
 def test_a_finished_training_writes_weights_that_a_kill_left_out(
     finished: tuple[Path, list[PretrainingProgress]],
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_finished_training_writes_weights_that_a_kill_left_out(
     assert Pretraining(tiny(folder)).step == reports[-1].step
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_goes_on(tmp_path: Path) -> None:
     config = tiny(tmp_path, minutes=10)
     reports: list[PretrainingProgress] = []
@@ -117,6 +120,7 @@ def test_the_same_seed_begins_alike(tmp_path: Path) -> None:
     assert not torch.equal(states[0], states[2])
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_much_the_same(tmp_path: Path) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):

@@ -67,6 +67,7 @@ def test_pick_metrics() -> None:
     assert pick_metrics(np.ones(4), 1) == (1.0, 0.5, 0.0)
 
 
+@pytest.mark.slow
 def test_random_weights_pick_by_chance() -> None:
     model, tokenizer = from_scratch("tiny", 0, width=32, layers=2, heads=2)
     drawn = [samples(1)[i] for i in range(150)]

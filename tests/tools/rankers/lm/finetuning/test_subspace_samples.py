@@ -105,6 +105,7 @@ def test_samples_keep_to_their_shape(source: Landscapes | TableRows) -> None:
             assert {len(c) for c in (*codes, *candidate_set.candidates)} == {len(best)}
 
 
+@pytest.mark.slow
 def test_samples_of_a_seed_are_reproducible_and_distinct() -> None:
     samples = Samples([Landscapes(), TABLE], [0.5, 0.5], SHAPE, seed=3)
     again = Samples([Landscapes(), TABLE], [0.5, 0.5], SHAPE, seed=3)

@@ -141,7 +141,7 @@ def test_several_candidate_sets_train_too(tmp_path: Path) -> None:
         held_out=5, cutoff=2048,
     )  # fmt: skip
     moments: list[FinetuningProgress] = []
-    assert finetune(several, "", moments.append, lessons=training_data_of(several))
+    assert finetune(several, "", moments.append, data=training_data_of(several))
     assert moments[-1].step == 3
 
 
