@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
-from typing import cast
+from typing import Annotated, cast
 
 import typer
 
@@ -19,10 +19,27 @@ ClickException = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
 
 app = typer.Typer(
     name="lm-searcher",
-    help="Find the best architecture with few expensive trainings.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, help="Log to the standard error; -vv logs more."
+        ),
+    ] = 0,
+) -> None:
+    """Find the best architecture with few expensive trainings."""
+    if verbose:
+        from lm_searcher.tools.logs import configure_logging
+
+        configure_logging(verbose)
+
+
 app.add_typer(train_ranker, name="train-ranker")
 app.command(cls=RunCommand)(run)
 for command in (show, runs, spaces, decode, report, schema, chat, agent, mcp):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -15,6 +16,8 @@ from lm_searcher.agent.study.checkpoints import checkpointer
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.stop import Stop
 from lm_searcher.tools.protocols import Cancelled
+
+_log = logging.getLogger("lm_searcher.search")
 
 
 def drive(context: Context, files: RunFiles, durability: Durability) -> Stop:
@@ -41,6 +44,12 @@ def drive(context: Context, files: RunFiles, durability: Durability) -> Stop:
         # None goes on at the node that was cut short. A confirmation begins anew, so that a
         # larger budget is searched before it.
         start = beginning(context) if begun in ((), ("confirm",)) else None
+        _log.info(
+            "run '%s' starts at trial %d, node %s",
+            files.name,
+            first,
+            ", ".join(begun) or "remember",
+        )
         try:
             final = graph.invoke(start, config, context=context, **options)
         except Cancelled:
@@ -53,6 +62,7 @@ def drive(context: Context, files: RunFiles, durability: Durability) -> Stop:
     if records.stop is not None and _extra_only(context, first):
         stop = records.stop
     store.write("stop", stop)
+    _log.info("run '%s' ended after %d trials: %s", files.name, len(store), stop)
     return stop
 
 

@@ -4,6 +4,7 @@ import contextlib
 import html.parser
 import io
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -100,6 +101,19 @@ SHOW_KEYS = {"run", "space", "state", "trials", "incumbent", "subspace", "config
 TRIAL_KEYS = {
     *("number", "ncode", "state", "value", "metrics", "seed", "fidelity", "reason", "seconds"),
 }
+
+
+def test_verbose_logs_to_the_standard_error(place: Path) -> None:
+    logger = logging.getLogger("lm_searcher")
+    before = list(logger.handlers), logger.level
+    try:
+        run = lm_searcher("-v", "run", "job.toml", "--json")
+        assert run.code == 0 and run.document["stop_reason"] == "trials"
+        assert run.err.count("job") >= 2, "its start and its end"
+    finally:
+        logger.handlers[:], level = before
+        logger.setLevel(level)
+    assert lm_searcher("run", "job.toml", "--json").err == ""
 
 
 def test_run_show_runs_and_report_in_json(place: Path) -> None:
