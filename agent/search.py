@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from langgraph.types import Durability
@@ -18,7 +16,7 @@ from lm_searcher.agent.loop.signals import interrupts
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.settings.build import as_evaluator, as_space, from_run_file, settings_of
-from lm_searcher.agent.settings.run_file import RunFile, Settings, load_run_file
+from lm_searcher.agent.settings.run_file import Settings, load_run_file
 from lm_searcher.agent.study.identity import check_same
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.storage import has_run, shown
@@ -79,11 +77,7 @@ class Search:
         observe: Observer = lambda event: None,
     ) -> Self:
         """The search of a run file; its name is the file's unless the file gives one."""
-        run_file: RunFile = load_run_file(path, overrides)
-        if run_file.run.name is None:
-            name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem).lstrip("._-")[:100]
-            named = run_file.run.model_copy(update={"name": name or "run"})
-            run_file = run_file.model_copy(update={"run": named})
+        run_file = load_run_file(path, overrides).named_after(path)
         space, evaluator = from_run_file(run_file)
         search = cls.__new__(cls)
         search._setup(space, evaluator, run_file, observe)
@@ -220,10 +214,5 @@ class Search:
         self._open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

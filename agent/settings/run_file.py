@@ -167,6 +167,13 @@ class RunFile(Settings):
         """The metric that the search names first; None leaves the choice to the evaluator."""
         return next(iter(self.named_metrics), getattr(self.evaluator, "metric", None))
 
+    def named_after(self, path: str | Path) -> Self:
+        """The same with a name for the run: its own, or else that of the file."""
+        if self.run.name is not None:
+            return self
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem).lstrip("._-")[:100] or "run"
+        return self.model_copy(update={"run": self.run.model_copy(update={"name": name})})
+
 
 def load_run_file(path: str | Path, overrides: Mapping[str, Any] = {}) -> RunFile:
     """The run file at `path`, with `overrides` on top: {section: {key: value}}, and the values of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -11,6 +12,7 @@ from optuna.trial import FrozenTrial
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.usage import Usage
+from lm_searcher.tools.protocols import Outcome
 
 CONSTRAINT = "constraints:"
 """Before the name of a constraint among a trial's system attributes: where Optuna keeps what
@@ -49,3 +51,49 @@ def as_trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
         curve=curve,
         usage=Usage.of(attributes["account"]) if "account" in attributes else None,
     )
+
+
+def ended(
+    trial: Trial,
+    outcome: Outcome,
+    fidelity: float,
+    curve: Mapping[int, float],
+    objectives: ObjectiveSet,
+) -> tuple[Trial, Mapping[str, float]]:
+    """A running trial with its outcome, and each constraint's value in Optuna's form.
+
+    A trial without all metrics has failed. `curve` has the reports by step.
+    """
+    outcome = objectives.checked(outcome)
+    trial = replace(
+        trial,
+        state=TrialState.FAIL,
+        metrics=dict(outcome.metrics),
+        fidelity=fidelity,
+        reason=outcome.reason,
+        seconds=round(outcome.seconds, 4),
+        curve=tuple(curve[step] for step in sorted(curve)),
+    )
+    if outcome.reason is not None:
+        return trial, {}
+    values = objectives.values(outcome.metrics)
+    trial = replace(
+        trial,
+        state=TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE,
+        value=values[0],
+        values=values,
+        violation=objectives.violation(outcome.metrics),
+    )
+    return trial, objectives.margins(outcome.metrics)
+
+
+def attributes_of(trial: Trial) -> dict[str, Any]:
+    """What is stored with a trial when it ends, beside its values and its state."""
+    attributes: dict[str, Any] = {"seconds": trial.seconds}
+    if trial.metrics:
+        attributes["metrics"] = dict(trial.metrics)
+    if trial.reason is not None:
+        attributes["reason"] = trial.reason
+    if trial.fidelity != 1.0:
+        attributes["fidelity"] = trial.fidelity
+    return attributes

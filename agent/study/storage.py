@@ -12,8 +12,11 @@ from urllib.parse import quote, unquote
 import optuna
 import sqlalchemy.engine
 import sqlalchemy.exc
+from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.study import Study, StudyDirection
 
+from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.errors import StoreError, one_line
 
 MEMORY = "memory"
@@ -134,3 +137,21 @@ def _has_study(path: Path, url: str, name: str) -> bool:
             if "no such table" in str(error):
                 return False
             raise
+
+
+def open_study(
+    storage: BaseStorage, name: str, objectives: ObjectiveSet, pruner: BasePruner | None
+) -> Study:
+    """The study of a run, made if there is none of that name."""
+    directions = [
+        StudyDirection.MAXIMIZE if goal.direction == "max" else StudyDirection.MINIMIZE
+        for goal in objectives.goals
+    ]
+    with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
+        storage.create_new_study(directions, name)
+    return optuna.load_study(
+        study_name=name,
+        storage=storage,
+        sampler=optuna.samplers.RandomSampler(),
+        pruner=pruner or optuna.pruners.NopPruner(),
+    )

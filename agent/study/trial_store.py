@@ -18,14 +18,19 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
-from optuna.study import StudyDirection
 from optuna.trial import create_trial
 
-from lm_searcher.agent.study.frozen_trials import CONSTRAINT, STATES, as_trial
+from lm_searcher.agent.study.frozen_trials import (
+    CONSTRAINT,
+    STATES,
+    as_trial,
+    attributes_of,
+    ended,
+)
 from lm_searcher.agent.study.history_arrays import HistoryArrays
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.record import Record
-from lm_searcher.agent.study.storage import open_storage, shown, store_errors
+from lm_searcher.agent.study.storage import open_storage, open_study, shown, store_errors
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.history import History, Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
@@ -52,21 +57,9 @@ class TrialStore:
         self.url, self.name, self.space, self.objectives = url, name, space, objectives
         self._closing = contextlib.ExitStack()
         self.storage = self._closing.enter_context(open_storage(url))
-        wanted = [
-            StudyDirection.MAXIMIZE if goal.direction == "max" else StudyDirection.MINIMIZE
-            for goal in objectives.goals
-        ]
         with store_errors(url):
-            try:
-                self.study_id = self.storage.create_new_study(wanted, name)
-            except optuna.exceptions.DuplicatedStudyError:
-                self.study_id = self.storage.get_study_id_from_name(name)
-        self.study = optuna.load_study(
-            study_name=name,
-            storage=self.storage,
-            sampler=optuna.samplers.RandomSampler(),
-            pruner=pruner or optuna.pruners.NopPruner(),
-        )
+            self.study = open_study(self.storage, name, objectives, pruner)
+            self.study_id = self.storage.get_study_id_from_name(name)
         self.distributions: dict[str, BaseDistribution] = {
             p.name: CategoricalDistribution(p.choices) for p in space.positions
         }
@@ -197,42 +190,16 @@ class TrialStore:
 
     def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
         """Store the outcome of a running trial; a trial without all metrics has failed."""
-        outcome = self.objectives.checked(outcome)
-        state, violation = TrialState.FAIL, 0.0
-        values: tuple[float, ...] = ()
-        margins: Mapping[str, float] = {}
-        if outcome.reason is None:
-            state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
-            values = self.objectives.values(outcome.metrics)
-            violation = self.objectives.violation(outcome.metrics)
-            margins = self.objectives.margins(outcome.metrics)
-        attributes: dict[str, Any] = {"seconds": round(outcome.seconds, 4)}
-        if outcome.metrics:
-            attributes["metrics"] = dict(outcome.metrics)
-        if outcome.reason is not None:
-            attributes["reason"] = outcome.reason
-        if fidelity != 1.0:
-            attributes["fidelity"] = fidelity
+        curve = self._curves.pop(number, {})
+        trial, margins = ended(self._trials[number], outcome, fidelity, curve, self.objectives)
         trial_id = self._ids[number]
         with store_errors(self.url):
-            for key, content in attributes.items():
+            for key, content in attributes_of(trial).items():
                 self.storage.set_trial_user_attr(trial_id, key, content)
             for constraint, margin in margins.items():
                 self.storage.set_trial_system_attr(trial_id, CONSTRAINT + constraint, margin)
-            self.storage.set_trial_state_values(trial_id, STATES[state], values or None)
-        curve = self._curves.pop(number, {})
-        trial = replace(
-            self._trials[number],
-            state=state,
-            value=values[0] if values else None,
-            values=values,
-            violation=violation,
-            metrics=dict(outcome.metrics),
-            fidelity=fidelity,
-            reason=outcome.reason,
-            seconds=attributes["seconds"],
-            curve=tuple(curve[step] for step in sorted(curve)),
-        )
+            state, values = STATES[trial.state], trial.values or None
+            self.storage.set_trial_state_values(trial_id, state, values)
         self._trials[number] = trial
         self._arrays.update(trial)
         return trial

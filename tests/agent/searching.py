@@ -33,6 +33,7 @@ def search(folder: Path, **keywords: Any) -> None:
         measure,
         **{
             "trials": 28,
+            "ranker": "evolution",
             "seed": 7,
             "name": "run",
             "folder": folder,

@@ -86,7 +86,7 @@ def ncodes(trials: Any) -> list[str]:
 
 @pytest.mark.slow
 def test_it_finds_the_optimum_and_stops_when_the_trials_are_spent() -> None:
-    result = Search(SPACE, table(), trials=80, store="memory").run()
+    result = Search(SPACE, table(), trials=80, ranker="evolution", store="memory").run()
     assert ended_by(result) is StopReason.TRIALS and result.state == "finished"
     assert len(result.trials) == len(set(ncodes(result.trials))) == 80
     assert [t.number for t in result.trials] == list(range(80))
@@ -107,14 +107,18 @@ def test_every_ranker_drives_a_search(ranker: str) -> None:
 
 def test_it_stops_at_the_target() -> None:
     target = float(np.quantile(VALUES, 0.98))
-    result = Search(SPACE, table(), trials=300, target=target, store="memory").run()
+    result = Search(
+        SPACE, table(), trials=300, target=target, ranker="evolution", store="memory"
+    ).run()
     assert ended_by(result) is StopReason.TARGET
     values = [t.value or 0.0 for t in result.trials]
     assert values[-1] >= target and max(values[:-1]) < target
 
 
 def test_it_stops_when_patience_ends() -> None:
-    result = Search(SPACE, table(), trials=600, patience=15, store="memory").run()
+    result = Search(
+        SPACE, table(), trials=600, patience=15, ranker="evolution", store="memory"
+    ).run()
     assert ended_by(result) is StopReason.PATIENCE
     values = [t.value or 0.0 for t in result.trials]
     assert len(values) - 1 - int(np.argmax(values)) == 15
@@ -127,13 +131,13 @@ def test_it_stops_when_the_space_is_exhausted() -> None:
 
 
 def test_a_table_of_some_rows_is_exhausted_with_its_rows() -> None:
-    result = Search(SPACE, table(rows=30), trials=100, store="memory").run()
+    result = Search(SPACE, table(rows=30), trials=100, ranker="evolution", store="memory").run()
     assert ended_by(result) is StopReason.EXHAUSTED and not result.failures
     assert len(set(ncodes(result.trials))) == 30
 
 
 def test_ten_failures_in_a_row_stop_it_with_the_last_reason() -> None:
-    result = Search(SPACE, Inline(fails), store="memory").run()
+    result = Search(SPACE, Inline(fails), ranker="evolution", store="memory").run()
     assert len(result.trials) == 10 and result.incumbent is None
     assert ended_by(result) is StopReason.FAILURES and result.stop is not None
     assert result.stop.limit == 10 and result.stop.detail == result.trials[-1].reason
@@ -145,7 +149,7 @@ def test_some_failures_do_not_stop_it() -> None:
     def sometimes(evaluation: Evaluation) -> float:
         return float("nan") if "3" in evaluation.ncode else measured(evaluation)
 
-    result = Search(SPACE, Inline(sometimes), trials=40, store="memory").run()
+    result = Search(SPACE, Inline(sometimes), trials=40, ranker="evolution", store="memory").run()
     assert ended_by(result) is StopReason.TRIALS
     assert result.failures and {t.reason for t in result.failures} == {
         "'acc' is nan (float), not a finite number"
@@ -154,27 +158,32 @@ def test_some_failures_do_not_stop_it() -> None:
 
 
 def test_it_stops_when_the_hours_are_spent() -> None:
-    result = Search(SPACE, table(), hours=1e-9, store="memory").run()
+    result = Search(SPACE, table(), hours=1e-9, ranker="evolution", store="memory").run()
     assert len(result.trials) == 1 and ended_by(result) is StopReason.HOURS
 
 
 @pytest.mark.slow
 def test_less_may_be_better() -> None:
-    result = Search(SPACE, table("min"), trials=80, store="memory").run()
+    result = Search(SPACE, table("min"), trials=80, ranker="evolution", store="memory").run()
     assert result.direction == "min" and result.incumbent is not None
     assert result.incumbent.ncode == WORST and result.incumbent.value == VALUES.min()
-    turned = Search(SPACE, table(), direction="min", trials=80, store="memory").run()
+    turned = Search(
+        SPACE, table(), direction="min", trials=80, ranker="evolution", store="memory"
+    ).run()
     assert ncodes(turned.trials) == ncodes(result.trials)
 
 
 def test_a_batch_is_of_different_architectures_and_ends_at_the_budget() -> None:
-    result = Search(SPACE, table(), trials=22, batch=5, store="memory").run()
+    result = Search(SPACE, table(), trials=22, batch=5, ranker="evolution", store="memory").run()
     assert len(result.trials) == len(set(ncodes(result.trials))) == 22
 
 
 @pytest.mark.slow
 def test_a_seed_repeats_and_another_differs() -> None:
-    runs = [Search(SPACE, table(), trials=30, seed=s, store="memory").run() for s in (1, 1, 2)]
+    runs = [
+        Search(SPACE, table(), trials=30, seed=s, ranker="evolution", store="memory").run()
+        for s in (1, 1, 2)
+    ]
     assert ncodes(runs[0].trials) == ncodes(runs[1].trials) != ncodes(runs[2].trials)
     assert [t.seed for t in runs[0].trials] == [t.seed for t in runs[1].trials]
     assert len({t.seed for t in runs[0].trials}) == 30
@@ -199,7 +208,9 @@ def test_memory_prunes_what_is_bad_and_can_be_turned_off() -> None:
 
 def test_an_observer_sees_each_trial_begin_and_end() -> None:
     events: list[Trial | str] = []
-    Search(SPACE, table(), trials=3, store="memory", observe=events.append).run()
+    Search(
+        SPACE, table(), trials=3, ranker="evolution", store="memory", observe=events.append
+    ).run()
     states = [(e.number, str(e.state)) for e in events if isinstance(e, Trial)]
     assert states == [(n, s) for n in range(3) for s in ("RUNNING", "COMPLETE")]
 
@@ -208,14 +219,13 @@ def test_an_observer_sees_each_trial_begin_and_end() -> None:
 
 
 def search(folder: Path, evaluator: Any = None, **options: Any) -> Search:
-    return Search(
-        options.pop("space", SPACE), evaluator or table(), folder=folder, name="r", **options
-    )
+    options = {"ranker": "evolution", "name": "r", "folder": folder, "space": SPACE} | options
+    return Search(evaluator=evaluator or table(), **options)
 
 
 @pytest.mark.slow
 def test_a_larger_budget_goes_on_as_if_it_had_been_so_from_the_start(tmp_path: Path) -> None:
-    whole = Search(SPACE, table(), trials=45, store="memory").run()
+    whole = Search(SPACE, table(), trials=45, ranker="evolution", store="memory").run()
     first = search(tmp_path, trials=25).run()
     assert ncodes(first.trials) == ncodes(whole.trials)[:25]
     again = search(tmp_path, trials=25).run()
@@ -259,7 +269,7 @@ def test_cut_short_anywhere_and_then_given_another_budget(tmp_path: Path, when: 
     assert len(smaller.trials) <= done
     assert all(t.state.finished for t in smaller.trials)
     larger = search(tmp_path, trials=14).run()
-    whole = Search(SPACE, table(), trials=14, store="memory").run()
+    whole = Search(SPACE, table(), trials=14, ranker="evolution", store="memory").run()
     assert [(t.ncode, t.value) for t in larger.trials] == [(t.ncode, t.value) for t in whole.trials]
 
 
@@ -430,7 +440,9 @@ def test_a_metric_that_is_never_given_is_refused_at_once() -> None:
         return {"acc": 1.0, "lat_ms": 2.0}
 
     with pytest.raises(EvaluatorError, match=r"'accuracy'.*acc, lat_ms"):
-        Search(SPACE, measure, metric="accuracy", store="memory", trials=20).run()
+        Search(
+            SPACE, measure, metric="accuracy", ranker="evolution", store="memory", trials=20
+        ).run()
     with Search(SPACE, store="memory") as mine:
         (asked,) = mine.ask()
         with pytest.raises(EvaluatorError, match=r"'value'.*other"):
@@ -497,7 +509,7 @@ def test_ask_and_tell_survive_the_process_and_run_goes_on_from_there(tmp_path: P
 
 def test_a_search_without_an_evaluator_does_not_run() -> None:
     with pytest.raises(ConfigError, match="has no evaluator"):
-        Search(SPACE, store="memory").run()
+        Search(SPACE, ranker="evolution", store="memory").run()
 
 
 # -- what cannot work -----------------------------------------------------------------------------

@@ -129,11 +129,11 @@ def test_killed_again_and_again(tmp_path: Path, searches: Searches) -> None:
 
 
 def test_lost_checkpoints_are_no_loss(tmp_path: Path, searches: Searches) -> None:
-    searches.complete(tmp_path / "whole")
+    searches.complete(tmp_path / "whole", ranker="local")
     folder = tmp_path / "lost"
-    searches.complete(folder, trials=20, confirm={"top": 0})
+    searches.complete(folder, trials=20, confirm={"top": 0}, ranker="local")
     RunFiles.of("run", folder, None).checkpoints.unlink()
-    searches.complete(folder)
+    searches.complete(folder, ranker="local")
     assert outcome(folder) == outcome(tmp_path / "whole")
 
 
@@ -143,6 +143,8 @@ path = "space.toml"
 [evaluator]
 kind = "python"
 function = "slow:measure"
+[ranker]
+name = "evolution"
 [budget]
 trials = 30
 """
