@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,84 @@ def test_the_walk_finds_a_wrong_way_import(tmp_path: Path) -> None:
     path.write_text("def f():\n    from lm_searcher.agent import search\n    import tools.worker\n")
     found = {module for _, module in imported(path)}
     assert found == {"lm_searcher.agent", "lm_searcher.agent.search", "tools.worker"}
+
+
+def modules_of(files: Iterable[Path], root: Path) -> dict[str, Path]:
+    """The modules by their names; a package's is that of its __init__.py."""
+    found = {}
+    for path in files:
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(("lm_searcher", *(p for p in parts if p != "__init__")))] = path
+    return found
+
+
+def runtime_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """As `imported`, without what only type checkers import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    checked = [
+        node
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and ast.unparse(test.test).endswith("TYPE_CHECKING")
+        for node in ast.walk(ast.Module(test.body, []))
+    ]
+    lines = {node.lineno for node in checked if isinstance(node, ast.Import | ast.ImportFrom)}
+    return ((line, module) for line, module in imported(path) if line not in lines)
+
+
+def cycles(modules: dict[str, Path]) -> list[list[str]]:
+    """The groups of modules that import each other, within functions too."""
+    graph = {
+        name: {m for _, m in runtime_imports(path) if m in modules and m != name}
+        for name, path in modules.items()
+    }
+    reached = {name: _reached(name, graph) for name in graph}
+    groups = {frozenset(m for m in graph if m in reached[n] and n in reached[m]) for n in graph}
+    return sorted(sorted(group) for group in groups if group)
+
+
+def _reached(name: str, graph: dict[str, set[str]]) -> set[str]:
+    """The modules that a module imports, directly or through others."""
+    found: set[str] = set()
+    left = [name]
+    while left:
+        new = graph[left.pop()] - found
+        found |= new
+        left.extend(new)
+    return found
+
+
+def private_imports(modules: dict[str, Path]) -> list[str]:
+    """The underscore names that one file imports from another."""
+    return [
+        f"{path}:{line}: {module}"
+        for path in modules.values()
+        for line, module in imported(path)
+        if module.startswith("lm_searcher.")
+        and any(re.match(r"_(?!_)", word) for word in module.split("."))
+    ]
+
+
+def test_no_two_files_import_each_other() -> None:
+    assert cycles(modules_of(FILES, ROOT)) == []
+
+
+def test_a_name_with_an_underscore_stays_in_its_file() -> None:
+    assert private_imports(modules_of(FILES, ROOT)) == []
+
+
+def test_the_walk_finds_a_cycle_and_a_private_name(tmp_path: Path) -> None:
+    written = {
+        "a": "from lm_searcher.b import _name\n",
+        "b": "def f():\n    import lm_searcher.c\n",
+        "c": "from lm_searcher import a\n",
+        "d": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import lm_searcher.e\n",
+        "e": "import lm_searcher.d\n",
+    }
+    for name, text in written.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    modules = modules_of(tmp_path.glob("*.py"), tmp_path)
+    assert cycles(modules) == [["lm_searcher.a", "lm_searcher.b", "lm_searcher.c"]]
+    assert private_imports(modules) == [f"{tmp_path / 'a.py'}:1: lm_searcher.b._name"]
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -28,7 +28,7 @@ POSITIONS = [
 ]
 SPACE = {"name": "toy", "positions": POSITIONS}
 SEARCH = {"space": "toy", "evaluator": "python", "function": "toy:train", "trials": 40}
-SECONDS = 90.0
+SECONDS = 200.0
 """For what is to appear; most of it is the start of Python on a busy machine."""
 
 
