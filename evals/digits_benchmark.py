@@ -64,18 +64,19 @@ def distinct_cells() -> list[NCode]:
 def measure(path: Path, workers: int, seed: int) -> None:
     """Train the cells that have no line in `path`, in random order."""
     done = {row["ncode"] for row in read(path)}
-    left = [code for code in distinct_cells() if code not in done]
-    np.random.default_rng(0).shuffle(left)
+    remaining = [code for code in distinct_cells() if code not in done]
+    np.random.default_rng(0).shuffle(remaining)
     began = time.monotonic()
     with ProcessPoolExecutor(workers) as pool, open(path, "a") as file:
-        rows = pool.map(partial(train_cell, seed=seed), left, chunksize=4)
+        rows = pool.map(partial(train_cell, seed=seed), remaining, chunksize=4)
         for count, row in enumerate(rows, start=1):
             file.write(json.dumps(row) + "\n")
             file.flush()
             if count % 100 == 0:
                 pace = (time.monotonic() - began) / count
                 print(
-                    f"{count} of {len(left)}, {pace * (len(left) - count):.0f} s left", flush=True
+                    f"{count} of {len(remaining)}, {pace * (len(remaining) - count):.0f} s left",
+                    flush=True,
                 )
 
 

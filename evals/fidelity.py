@@ -83,18 +83,19 @@ def search(
 ) -> list[tuple[int, float]]:
     """(epochs spent, final value) of each complete training, until `epochs` are spent."""
     (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
-    objectives, chooses = ObjectiveSet.of(metric, DIRECTIONS[metric]), make_ranker(ranker, space)
+    objectives = ObjectiveSet.of(metric, DIRECTIONS[metric])
+    ranks = make_ranker(ranker, space).rank
     store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSection()))
-    left, spent, found = rng.permutation(len(codes)), 0, []
+    untried, spent, found = rng.permutation(len(codes)), 0, []
     ncodes = to_ncodes(codes)
-    while spent < epochs and len(left):
+    while spent < epochs and len(untried):
         number = len(store)
         if number >= 5:
             history = store.history()
             if not estimated:
                 history.scores[:] = [objectives.sign * (t.value or 0.0) for t in store.trials]
-            left = left[chooses.rank(codes[left], history, seed=number)]
-        cell, left = left[0], left[1:]
+            untried = untried[ranks(codes[untried], history, seed=number)]
+        cell, untried = untried[0], untried[1:]
         store.start(number, ncodes[cell], 0, ranker)
         for step, value in enumerate(curves[cell], start=1):
             stop = store.report(number, step, value) and step < curves.shape[1]
@@ -104,7 +105,7 @@ def search(
         spent += step
         if trial.state is TrialState.COMPLETE:
             found.append((spent, float(value)))
-        left = rng.permutation(left)
+        untried = rng.permutation(untried)
     return found
 
 

@@ -52,18 +52,18 @@ def seconds(score: Callable[[], list[list[float]]]) -> tuple[float, list[float]]
     return time.perf_counter() - began, [x for group in found for x in group]
 
 
-def compare(loaded: LoadedModel, asked: Sequence[PromptAnswers], repeats: int) -> dict[str, Any]:
+def compare(loaded: LoadedModel, prompts: Sequence[PromptAnswers], repeats: int) -> dict[str, Any]:
     """Time both alternately; the minimum of each counts, against other load on the machine."""
     shared, separate = [], []
     for _ in range(repeats):
-        shared.append(seconds(lambda: log_likelihoods(loaded.model, asked)))
-        separate.append(seconds(lambda: separately(loaded.model, asked)))
+        shared.append(seconds(lambda: log_likelihoods(loaded.model, prompts)))
+        separate.append(seconds(lambda: separately(loaded.model, prompts)))
     fast, slow = min(t for t, _ in shared), min(t for t, _ in separate)
     gap = np.abs(np.subtract(shared[0][1], separate[0][1])).max()
     return {
-        "candidates": sum(len(q.answers) for q in asked),
-        "prompts": len(asked),
-        "prompt_tokens": len(asked[0].prompt),
+        "candidates": sum(len(q.answers) for q in prompts),
+        "prompts": len(prompts),
+        "prompt_tokens": len(prompts[0].prompt),
         "shared_s": round(fast, 3),
         "separate_s": round(slow, 3),
         "times_faster": round(slow / fast, 1),
@@ -86,8 +86,8 @@ def main() -> None:
         model.train(False)
         loaded = LoadedModel("tiny", model, tokenizer, tokenizer.model_max_length)
     for listed in (0, 10):
-        asked = questions(loaded, given.history, given.candidates, listed)
-        print(json.dumps({"listed": listed, **compare(loaded, asked, given.repeats)}), flush=True)
+        prompts = questions(loaded, given.history, given.candidates, listed)
+        print(json.dumps({"listed": listed, **compare(loaded, prompts, given.repeats)}), flush=True)
 
 
 if __name__ == "__main__":

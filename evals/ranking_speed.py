@@ -34,8 +34,8 @@ def case(name: str, candidates: int, trials: int) -> tuple[SearchSpace, Codes, H
     """The space, a random pool and a history of random scores."""
     rng = np.random.default_rng(0)
     space = builtin("nb201") if name == "nb201" else WIDE
-    whole = name == "nb201" and candidates == space.size
-    pool = space.enumerate() if whole else space.sample(candidates, rng)
+    enumerated = name == "nb201" and candidates == space.size
+    pool = space.enumerate() if enumerated else space.sample(candidates, rng)
     none = np.zeros(trials, bool)
     return space, pool, History(space.sample(trials, rng), rng.normal(size=trials), none, none)
 
@@ -43,11 +43,11 @@ def case(name: str, candidates: int, trials: int) -> tuple[SearchSpace, Codes, H
 def milliseconds(ranker: str, name: str, candidates: int, trials: int, repeats: int) -> float:
     """The median time of a ranking, after a first one that loads modules and weights."""
     space, pool, history = case(name, candidates, trials)
-    made = make_ranker(ranker, space)
+    rank = make_ranker(ranker, space).rank
     times = []
     for repeat in range(repeats + 1):
         began = time.perf_counter()
-        made.rank(pool, history, seed=repeat)
+        rank(pool, history, seed=repeat)
         times.append(time.perf_counter() - began)
     return 1000 * float(np.median(times[1:]))
 

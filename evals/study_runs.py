@@ -30,17 +30,17 @@ def run_study(
     Finished searches are appended to the file `keep`, from which a killed study resumes.
     `progress` is called with the numbers of finished and of all searches.
     """
-    wanted = [(method, seed) for method in methods for seed in range(study.seeds)]
+    pairs = [(method, seed) for method in methods for seed in range(study.seeds)]
     found = {(f.method, f.seed): f for f in _kept(study, keep)} if keep else {}
-    left = [pair for pair in wanted if pair not in found]
-    for one in _searches(study, left, workers):
-        found[one.method, one.seed] = one
+    remaining = [pair for pair in pairs if pair not in found]
+    for result in _searches(study, remaining, workers):
+        found[result.method, result.seed] = result
         if keep is not None:
             with open(
                 keep, "a"
             ) as file:  # the newline ends a line that a killed process left incomplete
-                file.write("\n" + json.dumps(asdict(study) | asdict(one)))
-        progress(len(wanted) - len(left) + sum(p in found for p in left), len(wanted))
+                file.write("\n" + json.dumps(asdict(study) | asdict(result)))
+        progress(len(pairs) - len(remaining) + sum(p in found for p in remaining), len(pairs))
     problem = study.problem()
     return {
         "table": study.table,

@@ -1,4 +1,4 @@
-"""The user's own functions, named as "module:function"."""
+"""Import of the user's own functions, given as "module:function"."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lm_searcher.spaces.errors import UserError, one_line
 
 
 def resolve(reference: str, what: str, error: type[UserError]) -> Callable[..., Any]:
-    """The function that "module:function" names; the working directory is searched as well.
+    """Import the function "module:function"; the working directory is searched too.
 
-    `what` begins the message of the `error` that is raised where there is no such module or
-    function, or where the module does not import.
+    Raises `error`, with a message that begins with `what`, if there is no such module or function
+    or if the module does not import.
     """
     place = f"{what} '{reference}'"
     module, colon, name = reference.partition(":")
@@ -27,7 +27,7 @@ def resolve(reference: str, what: str, error: type[UserError]) -> Callable[..., 
         function = pkgutil.resolve_name(reference)
     except AttributeError as reason:
         raise error(f"{place}: {reason}") from reason
-    except (Exception, SystemExit) as reason:  # the module is the user's: anything may happen
+    except (Exception, SystemExit) as reason:  # the user's module may raise anything
         kind = "" if isinstance(reason, ImportError) else f"{type(reason).__name__}: "
         raise error(f"{place}: cannot import '{module}': {kind}{one_line(reason)}") from reason
     if not callable(function):

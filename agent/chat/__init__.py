@@ -1,1 +1,1 @@
-"""Searches driven by talking: the chat, its model, and the same without a person."""
+"""Searches driven by conversation: the chat, its model, and tasks without a user."""

@@ -1,4 +1,4 @@
-"""The chat: lines in, answers, tables and questions out."""
+"""One line of the chat at a time: a command or a sentence for the model, and what it prints."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_searcher.agent.chat import rendering, slash
+from lm_searcher.agent.chat.command_search import closest
+from lm_searcher.agent.chat.interrupts import interruptible
+from lm_searcher.agent.chat.run_watcher import watch
 from lm_searcher.agent.chat.session import Event, Question, Session
-from lm_searcher.agent.chat.show import showing
-from lm_searcher.agent.chat.stopping import stoppable
+from lm_searcher.agent.chat.slash_values import description
 from lm_searcher.agent.chat.terminal import Lines
-from lm_searcher.agent.chat.watch import watch
+from lm_searcher.agent.chat.turn_view import turn_view
 from lm_searcher.agent.toolbox.processes import running
 from lm_searcher.agent.toolbox.registry import TOOLS, call, question
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -25,7 +27,7 @@ CONNECT = "lm-searcher chat --model MODEL [--base-url URL]"
 
 
 class Conversation:
-    """What happens between a person and the searches, with a model or without."""
+    """Handles a user's lines, with a model or without."""
 
     def __init__(
         self,
@@ -39,40 +41,40 @@ class Conversation:
         self.session, self.yes = session, yes
 
     def handle(self, line: str) -> bool:
-        """One line; False if it was to leave. A person's mistake is a line in red."""
+        """Handle one line; False if the user leaves. A user's mistake is printed in red."""
         line = line.strip()
         try:
             if line.startswith("/"):
                 return self._command(slash.parse(line))
             if line and self.session is None:
-                near = slash.closest(line)
+                near = closest(line)
                 self._note(f"No model is connected ({CONNECT}). Nearest command: /{near}")
             elif line and self.session is not None:
                 self._turn(self.session, self.session.say(line))
         except UserError as error:
-            self._wrong(error)
+            self._print_error(error)
         except (KeyboardInterrupt, Cancelled):
             self._note("(stopped)")
         return True
 
     def open_question(self) -> None:
-        """Ask what was open when the session was left."""
-        if self.session is None or (asked := self.session.asked) is None:
+        """Ask the question that was open when the session was left."""
+        if self.session is None or (asked := self.session.open_question) is None:
             return
         try:
             self._turn(self.session, self.session.consent(self._ask(asked.question)))
         except UserError as error:
-            self._wrong(error)
+            self._print_error(error)
         except (KeyboardInterrupt, Cancelled):
             self._note("(stopped)")
 
     # -- with a model --------------------------------------------------------------------------
 
     def _turn(self, session: Session, events: Iterable[Event]) -> None:
-        """Show a turn until its end, with the person's answers to what costs."""
+        """Show a turn until its end, asking the user where a call must be confirmed."""
         while True:
             asked = None
-            with stoppable(self.workspace):
+            with interruptible(self.workspace):
                 asked = self._show(events)
             if asked is None:
                 return
@@ -80,13 +82,13 @@ class Conversation:
 
     def _show(self, events: Iterable[Event]) -> Question | None:
         asked = None
-        with showing(self.console) as show:
+        with turn_view(self.console) as view:
             for event in events:
-                show(event)
+                view(event)
                 if self.workspace.interrupted.is_set():
                     raise KeyboardInterrupt
                 asked = event if isinstance(event, Question) else None
-        if show.silent:
+        if view.silent:
             self._note("(the model says nothing)")
         return asked
 
@@ -109,7 +111,7 @@ class Conversation:
         if asked is not None and not self._ask(asked):
             self._note("not done")
             return
-        with stoppable(self.workspace):
+        with interruptible(self.workspace):
             result = call(self.workspace, command.name, command.arguments)
         if result.error:
             rendering.say(self.console, result.summary, "red")
@@ -133,13 +135,13 @@ class Conversation:
         grid = Table.grid(padding=(0, 2))
         properties = TOOLS[tool].schema.get("properties", {})
         for key in slash.order(TOOLS[tool]):
-            grid.add_row(Text(f"  {key.replace('_', '-')}"), Text(slash.about(properties[key])))
+            grid.add_row(Text(f"  {key.replace('_', '-')}"), Text(description(properties[key])))
         self.console.print(grid)
 
     # -- both ----------------------------------------------------------------------------------
 
     def _ask(self, asked: str) -> bool:
-        """Show all that would run, then ask."""
+        """Print what would run, then ask for a confirmation."""
         first, *rest = [line for line in rendering.clean(asked).splitlines() if line.strip()]
         for line in rest:
             self.console.print(Text(f"  {line}", style="yellow"))
@@ -149,11 +151,11 @@ class Conversation:
         return self.lines.yes(first)
 
     def announce(self, result: ToolResult) -> None:
-        """A search has ended."""
+        """Print that a run has ended."""
         rendering.say(self.console, f"* {result.summary}", "bold green")
 
     def may_leave(self) -> bool:
-        """Ask whether the searches that run may go on; False to stay."""
+        """Ask what to do with running searches; False if the user stays."""
         left = running(self.workspace)
         if not left:
             return True
@@ -162,14 +164,14 @@ class Conversation:
             self._note(f"still running: {names}")
             return True
         while True:
-            said = self.lines.choice(
+            choice = self.lines.choice(
                 f"{names} still running: leave running, stop or cancel? [L/s/c] "
             )
-            if said in ("", "l", "leave"):
+            if choice in ("", "l", "leave"):
                 return True
-            if said in ("c", "cancel"):
+            if choice in ("c", "cancel"):
                 return False
-            if said in ("s", "stop"):
+            if choice in ("s", "stop"):
                 for name in left:
                     self.announce(call(self.workspace, "stop", {"run": name}))
                 return True
@@ -177,7 +179,7 @@ class Conversation:
     def _note(self, text: str) -> None:
         rendering.say(self.console, text, "dim")
 
-    def _wrong(self, error: UserError) -> None:
+    def _print_error(self, error: UserError) -> None:
         rendering.say(self.console, str(error), "red")
         if isinstance(error, ChatError) and str(error).startswith("chat model"):
             self._note("The searches and the session go on; slash commands work: /help")

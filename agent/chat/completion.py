@@ -1,4 +1,4 @@
-"""Completion of slash commands: names, arguments, and what they may be."""
+"""Completion of slash commands: names, arguments and values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from lm_searcher.agent.chat import slash
+from lm_searcher.agent.chat.slash_values import description, kinds
 from lm_searcher.agent.toolbox.catalog import defined, tables_of
-from lm_searcher.agent.toolbox.registry import TOOLS, Tool
+from lm_searcher.agent.toolbox.registry import TOOLS
+from lm_searcher.agent.toolbox.tool import Tool
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.builtin import BUILTIN
 from lm_searcher.spaces.errors import ChatError
@@ -18,7 +20,7 @@ from lm_searcher.tools.rankers import RANKERS
 
 
 class CommandCompleter(Completer):
-    """Completes lines that begin with a slash; sentences are left alone."""
+    """Completes lines that begin with a slash; other lines have no completions."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -50,7 +52,7 @@ class CommandCompleter(Completer):
         properties = tool.schema.get("properties", {})
         if word.startswith("-"):
             return (
-                (f"--{key.replace('_', '-')}", slash.about(properties[key])) for key in properties
+                (f"--{key.replace('_', '-')}", description(properties[key])) for key in properties
             )
         last = before[-1] if before else ""
         if last.startswith("--") and "=" not in last:
@@ -59,13 +61,13 @@ class CommandCompleter(Completer):
             loose = sum(not w.startswith("--") for w in before)
             loose -= sum(w.startswith("--") and "=" not in w for w in before)
             free = slash.order(tool)
-            if loose >= len(free) and free and "array" in slash.kinds(properties[free[-1]]):
-                loose = len(free) - 1  # a list takes all that is left
+            if loose >= len(free) and free and "array" in kinds(properties[free[-1]]):
+                loose = len(free) - 1  # a list takes all further words
             key = free[loose] if 0 <= loose < len(free) else ""
         return ((value, key) for value in self._values(key, properties.get(key, {})))
 
     def _values(self, key: str, schema: Mapping[str, Any]) -> list[str]:
-        known: dict[str, Callable[[], list[str]]] = {
+        sources: dict[str, Callable[[], list[str]]] = {
             "run": self.workspace.names,
             "runs": self.workspace.names,
             "space": lambda: [*BUILTIN, *defined(self.workspace)],
@@ -73,7 +75,7 @@ class CommandCompleter(Completer):
             "ranker": lambda: [*RANKERS, *self.workspace.rankers],
             "function": lambda: list(self.workspace.functions),
         }
-        if key in known:
-            return known[key]()
+        if key in sources:
+            return sources[key]()
         options = [schema, *schema.get("anyOf", [])]
         return [str(value) for option in options for value in option.get("enum", [])]

@@ -2,8 +2,9 @@
 
     START -> think -> weigh -> approve -> act -> weigh ... -> think ... -> END
 
-The model thinks; each call that it asks for is weighed, approved by a person if it costs, and
-run, one at a time; then it thinks again. A model that never ends is halted after so many replies.
+`think` asks the model. Its tool calls are handled one at a time: `weigh` finds out whether the user
+must confirm the call, `approve` asks the user, and `act` runs it. After the last call the model is
+asked again. `halt` ends a turn after too many replies.
 """
 
 from __future__ import annotations
@@ -26,51 +27,52 @@ from lm_searcher.agent.chat.reply import MOST_CALLS
 from lm_searcher.agent.toolbox.registry import question
 from lm_searcher.agent.toolbox.workspace import Workspace
 
-DECLINED = "not run: the person declined. Do not call it again unless they ask for it"
-NOT_ALLOWED = "not run: it costs, and this program was begun without --yes. Do not call it again"
+DECLINED = "not run: the user declined. Do not call it again unless they ask for it"
+NOT_ALLOWED = "not run: it needs --yes, and this program was started without. Do not call it again"
 
 
 class ChatState(TypedDict, total=False):
-    """What a session keeps."""
+    """What is stored of a session."""
 
     messages: Annotated[list[AnyMessage], add_messages]
     steps: int
-    """Replies of the model in this turn."""
+    """The model's replies in this turn."""
     question: str
-    """What a person is to be asked before the next call; empty for none."""
+    """The question to the user before the next call; empty if there is none."""
     approved: str
-    """The id of the call that may be run now; empty for one that was declined."""
+    """The id of the call that may run now; empty if it was declined."""
 
 
 @dataclass
 class Chat:
-    """What does not change within a turn."""
+    """What stays the same within a turn."""
 
     workspace: Workspace
     model: ChatModel
-    brief: Callable[[], str]
-    """The system prompt as of now."""
+    system_prompt: Callable[[], str]
+    """Makes the current system prompt."""
     consent: Literal["ask", "yes", "no"] = "ask"
-    """To what costs."""
+    """The answer to calls that must be confirmed."""
     capped: bool = False
-    """Whether the workspace's budget cannot be exceeded, whatever is consented to."""
+    """Whether calls beyond the workspace's budget are refused even with consent."""
     max_steps: int = 20
     context: int = 24_000
-    """Tokens of the conversation that the model is sent."""
+    """The most tokens of the conversation that the model is sent."""
 
 
 def think(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
-    """The model's next reply; calls that cannot be run are answered at once."""
+    """Get the model's next reply. Calls that cannot run are answered at once."""
     chat = runtime.context
     messages = window(state["messages"], chat.context)
     tools = toolset(chat.workspace)
-    sent = [SystemMessage(chat.brief()), *messages]
+    sent = [SystemMessage(chat.system_prompt()), *messages]
     reply = chat.model.reply(sent, tools, chat.workspace.interrupted)
     return {"messages": [reply.message, *reply.answers], "steps": state["steps"] + 1}
 
 
 def weigh(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
-    """What the next call costs. Kept, so that an answer is to the question that was asked."""
+    """Find the question that the next call needs, if any. It is stored: the answer must belong to
+    the question that was shown."""
     chat, call = runtime.context, next_call(state)
     asked = question(chat.workspace, call["name"], call["args"])
     if asked is None or chat.consent == "ask":
@@ -82,7 +84,7 @@ def weigh(state: ChatState, runtime: Runtime[Chat]) -> dict[str, Any]:
 
 
 def approve(state: ChatState) -> dict[str, Any]:
-    """Ask the person. Nothing is done before the interrupt."""
+    """Ask the user. Nothing happens before the interrupt, which replays this node."""
     call = next_call(state)
     asked = {"tool": call["name"], "arguments": call["args"], "question": state["question"]}
     yes = interrupt(asked) is True
@@ -95,14 +97,14 @@ def _declined(call: ToolCall, words: str) -> dict[str, Any]:
 
 
 def _over_budget(workspace: Workspace, call: ToolCall) -> bool:
-    """Whether the call costs because of the workspace's budget alone."""
+    """Whether the call needs a confirmation only because of the workspace's budget."""
     free = replace(workspace, budget_trials=None)
     free.latest = workspace.latest
     return question(free, call["name"], call["args"]) is None
 
 
 def halt(state: ChatState) -> dict[str, Any]:
-    """End a turn that is too long; no call is left without an answer."""
+    """End a turn that is too long, with an answer to every open call."""
     words = f"Stopped after {state['steps']} replies that all called tools. Ask on to continue."
     undone = [
         ToolMessage("not run: too many steps in one turn", tool_call_id=key, status="error")
@@ -112,7 +114,7 @@ def halt(state: ChatState) -> dict[str, Any]:
 
 
 def next_call(state: ChatState) -> ToolCall:
-    """The first call of the newest reply that has no answer yet."""
+    """The first call of the latest reply that has no answer yet."""
     key = waiting(state["messages"])[0]
     replies = (m for m in reversed(state["messages"]) if isinstance(m, AIMessage))
     return next(call for call in next(replies).tool_calls if call["id"] == key)
@@ -121,11 +123,11 @@ def next_call(state: ChatState) -> ToolCall:
 def proceed(
     state: ChatState, runtime: Runtime[Chat]
 ) -> Literal["think", "weigh", "halt", "__end__"]:
-    """On to the next call; without one, back to the model if it called any, else the end."""
+    """The next node: for the next call, for the model after its last call, or the end."""
     newest = next(m for m in reversed(state["messages"]) if isinstance(m, AIMessage))
     if not newest.tool_calls:
         return "__end__"
-    if state["steps"] >= runtime.context.max_steps:  # it would not hear of what its calls did
+    if state["steps"] >= runtime.context.max_steps:  # no reply would see these calls
         return "halt"
     return "weigh" if waiting(state["messages"]) else "think"
 
@@ -133,24 +135,24 @@ def proceed(
 def run_or_ask(
     state: ChatState, runtime: Runtime[Chat]
 ) -> list[Send] | Literal["approve", "think", "weigh", "halt", "__end__"]:
-    """To the tool if the call is approved, to the person if there is a question."""
+    """The next node: the tool if its call is approved, the user if there is a question."""
     if state["approved"]:
         return [Send("act", [next_call(state)])]
     return "approve" if state["question"] else proceed(state, runtime)
 
 
-def told(error: Exception) -> str:
-    """What a model reads of a tool that raised."""
+def error_text(error: Exception) -> str:
+    """The text that a model reads if a tool raises."""
     return str(error) or type(error).__name__
 
 
 def build_chat(workspace: Workspace) -> StateGraph[ChatState, Chat, ChatState, ChatState]:
-    """The chat over this workspace, to be compiled with a checkpointer."""
+    """The graph of the chat in this workspace, to be compiled with a checkpointer."""
     graph = StateGraph(ChatState, context_schema=Chat)
     graph.add_node("think", think)
     graph.add_node("weigh", weigh)
     graph.add_node("approve", approve)
-    graph.add_node("act", ToolNode(toolset(workspace), handle_tool_errors=told))
+    graph.add_node("act", ToolNode(toolset(workspace), handle_tool_errors=error_text))
     graph.add_node("halt", halt)
     graph.add_edge(START, "think")
     for node in ("think", "act"):
@@ -163,5 +165,5 @@ def build_chat(workspace: Workspace) -> StateGraph[ChatState, Chat, ChatState, C
 
 
 def recursion_limit(max_steps: int) -> int:
-    """Supersteps that a turn can take at most."""
+    """The most supersteps that a turn can take."""
     return (max_steps + 1) * (3 * MOST_CALLS + 1) + 5

@@ -8,12 +8,12 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from langchain_core.messages.utils import count_tokens_approximately
 
 MOST_CHARACTERS = 12_000
-"""Of one tool's result."""
-LOST = "not run: the turn was ended before"
+"""The most characters of one tool's result that are sent."""
+LOST = "not run: the turn ended before"
 
 
 def waiting(messages: Sequence[AnyMessage]) -> list[str]:
-    """The ids of the newest reply's calls that have no answer yet, in order."""
+    """The ids of the latest reply's calls that have no answer yet, in order."""
     answered: set[str] = set()
     for message in reversed(messages):
         if isinstance(message, ToolMessage):
@@ -26,10 +26,11 @@ def waiting(messages: Sequence[AnyMessage]) -> list[str]:
     return []
 
 
-def mended(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """With an answer right behind each call, as endpoints demand it.
+def completed(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """The messages with an answer directly after each call, as endpoints demand.
 
-    A call that a person ended, or a crash, gets one that says so; answers to no call are left out.
+    A call that was lost to Ctrl-C or a crash gets an answer that says so. Answers without a call
+    are left out.
     """
     found: list[AnyMessage] = []
     for i, message in enumerate(messages):
@@ -52,11 +53,12 @@ def mended(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
 
 
 def window(messages: Sequence[AnyMessage], tokens: int) -> list[AnyMessage]:
-    """The newest of a conversation, in about so many tokens; calls keep their answers.
+    """The newest messages of a conversation, in about `tokens` tokens; calls keep their answers.
 
-    Whole turns go, the oldest first; of the last turn its earlier calls, never its question.
+    Whole turns are dropped, the oldest first. Of the last turn earlier calls are dropped, but never
+    its question.
     """
-    left = mended(messages)
+    left = completed(messages)
     while count_tokens_approximately(left) > tokens:
         starts = [i for i, message in enumerate(left) if isinstance(message, HumanMessage)]
         if len(starts) > 1:

@@ -7,12 +7,13 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
-from lm_searcher.agent.toolbox.registry import TOOLS, Tool, call
+from lm_searcher.agent.toolbox.registry import TOOLS, call
+from lm_searcher.agent.toolbox.tool import Tool
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 
 def toolset(workspace: Workspace) -> list[BaseTool]:
-    """A LangChain tool each. One that does nothing raises ToolException with what to mend."""
+    """One LangChain tool per tool. A failed call raises ToolException with what to correct."""
     return [_wrapped(workspace, tool) for tool in TOOLS.values()]
 
 
@@ -23,14 +24,14 @@ def _wrapped(workspace: Workspace, tool: Tool) -> BaseTool:
             raise ToolException(result.text())
         return result.text()
 
-    # The schema is given as JSON, so that arguments are checked in one place only: by `call`.
+    # With the schema as JSON, LangChain checks no arguments; `call` alone does.
     return StructuredTool(
         name=tool.name, description=tool.description, args_schema=tool.schema, func=run
     )
 
 
 def parts(text: str) -> tuple[str, dict[str, Any]]:
-    """The summary and the data of a ToolResult's text."""
+    """The summary and the data in a ToolResult's text."""
     summary, _, document = text.partition("\n")
     try:
         data = json.loads(document)

@@ -31,17 +31,17 @@ from lm_searcher.tools.protocols import Cancelled
 
 NO_TOOLS = re.compile(r"tool|function.?call", re.IGNORECASE)
 OUTSIDE = (openai.OpenAIError, httpx2.HTTPError, OSError)
-"""What goes wrong between here and the server."""
+"""Errors of the connection and of the server."""
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
 """What langchain-openai and the SDK raise for a body that is no stream of completions."""
 
 
 MOST_BYTES = 16 * 2**20
-"""Of one answer; a streamed token takes a few hundred."""
+"""The most bytes of one answer; a streamed token takes a few hundred."""
 
 
 class ChatModel:
-    """Answers a conversation. The key is shown nowhere."""
+    """Answers a conversation. The API key appears in no message."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ChatModel:
     def reply(
         self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], stop: threading.Event
     ) -> Reply:
-        """The model's answer, streamed to whoever follows the graph.
+        """The model's answer, which is also streamed to the graph's listeners.
 
         Raises ChatError; Cancelled once `stop` is set.
         """
@@ -90,8 +90,8 @@ class ChatModel:
     def _arriving(
         self, messages: Sequence[AnyMessage], tools: Sequence[BaseTool], stop: threading.Event
     ) -> Iterator[AIMessageChunk]:
-        """The pieces as they come, from a thread that is left alone when nobody waits any more:
-        a read cannot be ended from outside."""
+        """The pieces as they arrive, from a thread. The thread is abandoned when nobody waits for
+        it anymore, because a blocking read cannot be cancelled."""
         pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def work() -> None:
@@ -102,7 +102,7 @@ class ChatModel:
             except Exception as error:
                 pieces.put(error)
 
-        context = contextvars.copy_context()  # in which the graph's callbacks are
+        context = contextvars.copy_context()  # holds the graph's callbacks
         threading.Thread(target=context.run, args=(work,), name="chat model", daemon=True).start()
         heard = time.monotonic()
         while True:
@@ -128,7 +128,7 @@ def _as_it_is(error: Exception) -> ChatError:
 
 
 def _told(error: Exception, client: Client) -> ChatError:
-    """One line, with nothing secret in it."""
+    """The error as one line without secrets."""
     role = client.settings.ROLE
     if isinstance(error, Unanswered):
         return ChatError(f"{role}: no answer from '{client.settings.url}' ({error})")

@@ -1,4 +1,4 @@
-"""What the chat prints: tools' results as tables, answers as they stream in."""
+"""The chat's output: lines of text, and tools' results as tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -17,21 +15,21 @@ from lm_searcher.agent.toolbox.result import ToolResult
 
 MOST_ROWS, MOST_COLUMNS = 40, 8
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What could steer a terminal; a model's words and a tool's may hold anything."""
+"""Control characters could steer the terminal; the output of models and tools is not trusted."""
 
 
 def clean(text: str) -> str:
-    """Without control characters but line ends and tabs."""
+    """The text without control characters, except line ends and tabs."""
     return CONTROL.sub("", text)
 
 
 def say(console: Console, text: str, style: str = "") -> None:
-    """A line; only a terminal has it wrapped, at words."""
+    """Print a line. Only a terminal wraps it, at words."""
     console.print(Text(clean(text), style=style), soft_wrap=not console.is_terminal)
 
 
 def shown(result: ToolResult) -> RenderableType:
-    """A result: its line, then its data as a grid and as tables."""
+    """A result: its summary, then its data as a grid and as tables."""
     parts: list[RenderableType] = [Text(clean(result.summary), style="bold")]
     grid = Table.grid(padding=(0, 2))
     for key, value in result.data.items():
@@ -49,7 +47,7 @@ def _rows(value: object) -> bool:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with what is in its mappings as further cells."""
+    """The row with the entries of nested mappings as cells of their own."""
     found: dict[str, Any] = {}
     for key, value in row.items():
         found |= value if isinstance(value, Mapping) else {key: value}
@@ -93,49 +91,6 @@ def _cell(value: Any) -> str:
 
 
 def called(tool: str, arguments: Mapping[str, Any]) -> str:
-    """A tool's call in a line."""
+    """A tool call in one line."""
     words = ", ".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in arguments.items())
     return f"→ {tool}({words})"
-
-
-class Answer:
-    """Prints an answer as it comes: on a terminal as Markdown, paragraph by paragraph."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._open = ""
-        self._live: Live | None = None
-        self._said = False
-
-    def add(self, text: str) -> None:
-        """The next piece."""
-        text = clean(text)
-        self._said = True
-        if not self.console.is_terminal:
-            self.console.print(text, end="", soft_wrap=True, highlight=False)
-            return
-        self._open += text
-        done, gap, rest = self._open.rpartition("\n\n")
-        if gap and self._open.count("```") % 2 == 0:  # a block of code stays whole
-            self._end_live()
-            self.console.print(Markdown(done))
-            self.console.print()
-            self._open = rest
-        if self._live is None:
-            self._live = Live(console=self.console, transient=True, refresh_per_second=8)
-            self._live.start()
-        self._live.update(Markdown(self._open))
-
-    def close(self) -> None:
-        """The answer has ended, or was stopped."""
-        self._end_live()
-        if self._open.strip():
-            self.console.print(Markdown(self._open))
-        elif self._said and not self.console.is_terminal:
-            self.console.print()
-        self._open, self._said = "", False
-
-    def _end_live(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None

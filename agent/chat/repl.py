@@ -1,4 +1,4 @@
-"""A chat from its settings to its end."""
+"""The chat's loop: it opens the session, reads lines until the user leaves, and reports runs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lm_searcher.agent.chat.app import CONNECT, Conversation
 from lm_searcher.agent.chat.completion import CommandCompleter
 from lm_searcher.agent.chat.graph import Chat
 from lm_searcher.agent.chat.model import ChatModel
-from lm_searcher.agent.chat.run_watcher import Follower, under_way
-from lm_searcher.agent.chat.session import Session, chats, kept
+from lm_searcher.agent.chat.run_watcher import RunWatcher, running_line
+from lm_searcher.agent.chat.session import Session, open_saver, sessions_folder
 from lm_searcher.agent.chat.terminal import Lines, Piped, Terminal
 from lm_searcher.agent.settings.run_file import NAME
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -28,18 +28,19 @@ from lm_searcher.spaces.errors import ChatError
 
 
 @dataclass
-class News:
-    """What of the runs a model is told with each turn, and a person at once."""
+class RunUpdates:
+    """Run updates: added to every system prompt, and shown to the user immediately."""
 
     workspace: Workspace
     alone: bool = False
+    """Whether no user is present."""
     ended: list[ToolResult] = field(default_factory=list)
-    """In this chat, the newest last."""
+    """The runs that have ended during this chat, the newest last."""
 
-    def brief(self) -> str:
-        """The system prompt as of now."""
+    def system_prompt(self) -> str:
+        """The system prompt with the current updates."""
         lines = []
-        if now := under_way(self.workspace):
+        if now := running_line(self.workspace):
             lines.append(f"Searches under way: {now}.")
         if self.ended:
             lines.append("Ended lately: " + "; ".join(r.summary for r in self.ended[-3:]) + ".")
@@ -54,35 +55,35 @@ def run_chat(
     console: Console,
     context: int,
 ) -> None:
-    """Talk until the person leaves. Raises UserError for a session that cannot be opened."""
+    """Run the chat until the user leaves. Raises UserError if the session cannot be opened."""
     if not re.fullmatch(NAME, session):
         raise ChatError(f"--session '{session}'; accepted: letters, digits, '.', '_' and '-'")
-    news = News(workspace)
-    with kept(workspace, session) as saver:
-        talk = None
+    updates = RunUpdates(workspace)
+    with open_saver(workspace, session) as saver:
+        opened = None
         if model is not None:
             consent: Literal["yes", "ask"] = "yes" if yes else "ask"
-            chat = Chat(workspace, model, news.brief, consent, context=context)
-            talk = Session(chat, saver, session)
-        follower = Follower(workspace, lambda result: tell(result))
-        lines = _lines(workspace, follower)
-        conversation = Conversation(console, lines, workspace, talk, yes)
+            chat = Chat(workspace, model, updates.system_prompt, consent, context=context)
+            opened = Session(chat, saver, session)
+        watcher = RunWatcher(workspace, lambda result: report(result))
+        lines = _lines(workspace, watcher)
+        conversation = Conversation(console, lines, workspace, opened, yes)
         waiting: list[ToolResult] = []
         typing = False
 
-        def tell(result: ToolResult) -> None:
-            news.ended.append(result)
+        def report(result: ToolResult) -> None:
+            updates.ended.append(result)
             if typing or not lines.interactive:
                 conversation.announce(result)
-            else:  # an answer is being written: when it has ended
+            else:  # an answer is being written; announced after it
                 waiting.append(result)
 
-        _greet(console, model, talk, session)
-        with follower if lines.interactive else contextlib.nullcontext():
+        _greet(console, model, opened, session)
+        with watcher if lines.interactive else contextlib.nullcontext():
             conversation.open_question()
             while True:
                 if not lines.interactive:
-                    follower.look()
+                    watcher.look()
                 while waiting:
                     conversation.announce(waiting.pop(0))
                 try:
@@ -99,20 +100,20 @@ def run_chat(
                     return
 
 
-def _lines(workspace: Workspace, follower: Follower) -> Lines:
+def _lines(workspace: Workspace, watcher: RunWatcher) -> Lines:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return Piped()
-    history = chats(workspace) / "history"
-    return Terminal(CommandCompleter(workspace), history, lambda: follower.line)
+    history = sessions_folder(workspace) / "history"
+    return Terminal(CommandCompleter(workspace), history, lambda: watcher.line)
 
 
-def _greet(console: Console, model: ChatModel | None, talk: Session | None, session: str) -> None:
+def _greet(console: Console, model: ChatModel | None, opened: Session | None, session: str) -> None:
     if model is None:
         words = f"No model is connected: slash commands only, /help lists them. Connect: {CONNECT}"
     else:
         words = f"lm-searcher, talking to {model.title}. /help: commands; Ctrl-D leaves."
     rendering.say(console, words, "dim")
-    if talk is None or not (before := list(_spoken(talk))):
+    if opened is None or not (before := list(_spoken(opened))):
         return
     rendering.say(console, f"Session '{session}' goes on. Last:", "dim")
     for who, text in before[-2:]:
@@ -120,9 +121,9 @@ def _greet(console: Console, model: ChatModel | None, talk: Session | None, sess
         rendering.say(console, f"{who} {short}", "dim")
 
 
-def _spoken(talk: Session) -> Iterator[tuple[str, str]]:
-    """What was said, without the tools."""
-    for message in talk.messages:
+def _spoken(session: Session) -> Iterator[tuple[str, str]]:
+    """The messages of the user and the model with their marks, without tool calls."""
+    for message in session.messages:
         if isinstance(message, HumanMessage):
             yield ">", message.text
         elif isinstance(message, AIMessage) and message.text.strip():

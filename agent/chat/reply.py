@@ -1,4 +1,4 @@
-"""What a model answered, made sound: each call with an id of its own and arguments in a dict."""
+"""A model's reply, normalised: each tool call has a unique id and arguments as a dict."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolCall, ToolMes
 from lm_searcher.spaces.errors import ChatError
 
 MOST_CALLS = 16
-"""Tool calls in one reply; those beyond are answered with a line."""
+"""The most tool calls in one reply; further ones are answered with an error."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The message, and the answers to those of its calls that cannot be run."""
+    """A message, and the answers to its calls that cannot run."""
 
     message: AIMessage
     answers: tuple[ToolMessage, ...] = ()
 
     @classmethod
     def of(cls, chunks: Iterable[AIMessageChunk]) -> Reply:
-        """Of a stream, to its end. Raises ChatError for one that brought nothing.
+        """The reply in a stream, which is read to its end. Raises ChatError for an empty stream.
 
-        Arguments are parsed strictly: of an answer that was cut off, no half call is run.
+        Arguments are parsed strictly, so that no call of a truncated answer is run.
         """
         whole: AIMessageChunk | None = None
         for chunk in chunks:
@@ -39,9 +39,9 @@ class Reply:
         calls: list[ToolCall] = []
         answers: list[ToolMessage] = []
         for fragment in fragments:
-            name, wanted = fragment.get("name") or "unnamed", fragment.get("id")
+            name, given = fragment.get("name") or "unnamed", fragment.get("id")
             used = {call["id"] for call in calls}
-            key = wanted if wanted and wanted not in used else f"call-{uuid4().hex[:12]}"
+            key = given if given and given not in used else f"call-{uuid4().hex[:12]}"
             arguments, problem = _arguments(fragment.get("args") or "")
             if len(calls) >= MOST_CALLS:
                 problem = f"not run: at most {MOST_CALLS} calls in one reply"
@@ -58,7 +58,7 @@ def _ended(whole: AIMessageChunk) -> bool:
 
 
 def _arguments(text: str) -> tuple[dict[str, Any], str]:
-    """The arguments, and what is wrong with them."""
+    """The arguments and what is wrong with them; the latter is empty if they are valid."""
     if not text.strip():
         return {}, ""
     try:

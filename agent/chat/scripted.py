@@ -1,9 +1,9 @@
-"""A chat model that replays what a file says: for tests and for demonstrations, without a server.
+"""A chat model that replays a script, for tests and demonstrations without a server.
 
     [{"content": "I begin.", "tool_calls": [{"name": "start_search", "args": {"trials": 5}}]},
      {"content": "It runs."}]
 
-One entry a reply. Arguments that are text are sent as they are, malformed ones too.
+One entry per reply. Arguments given as text are sent unchanged, even if malformed.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class ScriptedReply(BaseModel):
 
 
 class ScriptedModel(BaseChatModel):
-    """Streams the replies in turn, in fragments as servers do, whatever it is asked."""
+    """Streams the replies one after the other, in fragments as servers do; prompts are ignored."""
 
     replies: list[ScriptedReply]
     _given: int = PrivateAttr(default=0)
 
     @classmethod
     def load(cls, path: Path) -> ScriptedModel:
-        """Of a JSON file. Raises ChatError."""
+        """The model of a JSON file. Raises ChatError if the file is no script."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             return cls(replies=TypeAdapter(list[ScriptedReply]).validate_python(document))
@@ -72,7 +72,7 @@ class ScriptedModel(BaseChatModel):
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Itself: a script knows its tools."""
+        """Return the model itself: the script already names its tools."""
         return self
 
     def _generate(

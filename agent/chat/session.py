@@ -1,4 +1,4 @@
-"""One conversation, kept under a name and gone on with at any time."""
+"""A conversation that is stored under a name and can be continued at any time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Called:
-    """The model calls a tool."""
+    """A tool call of the model."""
 
     tool: str
     arguments: dict[str, Any]
@@ -43,7 +43,7 @@ class Called:
 
 @dataclass(frozen=True)
 class Returned:
-    """What a tool returned, or why it was not run."""
+    """The result of a tool, or why it was not run."""
 
     tool: str
     text: str
@@ -52,7 +52,7 @@ class Returned:
 
 @dataclass(frozen=True)
 class Question:
-    """A person is to answer with `Session.consent` what a call costs."""
+    """A call that the user must confirm; answered by `Session.consent`."""
 
     tool: str
     arguments: dict[str, Any]
@@ -63,7 +63,7 @@ Event = Said | Called | Returned | Question
 
 
 class Session:
-    """Drives the graph for one conversation."""
+    """Runs the chat graph for one conversation."""
 
     def __init__(self, chat: Chat, saver: BaseCheckpointSaver[Any], name: str) -> None:
         self.chat, self.name = chat, name
@@ -80,25 +80,25 @@ class Session:
         return list(values.get("messages", []))
 
     @property
-    def asked(self) -> Question | None:
-        """The question that is open, as after a crash while it was shown."""
+    def open_question(self) -> Question | None:
+        """The question without an answer, as after a crash while it was shown."""
         for entry in self._graph.get_state(self._config).interrupts:
             return _question(entry.value)
         return None
 
     def say(self, text: str) -> Iterator[Event]:
-        """One turn, until the model has ended it or a Question is open. Raises ChatError."""
+        """One turn: its events until the model ends it or a Question is open. Raises ChatError."""
         yield from self._run(
             {"messages": [HumanMessage(text)], "steps": 0, "question": "", "approved": ""}
         )
 
     def consent(self, yes: bool) -> Iterator[Event]:
-        """The turn goes on, with the person's answer."""
+        """Continue the turn with the user's answer to the open question."""
         yield from self._run(Command(resume=yes))
 
-    def _run(self, given: Any) -> Iterator[Event]:
+    def _run(self, graph_input: Any) -> Iterator[Event]:
         stream: Any = self._graph.stream(
-            given,
+            graph_input,
             self._config,
             context=self.chat,
             stream_mode=["messages", "updates"],
@@ -123,7 +123,7 @@ def _events(node: str, update: Any) -> Iterator[Event]:
         if isinstance(message, ToolMessage):
             yield Returned(message.name or "", message.text, message.status == "error")
         elif isinstance(message, AIMessage):
-            if node == "halt":  # what the model says has been streamed
+            if node == "halt":  # the model's own text was streamed already
                 yield Said(message.text)
             for call in message.tool_calls:
                 yield Called(call["name"], call["args"])
@@ -134,21 +134,22 @@ def _question(value: dict[str, Any]) -> Question:
 
 
 @contextlib.contextmanager
-def kept(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
-    """The saver of the session of that name, for one process at a time.
+def open_saver(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
+    """The checkpoint saver of a session, locked for this process.
 
-    Raises ChatError if another has it, StoreError if its file is no database.
+    Raises ChatError if another process has the session open, StoreError if its file is no
+    database.
     """
-    folder = chats(workspace)
+    folder = sessions_folder(workspace)
     try:
         lock = file_lock(folder / f"{name}.lock", timeout=0.5)
     except TimeoutError:
         raise ChatError(
-            f"session '{name}' is open in another chat; leave that, or choose another --session"
+            f"session '{name}' is open in another chat; close it, or choose another --session"
         ) from None
     path = folder / f"{name}.db"
     with lock:
-        # Messages, which are on langgraph's list of safe types, and plain data only.
+        # Accepts plain data and messages only, which are on langgraph's list of safe types.
         serde = JsonPlusSerializer(allowed_msgpack_modules=None)
         connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_SECONDS)
         with contextlib.closing(connection):
@@ -159,8 +160,8 @@ def kept(workspace: Workspace, name: str) -> Iterator[SqliteSaver]:
             yield saver
 
 
-def chats(workspace: Workspace) -> Path:
-    """Where sessions are kept. Raises ChatError if it cannot be written."""
+def sessions_folder(workspace: Workspace) -> Path:
+    """The folder of the stored sessions. Raises ChatError if it cannot be written."""
     folder = workspace.inside(FOLDER)
     try:
         folder.mkdir(parents=True, exist_ok=True)

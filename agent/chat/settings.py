@@ -1,4 +1,4 @@
-"""Which chat model, and where; the key stays in the environment."""
+"""The settings of the chat model's server. The key stays in the environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChatSettings(EndpointSettings):
     def given(
         cls, model: str, url: str | None, key_env: str | None, timeout: float
     ) -> ChatSettings:
-        """As the command line has them. Raises UserError."""
+        """The settings of a command line. Raises UserError."""
         if not re.fullmatch(r"\S+", model):
             raise ChatError(f"chat model '{model}'; accepted: {FORM}")
         url = URL if url is None else url.rstrip("/")

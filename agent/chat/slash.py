@@ -1,4 +1,4 @@
-"""Slash commands: every tool, by its schema. No code is written for a single one of them.
+"""Slash commands: every tool has one, made from its schema.
 
     /search nb201 --trials 50      start_search(space="nb201", trials=50)
     /status                        status()
@@ -9,7 +9,6 @@ arguments and then the others, in the order of the schema; ``--name value`` sets
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections import Counter
@@ -18,7 +17,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from lm_searcher.agent.toolbox.registry import TOOLS, Tool
+from lm_searcher.agent.chat.slash_values import argument_value, is_bool, kinds
+from lm_searcher.agent.toolbox.registry import TOOLS
+from lm_searcher.agent.toolbox.tool import Tool
 from lm_searcher.spaces.errors import ChatError, unknown
 
 OWN = {
@@ -26,30 +27,30 @@ OWN = {
     "watch": "follow a run as it happens; Ctrl-C ends the watching, not the run",
     "quit": "leave; searches may go on",
 }
-"""What the chat itself does, for a person only."""
+"""Commands of the chat itself; models cannot call them."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A line that was understood."""
+    """A parsed line."""
 
     name: str
     """A tool's name, or a key of OWN."""
     arguments: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
-    """Of a command of OWN."""
+    """The words after a command of OWN."""
 
 
 @cache
 def _own_words() -> dict[str, list[str]]:
-    """By tool, the words of its name that no other tool has."""
+    """The words of each tool's name that no other tool has, by tool."""
     counts = Counter(word for name in TOOLS for word in set(name.split("_"))) + Counter(OWN.keys())
     return {name: [w for w in name.split("_") if counts[w] == 1] for name in TOOLS}
 
 
 @cache
 def short_names() -> dict[str, str]:
-    """The name that each tool's command is shown by: the longest word of its own."""
+    """The command of each tool as shown: the longest word that is its own."""
     return {
         name: max(words, key=len) if words else name.replace("_", "-")
         for name, words in _own_words().items()
@@ -57,14 +58,14 @@ def short_names() -> dict[str, str]:
 
 
 def names() -> dict[str, str]:
-    """All that may be typed after the slash, with a line about it."""
+    """All commands with a line about each."""
     short = short_names()
     lines = {short[name]: first_sentence(tool.description) for name, tool in TOOLS.items()}
     return dict(sorted(lines.items())) | OWN
 
 
 def tool_of(name: str) -> str:
-    """The tool that a command means. Raises ChatError."""
+    """The tool or own command that a name or an unambiguous prefix means. Raises ChatError."""
     plain = name.lower().replace("-", "_")
     if plain in TOOLS or plain in OWN:
         return plain
@@ -76,7 +77,7 @@ def tool_of(name: str) -> str:
 
 
 def parse(line: str) -> Command:
-    """What a line that begins with a slash means. Raises ChatError."""
+    """Parse a line that begins with a slash. Raises ChatError."""
     try:
         head, *words = shlex.split(line[1:]) or ["help"]
     except ValueError as error:
@@ -88,7 +89,7 @@ def parse(line: str) -> Command:
 
 
 def order(tool: Tool) -> list[str]:
-    """The arguments as words fill them: the required ones, then the others."""
+    """The arguments in the order in which words fill them: required ones first."""
     schema = tool.schema
     required = list(schema.get("required", []))
     return required + [key for key in schema.get("properties", {}) if key not in required]
@@ -108,7 +109,7 @@ def _arguments(tool: Tool, words: list[str]) -> dict[str, Any]:
         if key not in properties:
             flags = [f"--{name.replace('_', '-')}" for name in properties]
             raise ChatError(unknown("argument", f"--{flag}", flags))
-        if not equals and "boolean" in kinds(properties[key]) and not _is_bool(words[:1]):
+        if not equals and "boolean" in kinds(properties[key]) and not is_bool(words[:1]):
             value = "true"
         elif not equals:
             if not words:
@@ -124,59 +125,11 @@ def _arguments(tool: Tool, words: list[str]) -> dict[str, Any]:
             loose = [] if many else loose[1:]
     if loose:
         raise ChatError(f"'{' '.join(loose)}' is too much; usage: {usage(tool)}")
-    return {key: _value(key, values, properties[key]) for key, values in given.items()}
-
-
-def kinds(schema: Mapping[str, Any]) -> set[str]:
-    """The JSON types that a schema accepts."""
-    found = {str(schema["type"])} if "type" in schema else set()
-    for option in schema.get("anyOf", []):
-        found |= kinds(option)
-    return found | ({"object"} if "$ref" in schema else set())
-
-
-def _value(key: str, words: list[str], schema: Mapping[str, Any]) -> Any:
-    accepted = kinds(schema)
-    if "array" in accepted:
-        parsed = _json(words[0])
-        if len(words) == 1 and isinstance(parsed, list):
-            return parsed
-        found = [entry for word in words for entry in word.split(",") if entry]
-        return found if _items(schema) == {"string"} else [_plain(entry) for entry in found]
-    if len(words) > 1 and "object" not in accepted:
-        raise ChatError(f"--{key.replace('_', '-')} is given twice")
-    if "object" in accepted and not isinstance(_json(words[0]), dict):
-        pairs = [pair.partition("=") for word in words for pair in word.split(",")]
-        return {name: _plain(value) for name, _, value in pairs}
-    if accepted <= {"string", "null"}:
-        return words[0]
-    return _plain(words[0])
-
-
-def _items(schema: Mapping[str, Any]) -> set[str]:
-    options = [schema, *schema.get("anyOf", [])]
-    return next((kinds(option["items"]) for option in options if "items" in option), set())
-
-
-def _plain(word: str) -> Any:
-    """A number, a truth or JSON where the word is one; else the word."""
-    parsed = _json(word)
-    return word if parsed is None else parsed
-
-
-def _json(word: str) -> Any:
-    try:
-        return json.loads(word)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_bool(words: list[str]) -> bool:
-    return bool(words) and words[0] in ("true", "false")
+    return {key: argument_value(key, values, properties[key]) for key, values in given.items()}
 
 
 def usage(tool: Tool) -> str:
-    """How a tool's command is typed."""
+    """The usage line of a tool's command."""
     required = tool.schema.get("required", [])
     parts = [f"/{short_names()[tool.name]}", *(f"<{key}>" for key in required)]
     for key in order(tool)[len(required) :]:
@@ -187,49 +140,5 @@ def usage(tool: Tool) -> str:
 
 
 def first_sentence(text: str) -> str:
-    """Without what comes after, and without the full stop."""
+    """The first sentence of a text, without its full stop."""
     return re.split(r"(?<=[.;])\s", " ".join(text.split()), maxsplit=1)[0].rstrip(".;")
-
-
-def closest(sentence: str) -> str:
-    """The command whose name and description share the rarest words with a sentence."""
-    said = _stems(sentence)
-    known = {
-        name: _stems(f"{name} {tool.description} {SAID.get(name, '')}")
-        for name, tool in TOOLS.items()
-    }
-    counts = Counter(stem for stems in known.values() for stem in stems)
-
-    def shared(name: str) -> float:
-        in_name = said & _stems(name)
-        return sum(1 / counts[stem] for stem in said & known[name]) + len(in_name)
-
-    best = max(TOOLS, key=shared)
-    return short_names()[best] if shared(best) else "help"
-
-
-SAID = {
-    "start_search": "find optimise tune train launch cell architecture",
-    "status": "going progress doing far along",
-    "best": "result winner winning top",
-    "stop": "cancel abort kill",
-    "explain": "mattered important why pruned",
-}
-"""Words that people use for a tool besides its own."""
-
-EMPTY = re.compile(
-    r"\b(the|and|for|are|was|has|can|now|how|what|which|that|this|there|with|good)\b"
-)
-"""Words that name no command."""
-
-
-def _stems(text: str) -> set[str]:
-    words = EMPTY.sub(" ", text.lower().replace("_", " "))
-    return {word[:5] for word in re.findall(r"[a-z]{3,}", words)}
-
-
-def about(schema: Mapping[str, Any]) -> str:
-    """What a person is told of an argument."""
-    texts = [schema.get("description", "")]
-    texts += [option.get("description", "") for option in schema.get("anyOf", [])]
-    return next((text for text in texts if text), "")

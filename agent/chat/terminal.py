@@ -1,4 +1,4 @@
-"""Where a person's lines come from: a terminal with completion and history, or a pipe."""
+"""The source of a user's lines: a terminal with completion and history, or a pipe."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ YES = {"y": True, "yes": True, "n": False, "no": False, "": False}
 
 
 class Lines(Protocol):
-    """Gives a person's lines."""
+    """A source of a user's lines."""
 
     interactive: bool
-    """Whether a person is there."""
+    """Whether a user is present."""
 
     def line(self) -> str:
-        """The next one. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        """The next line. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
         ...
 
     def yes(self, question: str) -> bool:
-        """A person's answer; no answer is a no."""
+        """The user's answer; no answer counts as no."""
         ...
 
     def choice(self, question: str) -> str:
@@ -40,12 +40,12 @@ class Lines(Protocol):
 
 
 class Piped:
-    """Lines of standard input, as from a pipe or a file."""
+    """The lines of standard input, from a pipe or a file."""
 
     interactive = False
 
     def line(self) -> str:
-        """See Lines. A backslash at the end of a line goes on with the next."""
+        """See Lines. After a backslash at its end a line continues on the next."""
         found = ""
         for line in sys.stdin:
             found += line.rstrip("\n")
@@ -57,7 +57,7 @@ class Piped:
         raise EOFError
 
     def yes(self, question: str) -> bool:
-        """See Lines: the next line, which must say yes."""
+        """See Lines: the next line is the answer."""
         print(f"{question} [y/N]", flush=True)
         try:
             return YES.get(self.line().strip().lower(), False)
@@ -65,12 +65,12 @@ class Piped:
             return False
 
     def choice(self, question: str) -> str:
-        """See Lines: nobody is there."""
+        """See Lines: always empty, because no user is present."""
         return ""
 
 
 class Terminal:
-    """A prompt with history, completion, several lines, and the searches at its foot."""
+    """A prompt with history, completion, multi-line input, and the running searches below."""
 
     interactive = True
 
@@ -96,12 +96,12 @@ class Terminal:
 
     def yes(self, question: str) -> bool:
         """See Lines."""
-        while (said := self.choice(f"{question} [y/N] ")) not in YES:
+        while (answer := self.choice(f"{question} [y/N] ")) not in YES:
             pass
-        return YES[said]
+        return YES[answer]
 
     def choice(self, question: str) -> str:
-        """See Lines. Ctrl-C and Ctrl-D are no answer."""
+        """See Lines. Ctrl-C and Ctrl-D count as no answer."""
         with patch_stdout(raw=True):
             try:
                 return self._asking.prompt(question).strip().lower()
@@ -110,7 +110,7 @@ class Terminal:
 
 
 def _keys() -> KeyBindings:
-    """Enter sends, unless a backslash is before it; Alt-Enter begins a new line."""
+    """Enter sends, except after a backslash; Alt-Enter starts a new line."""
     keys = KeyBindings()
 
     @keys.add("enter")
@@ -130,7 +130,7 @@ def _keys() -> KeyBindings:
 
 
 def private(path: Path) -> Path:
-    """The file, made readable by its owner alone."""
+    """Create the file if needed, and make it readable by its owner only."""
     path.touch(mode=0o600)
     path.chmod(0o600)
     return path

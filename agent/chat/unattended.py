@@ -1,4 +1,4 @@
-"""A task without a person: the same graph, bounded, with a transcript."""
+"""A task without a user: the graph of the chat with a limit of replies, and a transcript."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from langgraph.checkpoint.memory import InMemorySaver
 from lm_searcher.agent.chat.graph import Chat
 from lm_searcher.agent.chat.langchain_tools import parts
 from lm_searcher.agent.chat.model import ChatModel
-from lm_searcher.agent.chat.repl import News
+from lm_searcher.agent.chat.repl import RunUpdates
 from lm_searcher.agent.chat.session import Event, Session
-from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus, standing
+from lm_searcher.agent.toolbox.run_status import UNDER_WAY, RunStatus, read_status
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError
 
 STARTERS = ("start_search", "resume", "evaluate_ncode")
-"""The tools that begin or go on with a run."""
-ENDED = "(The program:) The searches have ended. {}. Report to the person who gave the task."
+"""The tools that start or resume a run."""
+ENDED = "(The program:) The searches have ended. {}. Report to the user who gave the task."
 
 
 @dataclass
 class Task:
-    """What was asked, and what came of it."""
+    """A task and its outcome."""
 
     text: str
     workspace: Workspace
     messages: list[AnyMessage] = field(default_factory=list)
     runs: dict[str, RunStatus] = field(default_factory=dict)
-    """The searches that were started, and how they stand."""
+    """The status of each run that was started, by name."""
     error: str = ""
-    """Why the conversation broke off."""
+    """Why the conversation was aborted; empty if it was not."""
 
     @property
     def finished(self) -> bool:
-        """Whether a search was started, and each has finished."""
+        """Whether at least one run was started, and all of them are finished."""
         return bool(self.runs) and all(s.state == "finished" for s in self.runs.values())
 
     def to_json(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Task:
             "task": self.text,
             "finished": self.finished,
             "error": self.error or None,
-            "runs": [stand.to_json() for stand in self.runs.values()],
+            "runs": [status.to_json() for status in self.runs.values()],
             "messages": [entry for message in self.messages for entry in _entries(message)],
         }
 
@@ -59,41 +59,46 @@ def run_task(
     *,
     yes: bool,
     max_steps: int,
-    follow: Callable[[Event], None],
+    observe: Callable[[Event], None],
     context: int = 24_000,
 ) -> Task:
-    """Do it: turns of at most `max_steps` replies altogether, each followed by waiting for the
-    searches that were started. What a model or a server does wrong is the task's `error`."""
+    """Let the model do the task, in at most `max_steps` replies over all turns.
+
+    After each turn the runs that it started are awaited; the next turn reports their end. A
+    failure of the model or its server is the task's `error`. `observe` is called with each event.
+    """
     task = Task(text, workspace)
-    news = News(workspace, alone=True)
-    said, left = text, max_steps
+    updates = RunUpdates(workspace, alone=True)
+    prompt, left = text, max_steps
     messages: list[AnyMessage] = []
-    chat = Chat(workspace, model, news.brief, "yes" if yes else "no", True, context=context)
+    chat = Chat(
+        workspace, model, updates.system_prompt, "yes" if yes else "no", True, context=context
+    )
     session = Session(chat, InMemorySaver(), "task")
     while left > 0:
         chat.max_steps = left
         before = len(messages)
         try:
-            for event in session.say(said):
-                follow(event)
+            for event in session.say(prompt):
+                observe(event)
         except ChatError as error:
             task.error = str(error)
         messages = session.messages
         new = messages[before:]
         left -= sum(isinstance(message, AIMessage) for message in new)
-        begun = list(_begun(new))
-        for name in begun:
-            task.runs[name] = _ended(workspace, name)
-        if task.error or not begun:
+        started = list(_started(new))
+        for name in started:
+            task.runs[name] = _await_end(workspace, name)
+        if task.error or not started:
             break
-        said = ENDED.format("; ".join(task.runs[name].summary() for name in begun))
+        prompt = ENDED.format("; ".join(task.runs[name].summary() for name in started))
     task.messages = messages
-    task.runs = {name: standing(s.files) for name, s in task.runs.items()}
+    task.runs = {name: read_status(s.files) for name, s in task.runs.items()}
     return task
 
 
-def _begun(messages: list[AnyMessage]) -> Iterator[str]:
-    """The runs that these messages began or went on with, each once."""
+def _started(messages: list[AnyMessage]) -> Iterator[str]:
+    """The names of the runs that these messages started or resumed, each once."""
     names: dict[str, None] = {}
     for message in messages:
         if not isinstance(message, ToolMessage) or message.name not in STARTERS:
@@ -104,12 +109,12 @@ def _begun(messages: list[AnyMessage]) -> Iterator[str]:
     yield from names
 
 
-def _ended(workspace: Workspace, name: str) -> RunStatus:
-    """The run's standing once it is no longer under way."""
+def _await_end(workspace: Workspace, name: str) -> RunStatus:
+    """The run's status once it is no longer under way."""
     files = workspace.files_of(name)
-    while (stand := standing(files)).state in UNDER_WAY:
+    while (status := read_status(files)).state in UNDER_WAY:
         time.sleep(0.3)
-    return stand
+    return status
 
 
 def _entries(message: AnyMessage) -> Iterator[dict[str, Any]]:

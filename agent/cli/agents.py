@@ -81,8 +81,8 @@ def agent(
     """Do a task without a person; exit code 0 only if the search that it asks for finished."""
     from rich.console import Console
 
-    from lm_searcher.agent.chat.show import showing
-    from lm_searcher.agent.chat.stopping import stoppable
+    from lm_searcher.agent.chat.interrupts import interruptible
+    from lm_searcher.agent.chat.turn_view import turn_view
     from lm_searcher.agent.chat.unattended import run_task
     from lm_searcher.tools.protocols import Cancelled
 
@@ -92,9 +92,9 @@ def agent(
     workspace = workspace_of(folder, max_trials if yes else 0, function, ranker, data)
     console = Console(markup=False, emoji=False, highlight=False, quiet=as_json)
     try:
-        with stoppable(workspace), showing(console) as show:
+        with interruptible(workspace), turn_view(console) as show:
             done = run_task(
-                task, workspace, opened, yes=yes, max_steps=max_steps, follow=show, context=context
+                task, workspace, opened, yes=yes, max_steps=max_steps, observe=show, context=context
             )
     except (KeyboardInterrupt, Cancelled):
         print("stopped; searches that were started go on", file=sys.stderr)

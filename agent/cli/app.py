@@ -156,7 +156,7 @@ def runs(store: Store = None, folder: Folder = RUNS, as_json: Json = False) -> N
     """The runs there are."""
     from rich.table import Table
 
-    from lm_searcher.agent.results.result import list_runs
+    from lm_searcher.agent.results.run_list import list_runs
 
     found = list_runs(folder, store)
     if as_json:

@@ -1,1 +1,1 @@
-"""What a run has found: the incumbent, the front, and how they are shown."""
+"""What a run has found: the incumbent, the front, and how both are shown."""

@@ -1,7 +1,7 @@
-"""The Pareto front of a run: what it has found where there are several objectives.
+"""The Pareto front of a run with several objectives.
 
-The front is of the trials' own values, which luck flatters; of those that were confirmed, the means
-over fresh seeds stand beside them.
+Membership is decided by the trials' own values, which are biased upwards by the selection. Means
+over fresh seeds are reported beside them for the confirmed members.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.records import Confirmation
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Values, front, hypervolume_curve, reference_of, spread_out
 
 
 def front_trials(trials: Sequence[Trial], objectives: ObjectiveSet) -> list[Trial]:
-    """The feasible trials that no other dominates, the best of the first objective first."""
+    """The feasible trials that no other trial dominates, the best of the first objective first."""
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.values]
     if not complete:
         return []
@@ -29,7 +30,7 @@ def front_trials(trials: Sequence[Trial], objectives: ObjectiveSet) -> list[Tria
 
 
 def finalists(trials: Sequence[Trial], objectives: ObjectiveSet, top: int) -> list[Trial]:
-    """The members that stand for the front: those with the largest shares of its hypervolume."""
+    """The `top` members to confirm: a subset that covers most of the front's hypervolume."""
     members = front_trials(trials, objectives)
     return [members[i] for i in spread_out(objectives.arrays(members)[0], top)]
 
@@ -37,8 +38,11 @@ def finalists(trials: Sequence[Trial], objectives: ObjectiveSet, top: int) -> li
 def hypervolumes(
     trials: Sequence[Trial], objectives: ObjectiveSet, reference: Values | None = None
 ) -> list[float]:
-    """The hypervolume after each trial, above a reference a tenth of the range below the worst
-    values measured, unless another is given; 0 before a trial is feasible."""
+    """The hypervolume after each trial; 0 before a trial is feasible.
+
+    `reference` is the reference point, higher being better; by default it lies a tenth of each
+    objective's range below the worst measured value.
+    """
     values, violations = objectives.arrays(trials)
     if np.isnan(values).any(axis=1).all():
         return [0.0] * len(trials)
@@ -48,43 +52,49 @@ def hypervolumes(
 
 @dataclass(frozen=True)
 class Member:
-    """One architecture of the front."""
+    """An architecture of the front."""
 
     number: int
     ncode: NCode
     values: Mapping[str, float]
-    """Each objective, as the trial measured it."""
+    """The trial's own value of each objective, by metric."""
     metrics: Mapping[str, float]
     seeds: int
-    """Fresh seeds behind `confirmed`; 0 if there are none."""
+    """Number of fresh seeds in `confirmed`; 0 if not confirmed."""
     confirmed: Mapping[str, float]
-    """Means over the fresh seeds, of every metric."""
+    """Each metric's mean over the fresh seeds."""
     spreads: Mapping[str, float]
-    """Standard deviations over the fresh seeds, where there are two."""
+    """Each metric's standard deviation over the fresh seeds; empty with fewer than two."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """The member as plain data."""
         return asdict(self)
 
 
 def member_of(
-    trial: Trial, objectives: ObjectiveSet, entries: Sequence[Mapping[str, Any]]
+    trial: Trial, objectives: ObjectiveSet, confirmations: Sequence[Confirmation]
 ) -> Member:
-    """A member of the front with the confirmations that it has."""
-    good = [entry for entry in entries if "value" in entry]
-    confirmed, spreads = fresh_means(good)
-    values = {g.metric: v for g, v in zip(objectives.goals, trial.values, strict=True)}
-    return Member(trial.number, trial.ncode, values, trial.metrics, len(good), confirmed, spreads)
+    """A trial of the front with its confirmations, failed ones included."""
+    succeeded = [c for c in confirmations if c.value is not None]
+    confirmed, spreads = fresh_means(succeeded)
+    return Member(
+        number=trial.number,
+        ncode=trial.ncode,
+        values={g.metric: v for g, v in zip(objectives.goals, trial.values, strict=True)},
+        metrics=trial.metrics,
+        seeds=len(succeeded),
+        confirmed=confirmed,
+        spreads=spreads,
+    )
 
 
-def fresh_means(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Each metric's mean over some confirmations, and its spread where there are two."""
-    if not entries:
-        return {}, {}
-    values = {
-        name: [entry["metrics"][name] for entry in entries if name in entry["metrics"]]
-        for name in entries[0]["metrics"]
-    }
+def fresh_means(
+    confirmations: Sequence[Confirmation],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Means and standard deviations of each metric; the latter need two confirmations or more."""
+    measured = [c.metrics or {} for c in confirmations]
+    names = measured[0] if measured else ()
+    values = {name: [metrics[name] for metrics in measured if name in metrics] for name in names}
     return (
         {name: float(np.mean(v)) for name, v in values.items()},
         {name: float(np.std(v, ddof=1)) for name, v in values.items() if len(v) > 1},

@@ -10,23 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lm_searcher.agent.results.front import fresh_means
+from lm_searcher.agent.study.records import RunRecords
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
-
-FULL = "confirmed at"
-"""Key of the run attribute that holds the fidelity settings of the confirmations; absent or empty
-where it is the search's own. Confirmations stored at other settings are ignored."""
-
-
-def at_full(attributes: Mapping[str, Any]) -> str:
-    """The confirmations' fidelity as " at key = value, ..."; empty if it is the trials' own."""
-    settings = ", ".join(f"{k} = {v:g}" for k, v in attributes.get(FULL, {}).items())
-    return f" at {settings}" if settings else ""
 
 
 def best_trials(trials: Sequence[Trial], sign: float, top: int) -> list[Trial]:
@@ -57,49 +47,36 @@ class Incumbent:
     """Each metric's standard deviation over the fresh seeds; empty with fewer than two."""
 
 
-def confirmations(attributes: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    """The stored confirmation results by trial number; failed ones have a reason, no value."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    full = attributes.get(FULL, {})
-    for key in sorted(attributes):
-        if key.startswith("confirm:") and attributes[key].get("budget", {}) == full:
-            found.setdefault(int(key.split(":")[1]), []).append(attributes[key])
-    return found
-
-
-def find_incumbent(
-    trials: Sequence[Trial], attributes: Mapping[str, Any], sign: float
-) -> Incumbent | None:
+def find_incumbent(trials: Sequence[Trial], records: RunRecords, sign: float) -> Incumbent | None:
     """The incumbent of a run; None while no feasible trial has completed.
 
     Once a trial is confirmed, only confirmed trials are considered: a mean over several seeds is
     better evidence than a single value.
     """
     fresh = {
-        number: good
-        for number, entries in confirmations(attributes).items()
-        if (good := [entry for entry in entries if "value" in entry])
+        number: succeeded
+        for number, entries in records.confirmed().items()
+        if (succeeded := [entry for entry in entries if entry.value is not None])
     }
     if not fresh:
         best = best_trials(trials, sign, 1)
         return _unconfirmed(best[0]) if best else None
 
     def mean(number: int) -> tuple[float, int]:
-        values = [entry["value"] for entry in fresh[number]]
-        if not attributes.get(FULL):  # otherwise the trial was measured at a lower fidelity
+        values = [entry.value for entry in fresh[number]]
+        if not records.full:  # otherwise the trial was measured at a lower fidelity
             values.append(trials[number].value)
         return sign * float(np.mean([v for v in values if v is not None])), -number
 
     number = max(fresh, key=mean)
-    entries = fresh[number]
-    metrics, spreads = fresh_means(entries)
-    measured = [entry["value"] for entry in entries]
+    metrics, spreads = fresh_means(fresh[number])
+    values = [entry.value for entry in fresh[number] if entry.value is not None]
     return Incumbent(
         number=number,
         ncode=trials[number].ncode,
-        value=float(np.mean(measured)),
-        spread=float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
-        seeds=len(measured),
+        value=float(np.mean(values)),
+        spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        seeds=len(values),
         metrics=metrics,
         spreads=spreads,
     )

@@ -1,4 +1,4 @@
-"""A run as it happens, on the terminal or line by line."""
+"""A run in progress: a panel on a terminal, a line per trial elsewhere."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from lm_searcher.spaces.usage import Usage
 
 
 class LiveView:
-    """Follows a search: trials done, the incumbent or the front, time left, failures.
+    """Observes a search and shows trials done, the incumbent or the front, failures and time left.
 
-    On a terminal it redraws one panel; elsewhere it writes a line a finished trial.
+    On a terminal one panel is redrawn; elsewhere a line is written per finished trial.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class LiveView:
         self.budget = budget
         self.done = self.failed = 0
         self.usage = Usage()
-        self._accounted: set[int] = set()
+        self._usage_counted: set[int] = set()
         self.best: Trial | None = None
         self.running: dict[int, Trial] = {}
         self.last = ""
@@ -43,20 +43,20 @@ class LiveView:
         self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
 
     def resume(self, trials: Sequence[Trial]) -> None:
-        """Count the trials of earlier processes."""
+        """Count the trials of earlier processes; they do not enter the pace."""
         for trial in trials:
-            self._add_account(trial)
+            self._add_usage(trial)
             if trial.state.finished:
                 self._count(trial)
         self.resumed, self.began = self.done, time.monotonic()
 
     def __call__(self, event: Trial | str) -> None:
-        """See Observer."""
+        """Take up an event: a trial that began or finished, or a message. See Observer."""
         if isinstance(event, str):
             self.last = event
         elif event.state is TrialState.RUNNING:
             self.running[event.number] = event
-            self._add_account(event)
+            self._add_usage(event)
             return
         else:
             self.running.pop(event.number, None)
@@ -65,9 +65,9 @@ class LiveView:
         if not self.console.is_terminal:
             self.console.print(self.last, highlight=False, markup=False, soft_wrap=True)
 
-    def _add_account(self, trial: Trial) -> None:
-        if trial.usage is not None and trial.number not in self._accounted:
-            self._accounted.add(trial.number)
+    def _add_usage(self, trial: Trial) -> None:
+        if trial.usage is not None and trial.number not in self._usage_counted:
+            self._usage_counted.add(trial.number)
             self.usage += trial.usage
 
     def _count(self, trial: Trial) -> None:
@@ -83,17 +83,17 @@ class LiveView:
     def _line(self, trial: Trial) -> str:
         total = f"/{self.budget}" if self.budget else ""
         head = f"[{self.done}{total}] trial {trial.number}  {trial.ncode}"
-        what = f"failed: {trial.reason}" if trial.reason else self._measured(trial)
+        outcome = f"failed: {trial.reason}" if trial.reason else self._measured(trial)
         if trial.state is TrialState.PRUNED:
-            what += f" (stopped early, after report {len(trial.curve)})"
+            outcome += f" (stopped early, after report {len(trial.curve)})"
         if trial.violation > 0:
-            what += " (breaks a constraint)"
+            outcome += " (breaks a constraint)"
         best = f", best {self.best.value:.4f}" if self.best else ""
         if self.objectives.several:
             best = f", front of {len(self.front)}"
-        account = trial.usage
-        by = f"  (picked by the fallback: {account.reason})" if account and account.reason else ""
-        return f"{head}  {what}{best}{by}"
+        usage = trial.usage
+        by = f"  (picked by the fallback: {usage.reason})" if usage and usage.reason else ""
+        return f"{head}  {outcome}{best}{by}"
 
     def _measured(self, trial: Trial) -> str:
         if not self.objectives.several:
@@ -102,7 +102,7 @@ class LiveView:
         return ", ".join(f"{goal.metric} {value:.4f}" for goal, value in goals)
 
     def left(self) -> str:
-        """The time left by the pace so far; a dash while it is not known."""
+        """The time left at the pace of this process; "-" before a trial has finished."""
         fresh = self.done - self.resumed
         if not self.budget or not fresh:
             return "-"
@@ -110,7 +110,7 @@ class LiveView:
         return clock(pace * max(0, self.budget - self.done))
 
     def render(self) -> Panel:
-        """The panel as it is now."""
+        """The current panel."""
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold")
         total = f" of {self.budget}" if self.budget else ""
@@ -121,10 +121,10 @@ class LiveView:
         if self.objectives.several:
             table.add_row("front", f"{len(self.front)} architectures")
             name = f"best {self.objectives.metric}"
-        where = "-"
+        best = "-"
         if self.best is not None:
-            where = f"{self.best.ncode}  {self._measured(self.best)}  (trial {self.best.number})"
-        table.add_row(name, where)
+            best = f"{self.best.ncode}  {self._measured(self.best)}  (trial {self.best.number})"
+        table.add_row(name, best)
         running = ", ".join(t.ncode for t in self.running.values()) or "-"
         table.add_row("running", running)
         failures = Text(str(self.failed), style="red" if self.failed else "")
@@ -150,7 +150,7 @@ class LiveView:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 0:00 or 0:00:00."""
+    """Seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

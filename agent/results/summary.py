@@ -1,4 +1,4 @@
-"""A run in words, for the terminal."""
+"""A run's result in words, for the terminal, the report and the tools."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lm_searcher.agent.results.incumbent import Incumbent, at_full
+from lm_searcher.agent.results.incumbent import Incumbent
 from lm_searcher.agent.results.result import Result
 from lm_searcher.spaces.history import TrialState
 
 SHOWN = 20
-"""Members of a front that the terminal lists; JSON has them all."""
+"""The most members of a front that the terminal lists; JSON has them all."""
 
 
 def print_summary(console: Console, result: Result, resume: str) -> None:
-    """What was found, how sure it is, and how to go on."""
+    """Print the result and the command `resume` that continues the run."""
     states = [t.state for t in result.trials]
     failed = states.count(TrialState.FAIL)
     table = Table(
@@ -37,11 +37,11 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
     else:
         table.add_row("incumbent", f"{best.ncode}  (trial {best.number})")
         table.add_row("architecture", Text(result.space.description(best.ncode)))
-        figure = f"{measured(best.value, best.spread)}  ({origin(result, best)})"
-        table.add_row(result.metric, figure)
-        for name, value in best.metrics.items():
+        value = measured(best.value, best.spread)
+        table.add_row(result.metric, f"{value}  ({origin(result, best)})")
+        for name, mean in best.metrics.items():
             if name != result.metric:
-                table.add_row(name, measured(value, best.spreads.get(name)))
+                table.add_row(name, measured(mean, best.spreads.get(name)))
         for bound, line in bounds(result, best.metrics).items():
             table.add_row(Text(bound), line)
     table.add_row("space", f"{result.space.name}, {result.space.size:,} architectures")
@@ -72,8 +72,8 @@ def _print_front(console: Console, result: Result) -> None:
 
 
 def front_table(result: Result) -> tuple[list[str], list[list[str]]]:
-    """The front's header and rows: each objective, and the metrics that constraints bound; where
-    a member was confirmed, the means over fresh seeds as well."""
+    """The front as a header and rows: objectives, constrained metrics, and means over fresh seeds
+    if any member was confirmed."""
     goals = [f"{g.metric} ({g.direction})" for g in result.objectives.goals]
     goal_names = [goal.metric for goal in result.objectives.goals]
     bounded = [c for c in result.objectives.constraints if c.metric not in goal_names]
@@ -98,7 +98,7 @@ def front_table(result: Result) -> tuple[list[str], list[list[str]]]:
 
 
 def front_line(result: Result) -> str:
-    """A front in one line; empty where there is none."""
+    """The size and the ranges of the front in one line; empty if there is no front."""
     members = result.front if result.objectives.several else []
     if not members:
         return ""
@@ -112,7 +112,7 @@ def front_line(result: Result) -> str:
 
 
 def nothing(result: Result) -> str:
-    """Why there is neither an incumbent nor a front."""
+    """Why the run has neither an incumbent nor a front."""
     nearest = result.nearest
     if nearest is None:
         return "none: no trial has completed"
@@ -125,7 +125,7 @@ def nothing(result: Result) -> str:
 
 
 def bounds(result: Result, metrics: Mapping[str, float]) -> dict[str, str]:
-    """Each constraint, and whether some metrics keep it."""
+    """Each constraint and whether these metrics keep it, as text."""
     lines = {}
     for constraint in result.objectives.constraints:
         value = metrics[constraint.metric]
@@ -135,29 +135,27 @@ def bounds(result: Result, metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def origin(result: Result, best: Incumbent) -> str:
-    """Where the incumbent's value comes from."""
+    """What the incumbent's value is: a mean over fresh seeds, or the trial's own."""
     if not best.seeds:
         return "the trial's own, not confirmed"
-    return f"mean of {best.seeds} fresh seeds{at_full(result.attributes)}"
+    settings = ", ".join(f"{k} = {v:g}" for k, v in result.records.full.items())
+    return f"mean of {best.seeds} fresh seeds" + (f" at {settings}" if settings else "")
 
 
 def stopped_early(result: Result) -> str:
-    """How many trials the pruner stopped, and after how many reports."""
+    """How many trials the pruner stopped, by number of reports."""
     pruned = Counter(len(t.curve) for t in result.trials if t.state is TrialState.PRUNED)
     after = ", ".join(f"{count} after {length}" for length, count in sorted(pruned.items()))
     return f"{pruned.total()} stopped early" + (f": {after}" if len(pruned) else "")
 
 
 def measured(value: float, spread: float | None) -> str:
-    """A mean with its standard deviation, where there is one."""
+    """A value, with its standard deviation if there is one."""
     return f"{value:.4f}" + (f" ± {spread:.4f}" if spread else "")
 
 
 def failure_lines(result: Result, most: int = 5) -> list[str]:
-    """The commonest reasons of failed trials, with how often each came."""
-    reasons: dict[str, int] = {}
-    for trial in result.failures:
-        reasons[trial.reason or "unknown"] = reasons.get(trial.reason or "unknown", 0) + 1
-    common = sorted(reasons.items(), key=lambda item: -item[1])
-    lines = [f"{count} failed: {reason}" for reason, count in common[:most]]
-    return lines + ([f"and {len(common) - most} other reasons"] if len(common) > most else [])
+    """The `most` commonest reasons of failed trials with their counts, a line each."""
+    reasons = Counter(trial.reason or "unknown" for trial in result.failures)
+    lines = [f"{count} failed: {reason}" for reason, count in reasons.most_common(most)]
+    return lines + ([f"and {len(reasons) - most} other reasons"] if len(reasons) > most else [])

@@ -1,1 +1,1 @@
-"""What an agent drives searches with: tools with schemas, served to the chat and over MCP."""
+"""Tools with typed schemas that drive searches, for the chat and for other agents over MCP."""

@@ -24,7 +24,7 @@ from lm_searcher.tools.rankers import RANKERS
 
 
 def list_spaces(workspace: Workspace, args: Nothing) -> ToolResult:
-    """Built-in and defined spaces, with what is wrong with one that does not load."""
+    """Built-in and defined spaces; a space that does not load has its error."""
     rows: list[dict[str, Any]] = []
     for name in [*sorted(BUILTIN), *defined(workspace)]:
         try:
@@ -38,7 +38,7 @@ def list_spaces(workspace: Workspace, args: Nothing) -> ToolResult:
 
 
 def describe_space(workspace: Workspace, args: SpaceName) -> ToolResult:
-    """Positions and options of one space."""
+    """The positions and options of one space."""
     space = find_space(workspace, args.space)
     positions = [
         {"name": p.name, "choices": list(p.choices), "ordered": p.ordered} for p in space.positions
@@ -52,7 +52,7 @@ def describe_space(workspace: Workspace, args: SpaceName) -> ToolResult:
 
 
 def define_space(workspace: Workspace, args: DefineSpace) -> ToolResult:
-    """Check the space, then write its TOML file."""
+    """Check a new space, then write its TOML file."""
     if args.name in BUILTIN:
         raise SpaceError(f"'{args.name}' is a built-in space; choose another name")
     path = space_path(workspace, args.name)
@@ -70,14 +70,14 @@ def define_space(workspace: Workspace, args: DefineSpace) -> ToolResult:
 
 
 def overwrites(workspace: Workspace, args: DefineSpace) -> str | None:
-    """The cost of define_space: a file that is lost."""
+    """A user must confirm that a defined space is overwritten."""
     if args.replace and space_path(workspace, args.name).exists():
         return f"Overwrite the space '{args.name}'?"
     return None
 
 
 EMBEDDED = ("digits", "pydoc")
-"""Data that is there without a folder. pydoc is text, for space transformer."""
+"""Data sets that need no folder. pydoc is text, for the space transformer."""
 
 
 def list_evaluators(workspace: Workspace, args: Nothing) -> ToolResult:
@@ -100,11 +100,11 @@ def list_evaluators(workspace: Workspace, args: Nothing) -> ToolResult:
     )
 
 
-# -- what there is -----------------------------------------------------------------------------
+# -- what the workspace has --------------------------------------------------------------------
 
 
 def space_path(workspace: Workspace, name: str) -> Path:
-    """Where a defined space lies."""
+    """The file of a defined space."""
     return workspace.inside("spaces", f"{name}.toml")
 
 
@@ -123,17 +123,17 @@ def find_space(workspace: Workspace, name: str) -> SearchSpace:
 
 
 def tables_of(workspace: Workspace) -> dict[str, Path]:
-    """The tables that may be looked up, by name: the package's and the workspace's."""
+    """Tables by name: those of the package and those of the workspace."""
     found = {f"{BUILTIN_TABLE}{path.stem}": path for path in sorted(DATA.glob("*.npz"))}
     for path in sorted(workspace.folder.glob("tables/*")):
         if path.suffix in (".npz", ".csv"):
-            with contextlib.suppress(ConfigError):  # a link out of the workspace is none of ours
+            with contextlib.suppress(ConfigError):  # leave out links to files outside the workspace
                 found[path.name] = workspace.inside("tables", path.name)
     return found
 
 
 def table_metrics(path: Path) -> list[str]:
-    """The metrics of a table, by its card; for CSV, its columns. Empty if it cannot be read."""
+    """The metrics in a table's card, or a CSV file's columns; empty if it cannot be read."""
     try:
         if path.suffix == ".npz":
             return list(json.loads(path.with_suffix(".json").read_text())["metrics"])

@@ -1,4 +1,4 @@
-"""The tools for other agents: a server of the Model Context Protocol on standard in and output."""
+"""The tools as a Model Context Protocol server on standard input and output."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.run_status import UNDER_WAY
 from lm_searcher.agent.toolbox.workspace import Workspace
 
-INSTRUCTIONS = """Search for good architectures with few trainings. A usual way: list_spaces, \
-list_evaluators, start_search, wait until it is finished, then best, explain, report. Searches go \
-on in the background when the conversation ends. An error says what to mend."""
+INSTRUCTIONS = """Search for good architectures with few trainings. Usual order: list_spaces, \
+list_evaluators, start_search, wait until the run is finished, then best, explain, report. \
+Searches continue after the conversation. An error message says what to correct."""
 
 SLICE = 0.5
-"""Seconds of waiting at a time."""
+"""Seconds that `wait` holds the lock at a time."""
 
 
 def build_server(workspace: Workspace) -> Server[Any]:
-    """The server of the tools in one workspace. Calls run one after the other, waits aside."""
+    """A server of the tools in one workspace. Calls run one at a time; `wait` lets others in."""
     turn = anyio.Lock()
 
     async def list_tools(
@@ -69,7 +69,7 @@ def build_server(workspace: Workspace) -> Server[Any]:
 
 
 def described() -> list[Tool]:
-    """The tools as the protocol has them."""
+    """The tools in the protocol's form."""
     return [
         Tool(
             name=tool.name,
@@ -86,22 +86,22 @@ def described() -> list[Tool]:
 
 
 def answer(workspace: Workspace, name: str, arguments: Mapping[str, Any]) -> ToolResult:
-    """The tool's result. There is no person here to ask: what costs beyond the budget is refused.
+    """The tool's result. A call that needs a confirmation is refused: no user can be asked here.
 
-    `stop` is let through: it is marked as destructive, so that clients ask their person.
+    `stop` is allowed: it is marked as destructive, so that clients ask their user.
     """
     asked = question(workspace, name, arguments)
     if asked is None or name == "stop":
         return call(workspace, name, arguments)
     return failure(
-        f"{name}: refused, since it needs a person's word: {asked.splitlines()[0]} "
-        "Ask for less, or have a person start the server with a larger --max-trials, "
-        "or do it by lm-searcher chat."
+        f"{name}: refused, since a user must confirm it: {asked.splitlines()[0]} "
+        "Use fewer trials, or ask the user to start the server with a larger --max-trials, "
+        "or to use lm-searcher chat."
     )
 
 
 async def _wait(workspace: Workspace, arguments: Mapping[str, Any], turn: anyio.Lock) -> ToolResult:
-    """As the tool, but a little at a time: others take their turn, and who leaves is noticed."""
+    """The tool `wait` in slices, so that other calls run between and a lost client is noticed."""
     begin = time.monotonic()
     while True:
         slice_ = dict(arguments)
@@ -109,7 +109,7 @@ async def _wait(workspace: Workspace, arguments: Mapping[str, Any], turn: anyio.
             left = float(arguments.get("seconds", 30.0)) - (time.monotonic() - begin)
             slice_["seconds"] = max(0.01, min(left, SLICE))
         except (TypeError, ValueError):
-            left = 0.0  # the tool says what is wrong
+            left = 0.0  # the tool reports the bad value
         async with turn:
             result = await to_thread.run_sync(call, workspace, "wait", slice_)
         if result.error or left <= SLICE or result.data.get("state") not in UNDER_WAY:
@@ -118,13 +118,14 @@ async def _wait(workspace: Workspace, arguments: Mapping[str, Any], turn: anyio.
 
 
 def serve(workspace: Workspace) -> None:
-    """Serve until the client has gone. Nothing but the protocol is written to standard output."""
+    """Serve until the client disconnects. Standard output carries the protocol only."""
 
     async def main() -> None:
         server = build_server(workspace)
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 
-    # At once: a thread that waits for the client would hold Ctrl-C up, and searches are not ours.
+    # End at once on Ctrl-C: the thread that reads from the client cannot be interrupted, and
+    # searches run in processes of their own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     anyio.run(main)

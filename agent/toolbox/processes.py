@@ -1,7 +1,7 @@
-"""Searches in processes of their own, which outlive whoever started them.
+"""Searches in background processes, which outlive the program that started them.
 
-Whether one runs is asked of the system: a process counts as the run's only while it lives and its
-command line names the run's own file, so a stale or reused process id misleads nobody.
+The operating system says whether a search runs: a process counts as the run's only while it is
+alive and its command line names a file of the run, so stale or reused process ids do no harm.
 """
 
 from __future__ import annotations
@@ -28,54 +28,54 @@ from lm_searcher.tools.files import file_lock
 PROGRAM = "lm_searcher.agent"
 
 
-class Record(BaseModel):
-    """What is kept of the process that drives a run, in `process.json`."""
+class ProcessRecord(BaseModel):
+    """The latest process of a run, as stored in `process.json`."""
 
     pid: int
     asked: str = ""
-    """`pause` or `stop` once it has been asked to leave."""
+    """`pause` or `stop` once the process was asked to end; otherwise empty."""
     announced: bool = False
-    """Whether its end has been told."""
+    """Whether the end of the process has been reported to a user or a model."""
 
 
 def record_path(files: RunFiles) -> Path:
-    """Where the record lies."""
+    """The file of the process record."""
     return files.folder / "process.json"
 
 
 def log_path(files: RunFiles) -> Path:
-    """What the process prints."""
+    """The file with the output of the process."""
     return files.folder / "process.log"
 
 
-def record(files: RunFiles) -> Record | None:
-    """The latest process of a run; None if it was never started from here."""
+def load_record(files: RunFiles) -> ProcessRecord | None:
+    """The record of the run's latest process; None if there is none, or it is damaged."""
     try:
-        return Record.model_validate_json(record_path(files).read_text())
+        return ProcessRecord.model_validate_json(record_path(files).read_text())
     except (OSError, ValidationError):
         return None
 
 
-def note(files: RunFiles, latest: Record) -> None:
-    """Keep the record."""
+def save_record(files: RunFiles, latest: ProcessRecord) -> None:
+    """Store the record atomically."""
     toml.write_text(record_path(files), latest.model_dump_json())
 
 
 def process(files: RunFiles) -> psutil.Process | None:
-    """The living process that was started for the run."""
-    latest = record(files)
+    """The live process that was started for the run; None if there is none."""
+    latest = load_record(files)
     if latest is None:
         return None
     with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-        if _drives(found := psutil.Process(latest.pid), files):
+        if _runs(found := psutil.Process(latest.pid), files):
             return found
-    if is_driven(files):  # whoever started it was killed before it could keep the record
-        return next((found for found in psutil.process_iter() if _drives(found, files)), None)
+    if is_driven(files):  # its parent was killed before the record was stored
+        return next((found for found in psutil.process_iter() if _runs(found, files)), None)
     return None
 
 
-def _drives(found: psutil.Process, files: RunFiles) -> bool:
-    """Whether the process was started for this run; its workers were not."""
+def _runs(found: psutil.Process, files: RunFiles) -> bool:
+    """Whether the process runs this search. Its workers do not count: they lead no session."""
     try:
         words = found.cmdline()
         alive = found.status() != psutil.STATUS_ZOMBIE and os.getsid(found.pid) == found.pid
@@ -86,9 +86,9 @@ def _drives(found: psutil.Process, files: RunFiles) -> bool:
 
 
 def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
-    """Begin the run, or go on with it, in a new process; its id.
+    """Start or resume the run in a new process; return the process id.
 
-    Raises ConfigError if it is under way.
+    Raises ConfigError if the run is under way.
     """
     words = [sys.executable, "-P", "-m", PROGRAM, "run"]
     words += [str(files.folder / run_file), "--name", files.name]
@@ -96,7 +96,7 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
     with file_lock(files.folder / "process.lock", timeout=10):
         if process(files) is not None or is_driven(files):
             raise ConfigError(f"run '{files.name}' is under way already")
-        note(files, Record(pid=-1))
+        save_record(files, ProcessRecord(pid=-1))
         with open(log_path(files), "ab") as log:
             begun = subprocess.Popen(
                 words,
@@ -104,82 +104,86 @@ def start(files: RunFiles, run_file: str = RUN_FILE) -> int:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_heeds_sigint,
+                preexec_fn=_default_sigint,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
             )
-        note(files, Record(pid=begun.pid))
+        save_record(files, ProcessRecord(pid=begun.pid))
         _await_command_line(begun, files)
-    # So that it does not stay a zombie for as long as this process lives.
+    # Reap the child, so that it does not stay a zombie while this process lives.
     threading.Thread(target=begun.wait, daemon=True).start()
     return begun.pid
 
 
-def _heeds_sigint() -> None:
-    """In a new process: a shell has what it puts in the background ignore SIGINT, and children
-    inherit that until they set a handler; a pause in that time would be lost."""
+def _default_sigint() -> None:
+    """Runs in the child before exec: restore SIGINT.
+
+    Shells let background jobs ignore SIGINT, and children inherit this. Without the default a
+    pause would be lost until the child sets its own handler.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _await_command_line(begun: subprocess.Popen[bytes], files: RunFiles) -> None:
-    """A process that has just begun shows no command line for a moment, and would pass for none."""
+    """Wait, 5 s at most, until the new process has its command line, by which it is recognised."""
     end = time.monotonic() + 5
     while process(files) is None and begun.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
 
 
-def ask_to_leave(files: RunFiles, why: str, patience: float = 2.0) -> bool:
-    """One SIGINT: it finishes the running trial, then leaves. Whether it has, `patience` later.
+def request_exit(files: RunFiles, asked: str, patience: float = 2.0) -> bool:
+    """Send one SIGINT: the process finishes its running trial and ends.
 
-    `why` is `pause` or `stop`. A second call sends no second signal: that would cut trials short.
-    Raises ConfigError for a run that another program drives.
+    `asked` is `pause` or `stop`. Returns whether the process has ended within `patience` seconds.
+    A second call sends no second signal, which would cut trials short. Raises ConfigError for a
+    run that was not started by a tool.
     """
-    living, latest = process(files), record(files)
+    living, latest = process(files), load_record(files)
     if living is None or latest is None:
         if is_driven(files):
             raise ConfigError(
                 f"run '{files.name}' was started elsewhere; press Ctrl-C where it runs"
             )
-        if latest is not None and why == "stop":
-            note(files, latest.model_copy(update={"asked": why}))
+        if latest is not None and asked == "stop":
+            save_record(files, latest.model_copy(update={"asked": asked}))
         return True
     if not latest.asked:
         with contextlib.suppress(psutil.NoSuchProcess):
             living.send_signal(signal.SIGINT)
-    note(files, latest.model_copy(update={"asked": why}))
+    save_record(files, latest.model_copy(update={"asked": asked}))
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if process(files) is None:
-            note(files, latest.model_copy(update={"asked": why, "announced": True}))
+            save_record(files, latest.model_copy(update={"asked": asked, "announced": True}))
             return True
         time.sleep(0.05)
     return False
 
 
-def last_words(files: RunFiles) -> str:
-    """The last line of what the process printed, without the program's name before it."""
+def last_log_line(files: RunFiles) -> str:
+    """The last line that the process printed, without the program's name; empty if none."""
     try:
         with open(log_path(files), "rb") as log:
             log.seek(max(0, log_path(files).stat().st_size - 4096))
             lines = log.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1].removeprefix("lm-searcher: ")[:500] if said else ""
+    printed = [line.strip() for line in lines if line.strip()]
+    return printed[-1].removeprefix("lm-searcher: ")[:500] if printed else ""
 
 
 def running(workspace: Workspace) -> list[str]:
-    """The runs whose process lives."""
+    """The names of the runs with a live process."""
     return [n for n in workspace.names() if process(workspace.files_of(n)) is not None]
 
 
 def newly_ended(workspace: Workspace) -> list[RunFiles]:
-    """The runs whose process has ended since that was last asked, by anyone."""
+    """The runs whose process has ended since the last call by any program; marks them announced."""
     ended = []
     for name in workspace.names():
         files = workspace.files_of(name)
-        latest = record(files)
+        latest = load_record(files)
         if latest is None or latest.announced or process(files) is not None:
             continue
-        note(files, latest.model_copy(update={"announced": True}))
+        save_record(files, latest.model_copy(update={"announced": True}))
         ended.append(files)
     return ended

@@ -1,4 +1,4 @@
-"""What a tool answers."""
+"""The result of a tool."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ToolResult:
-    """One line for people, plain data for programs and models."""
+    """A summary line for users, and plain data for programs and models."""
 
     summary: str
     data: Mapping[str, Any] = field(default_factory=dict)
     error: bool = False
-    """Whether nothing was done; the summary then says what to mend."""
+    """Whether the call failed and changed nothing; the summary says what to correct."""
 
     def text(self) -> str:
-        """Both as a model reads them: the summary, and the data as JSON on a second line."""
+        """The text for a model: the summary, and the data as JSON on a second line."""
         if not self.data:
             return self.summary
         document = json.dumps(self.data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
@@ -26,5 +26,5 @@ class ToolResult:
 
 
 def failure(message: str) -> ToolResult:
-    """Nothing was done, and why."""
+    """The result of a call that failed."""
     return ToolResult(message, error=True)

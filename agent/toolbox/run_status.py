@@ -1,4 +1,4 @@
-"""How a run stands: its store, its process and its run file together."""
+"""The status of a run, from its store, its process and its run file."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.stop import StopReason
 from lm_searcher.agent.study.storage import has_run
-from lm_searcher.agent.toolbox.processes import last_words, newly_ended, process, record
+from lm_searcher.agent.toolbox.processes import last_log_line, load_record, newly_ended, process
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.history import TrialState
 
 State = Literal["starting", "running", "paused", "stopped", "interrupted", "finished", "failed"]
-"""`interrupted` is neither asked for nor an end: killed, or Ctrl-C where it runs."""
+"""`interrupted`: the process was killed, or got Ctrl-C where it runs."""
 
-LEFT: dict[str, State] = {"pause": "paused", "stop": "stopped"}
-"""What becomes of a run whose process was asked to leave."""
+REQUESTED: dict[str, State] = {"pause": "paused", "stop": "stopped"}
+"""The state of a run whose process has ended on request, by `ProcessRecord.asked`."""
 
 UNDER_WAY = ("starting", "running")
 
 FRONT = 10
-"""Members of a front that `status` lists."""
+"""The most members of a front that `status` lists."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run at this moment."""
+    """The state of a run at one moment."""
 
     files: RunFiles
     state: State
     result: Result | None
-    """What the store has; None before the run has begun."""
+    """The stored run; None before the search has begun."""
     run_file: RunFile | None
-    """None for a run that was not started by a tool."""
-    why: str
-    """Why it ended or could not begin; empty while there is no more to say."""
+    """The run file of `start_search`; None for a run that was started otherwise."""
+    reason: str
+    """Why the run ended, could not begin or takes longer; may be empty."""
 
     @property
     def done(self) -> int:
-        """Finished trials."""
+        """The number of finished trials."""
         return sum(t.state.finished for t in self.result.trials) if self.result else 0
 
     @property
     def budget(self) -> int | None:
-        """The trials that were asked for."""
+        """The budget in trials; None if there is none."""
         if self.run_file is not None:
             return self.run_file.budget.trials
         config = self.result.attributes.get("config", {}) if self.result else {}
@@ -58,7 +58,7 @@ class RunStatus:
         return trials
 
     def to_json(self) -> dict[str, Any]:
-        """What a model needs to answer "how is it going?"."""
+        """The status as plain data. Absent values are left out, except `best`."""
         result = self.result
         document: dict[str, Any] = {
             "run": self.files.name,
@@ -66,8 +66,8 @@ class RunStatus:
             "trials": self.done,
             "budget": self.budget,
         }
-        if self.why:
-            document["why"] = self.why
+        if self.reason:
+            document["why"] = self.reason
         if result is None:
             return document
         states = [t.state for t in result.trials]
@@ -79,7 +79,7 @@ class RunStatus:
             "direction": result.direction,
             "failed": states.count(TrialState.FAIL),
             "best": best and {"ncode": best.ncode, "value": best.value, "trial": best.number},
-            **self._front(result),
+            **self._objectives(result),
             "running": [t.ncode for t in result.trials if t.state is TrialState.RUNNING],
         }
         spent = [t.seconds for t in result.trials if t.seconds is not None]
@@ -92,8 +92,8 @@ class RunStatus:
         return document
 
     @staticmethod
-    def _front(result: Result) -> dict[str, Any]:
-        """What there is to say beyond one objective; nothing for one without constraints."""
+    def _objectives(result: Result) -> dict[str, Any]:
+        """Objectives, constraints and the front; empty for one objective without constraints."""
         objectives = result.objectives
         if objectives.plain:
             return {}
@@ -106,40 +106,43 @@ class RunStatus:
         return document
 
     def summary(self) -> str:
-        """The same in one line."""
+        """The status in one line."""
         total = f" of {self.budget}" if self.budget else ""
         words = f"{self.files.name} is {self.state}: {self.done}{total} trials"
         if self.result is not None and (best := self.result.incumbent):
             words += f", best {self.result.metric} {best.value:.4f} ({best.ncode})"
         if self.result is not None and (front := front_line(self.result)):
             words += f", front of {front}"
-        return words + (f"; {self.why}" if self.why else "")
+        return words + (f"; {self.reason}" if self.reason else "")
 
 
-def standing(files: RunFiles) -> RunStatus:
-    """How the run stands now. Raises StoreError for a store that cannot be read."""
+def read_status(files: RunFiles) -> RunStatus:
+    """The run's current status. Raises StoreError if its store cannot be read."""
     lives = process(files) is not None
     result = read_run(files) if has_run(files.url, files.name) else None
     run_file = run_file_of(files)
     if lives:
-        stand = RunStatus(files, "running" if result else "starting", result, run_file, "")
-        if stand.budget and stand.done >= stand.budget:
-            return replace(stand, why="it confirms the best with fresh seeds, or is about to end")
-        return stand
+        status = RunStatus(files, "running" if result else "starting", result, run_file, "")
+        if status.budget and status.done >= status.budget:
+            return replace(
+                status, reason="it confirms the best with fresh seeds, or is about to end"
+            )
+        return status
     if is_driven(files):
         return RunStatus(files, "running", result, run_file, "started elsewhere")
-    latest = record(files)
-    if result is None and latest is not None and latest.asked:  # before it had begun
-        return RunStatus(files, LEFT[latest.asked], None, run_file, "")
+    latest = load_record(files)
+    if result is None and latest is not None and latest.asked:  # ended before the search began
+        return RunStatus(files, REQUESTED[latest.asked], None, run_file, "")
     if result is None:
-        why = last_words(files) or "its process ended before the search began"
-        return RunStatus(files, "failed", None, run_file, why)
-    state, why = _ended(files, result, run_file)
-    return RunStatus(files, state, result, run_file, why)
+        reason = last_log_line(files) or "its process ended before the search began"
+        return RunStatus(files, "failed", None, run_file, reason)
+    state, reason = _ended(files, result, run_file)
+    return RunStatus(files, state, result, run_file, reason)
 
 
 def _ended(files: RunFiles, result: Result, run_file: RunFile | None) -> tuple[State, str]:
-    latest = record(files)
+    """The state of a run without a process, and the reason."""
+    latest = load_record(files)
     asked = latest.asked if latest else ""
     stop = result.stop
     if stop is not None and stop.failed:
@@ -154,28 +157,28 @@ def _ended(files: RunFiles, result: Result, run_file: RunFile | None) -> tuple[S
     )
     if stop is not None and not cut:
         return "finished", str(stop)
-    if asked in LEFT:
-        return LEFT[asked], ""
+    if asked in REQUESTED:
+        return REQUESTED[asked], ""
     if cut:
         return "paused", ""
-    return "interrupted", last_words(files) if latest else ""
+    return "interrupted", last_log_line(files) if latest else ""
 
 
 def run_file_of(files: RunFiles) -> RunFile | None:
-    """The run file that start_search wrote; None if there is none, or none that is valid."""
+    """The run file that start_search wrote; None if it is missing or invalid."""
     try:
         return load_run_file(files.folder / RUN_FILE)
     except ConfigError:
         return None
 
 
-def finished_since(workspace: Workspace) -> list[ToolResult]:
-    """Every run that has ended since this was last called, as `status` tells it; each once."""
-    told = []
+def collect_ended(workspace: Workspace) -> list[ToolResult]:
+    """The status of every run that has ended since the last call; each run is returned once."""
+    results = []
     for files in newly_ended(workspace):
         try:
-            stand = standing(files)
-            told.append(ToolResult(stand.summary(), stand.to_json()))
+            status = read_status(files)
+            results.append(ToolResult(status.summary(), status.to_json()))
         except UserError as error:
-            told.append(failure(f"{files.name} has ended: {error}"))
-    return told
+            results.append(failure(f"{files.name} has ended: {error}"))
+    return results

@@ -34,7 +34,7 @@ def start_search(workspace: Workspace, args: StartSearch) -> ToolResult:
 def start_costs(workspace: Workspace, args: StartSearch) -> str | None:
     """A search beyond the budget; the question shows all of what would run."""
     files, document = plan(workspace, args)
-    beyond = workspace.beyond(workspace.further(files.name, 0, args.trials))
+    beyond = workspace.over_budget(workspace.uncounted(files.name, 0, args.trials))
     if beyond is None:
         return None
     return f"Start the search '{files.name}'? {beyond}.\n{toml.dumps(document)}"

@@ -524,6 +524,7 @@ def test_a_run_file_names_its_run(tmp_path: Path) -> None:
         assert read_run(RunFiles.of(name, tmp_path / "runs", None)).run == name
 
 
+@pytest.mark.slow
 def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
     from lm_searcher.spaces.nb201.space import nb201
     from lm_searcher.spaces.table_files import load_table
@@ -547,7 +548,7 @@ def test_a_run_that_failures_ended_can_be_begun_again(tmp_path: Path) -> None:
 
     def search() -> Search:
         space = {f"p{i}": [0, 1, 2, 3] for i in range(3)}
-        return Search(space, measure, trials=20, folder=tmp_path, name="mended")
+        return Search(space, measure, trials=20, folder=tmp_path, name="completed")
 
     ended = search().run()
     assert ended_by(ended) is StopReason.FAILURES and "the disk is full" in str(ended.stop)

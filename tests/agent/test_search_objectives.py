@@ -20,7 +20,8 @@ from rich.console import Console
 from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.live import LiveView
 from lm_searcher.agent.results.report import render
-from lm_searcher.agent.results.result import Result, list_runs, read_run
+from lm_searcher.agent.results.result import Result, read_run
+from lm_searcher.agent.results.run_list import list_runs
 from lm_searcher.agent.results.summary import print_summary
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.stop import StopReason

@@ -36,9 +36,9 @@ def bounds(*texts: str) -> list[Constraint]:
 
 @dataclass
 class Costed:
-    """Its costs by formula, with a count of the architectures that it was asked about."""
+    """An evaluator with costs by formula; counts the architectures whose costs are computed."""
 
-    asked: int = 0
+    computed: int = 0
     metric: str = "value"
     direction: str = "max"
     deterministic: bool = True
@@ -54,65 +54,65 @@ class Costed:
         raise NotImplementedError
 
     def costs(self, codes: Codes, metrics: Collection[str]) -> Mapping[str, NDArray[np.float64]]:
-        self.asked += len(codes)
+        self.computed += len(codes)
         total = codes.sum(axis=1).astype(np.float64)
         total[[ncode in self.unknown for ncode in to_ncodes(codes)]] = np.nan
-        told = {"sum": total, "first": codes[:, 0].astype(np.float64)}
-        return {name: told[name] for name in metrics if name in told}
+        costs = {"sum": total, "first": codes[:, 0].astype(np.float64)}
+        return {name: costs[name] for name in metrics if name in costs}
 
 
-def known(evaluator: CostedEvaluator, *texts: str) -> Feasibility:
+def feasibility(evaluator: CostedEvaluator, *texts: str) -> Feasibility:
     found = Feasibility.of(SPACE, evaluator, bounds(*texts))
     assert found is not None
     return found
 
 
-def test_only_what_is_known_counts() -> None:
+def test_only_constraints_on_costs_count() -> None:
     assert Feasibility.of(SPACE, Costed(), bounds("latency_ms <= 1")) is None
     assert Feasibility.of(SPACE, Costed(), []) is None
     assert Feasibility.of(SPACE, CommandEvaluator("true"), bounds("sum <= 1")) is None
-    found = known(Costed(), "latency_ms <= 1", "sum <= 2", "first >= 1")
+    found = feasibility(Costed(), "latency_ms <= 1", "sum <= 2", "first >= 1")
     assert str(found) == "sum <= 2 and first >= 1"
     assert to_ncodes(CODES[found.feasible(CODES)]) == ["10", "11", "20"]
     assert found.violations(SPACE.codes(["10", "22", "01", "00"])).tolist() == [0, 1, 1, 1]
 
 
-def test_each_architecture_is_asked_about_once() -> None:
+def test_costs_are_computed_once() -> None:
     evaluator = Costed()
-    found = known(evaluator, "sum <= 2")
+    found = feasibility(evaluator, "sum <= 2")
     for _ in range(3):
         found.feasible(CODES)
-    assert evaluator.asked == 1 + 9
+    assert evaluator.computed == 1 + 9
 
 
-def test_a_cost_that_is_not_known_bars_nothing() -> None:
-    found = known(Costed(unknown={"22"}), "sum <= 2")
+def test_an_unknown_cost_is_no_violation() -> None:
+    found = feasibility(Costed(unknown={"22"}), "sum <= 2")
     assert to_ncodes(CODES[~found.feasible(CODES)]) == ["12", "21"]
     assert found.check("22") == "22"
 
 
-def test_what_breaks_a_constraint_is_refused() -> None:
-    found = known(Costed(), "sum <= 2", "first >= 1")
+def test_an_infeasible_architecture_is_refused() -> None:
+    found = feasibility(Costed(), "sum <= 2", "first >= 1")
     assert found.check("11") == "11"
-    with pytest.raises(NCodeError, match="'22' has sum = 4, which breaks the constraint sum <= 2"):
+    with pytest.raises(NCodeError, match=r"'22'.* sum = 4.* sum <= 2"):
         found.check("22")
-    with pytest.raises(NCodeError, match="'02' has first = 0, which breaks the constraint first"):
+    with pytest.raises(NCodeError, match=r"'02'.* first = 0.* first >= 1"):
         found.check("02")
     with pytest.raises(NCodeError, match="3 digits"):
         found.check("222")
 
 
-def test_pools_hold_only_what_is_permitted() -> None:
-    proposer = Proposer(SPACE, feasibility=known(Costed(), "sum <= 2"))
+def test_pools_hold_only_feasible_candidates() -> None:
+    proposer = Proposer(SPACE, feasibility=feasibility(Costed(), "sum <= 2"))
     none, full = History.empty(2), Subspace.full(SPACE)
     pool = proposer.pool(none, full, np.random.default_rng(0))
     assert sorted(to_ncodes(pool)) == ["00", "01", "02", "10", "11", "20"]
     assert proposer.exception == " but for what breaks sum <= 2"
-    inside = Subspace(SPACE, ("2", "2"))  # memory kept what is not permitted alone
+    inside = Subspace(SPACE, ("2", "2"))  # memory kept only infeasible options
     assert len(proposer.pool(none, inside, np.random.default_rng(0))) == 6
-    with pytest.raises(ConfigError, match=r"^no architecture of space 's' satisfies sum <= -1 and "
-                       r"first >= 1; the least sum is 0, the greatest first is 2$"):  # fmt: skip
-        Proposer(SPACE, feasibility=known(Costed(), "sum <= -1", "first >= 1"))
+    names = r"space 's' .*sum <= -1 and first >= 1; .*sum is 0, .*first is 2"
+    with pytest.raises(ConfigError, match=names):
+        Proposer(SPACE, feasibility=feasibility(Costed(), "sum <= -1", "first >= 1"))
 
 
 def test_each_code_of_a_class_counts_with_its_own_cost() -> None:
@@ -126,16 +126,16 @@ def test_each_code_of_a_class_counts_with_its_own_cost() -> None:
     assert sorted(to_ncodes(pool)) == ["20", "21", "22"]
 
 
-# -- the evaluators that know ---------------------------------------------------------------------
+# -- evaluators with costs -------------------------------------------------------------------------
 
 
-def test_a_table_tells_what_its_user_says_is_known() -> None:
+def test_a_tables_known_metrics_are_costs() -> None:
     rows = np.array([[0, 0], [0, 1], [0, 1]], np.uint8)
     metrics = {"acc": np.array([1.0, 2.0, 3.0]), "size": np.array([4.0, 5.0, 7.0])}
     evaluator = TableEvaluator(Table(SPACE, rows, metrics, {}), "acc", known=["size"])
-    told = evaluator.costs(SPACE.codes(["00", "01", "22"]), ["acc", "size"])
-    assert list(told) == ["size"]
-    assert told["size"][:2].tolist() == [4.0, 6.0] and np.isnan(told["size"][2])
+    costs = evaluator.costs(SPACE.codes(["00", "01", "22"]), ["acc", "size"])
+    assert list(costs) == ["size"]
+    assert costs["size"][:2].tolist() == [4.0, 6.0] and np.isnan(costs["size"][2])
     assert TableEvaluator(evaluator.table, "acc").costs(rows, ["acc", "size"]) == {}
     wrong = TableEvaluator(evaluator.table, "acc", known=["sise"])
     with pytest.raises(TableError, match="unknown metric 'sise'; did you mean 'size'"):
@@ -159,11 +159,11 @@ def mlp(config: dict[str, Any], *, in_channels: int, classes: int) -> nn.Module:
 def test_parameters_are_counted_on_no_device() -> None:
     evaluator = TrainEvaluator(SearchSpace(MLP.name, MLP.positions, mlp))
     assert isinstance(evaluator, CostedEvaluator)
-    told = evaluator.costs(MLP.enumerate(), ["params_m", "flops_m", "val_accuracy"])
-    assert list(told) == ["params_m"]
+    costs = evaluator.costs(MLP.enumerate(), ["params_m", "flops_m", "val_accuracy"])
+    assert list(costs) == ["params_m"]
     expected = [64 * 4 + 4 + 4 * 10 + 10, 64 * 4 + 4 * 10, 64 * 8 + 8 + 8 * 10 + 10]
-    assert (told["params_m"][:3] * 1e6).round().tolist() == expected
-    assert np.isnan(told["params_m"][3])
+    assert (costs["params_m"][:3] * 1e6).round().tolist() == expected
+    assert np.isnan(costs["params_m"][3])
     assert evaluator.costs(MLP.enumerate(), ["flops_m"]) == {}
     built = mlp(MLP.decode("00"), in_channels=1, classes=10)
     assert sum(p.numel() for p in built.parameters()) == expected[0]
@@ -173,14 +173,14 @@ def test_parameters_are_counted_on_no_device() -> None:
         )
 
 
-def test_a_space_tells_its_own_costs() -> None:
+def test_a_space_computes_its_own_costs() -> None:
     def cost(config: dict[str, Any], **call: Any) -> dict[str, float]:
         assert call == {"in_channels": 1, "classes": 10, "image_size": 8, "depth": 2}
         return {"flops_m": float(config["width"])}
 
     space = SearchSpace(MLP.name, MLP.positions, mlp, {"depth": 2}, cost=cost)
-    told = TrainEvaluator(space).costs(MLP.enumerate(), ["params_m", "flops_m"])
-    assert list(told) == ["flops_m"] and told["flops_m"].tolist() == [4.0, 4.0, 8.0, 8.0]
+    costs = TrainEvaluator(space).costs(MLP.enumerate(), ["params_m", "flops_m"])
+    assert list(costs) == ["flops_m"] and costs["flops_m"].tolist() == [4.0, 4.0, 8.0, 8.0]
 
 
 def test_the_meta_device_leaves_the_random_state_alone() -> None:

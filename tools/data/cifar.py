@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 from the python version that their authors publish.
 
-Those files are pickles, and a pickle can run any code. The unpickler here knows the few names
-that an array of numbers needs, has its own stand-in for each, and refuses every other. The real
-numpy functions would not do: a damaged array state makes them read outside of their memory.
+These files are pickles, and a pickle can run any code. The unpickler here accepts only the few
+names that an array of numbers needs, and has its own stand-in for each. The real numpy functions
+are not safe: with a damaged array state they read outside of their memory.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FILES = {
 def load(
     name: str, folder: Path
 ) -> tuple[tuple[NDArray[Any], NDArray[np.int64]], tuple[NDArray[Any], NDArray[np.int64]]]:
-    """The training and the test images uint8 [n, 3, 32, 32], each with labels int64 [n].
+    """The training and the test split: images uint8 [n, 3, 32, 32] and labels int64 [n].
 
-    `name` is cifar10 or cifar100. Raises DatasetError, naming the file, for one that is missing,
-    truncated, of another format, or that asks for anything but arrays of numbers.
+    `name` is cifar10 or cifar100. Raises DatasetError that names the file if it is missing,
+    truncated, of another format, or holds anything but arrays of numbers.
     """
     if (folder / FOLDERS[name]).is_dir():
         folder = folder / FOLDERS[name]
@@ -48,7 +48,7 @@ def load(
 
 
 def read_batch(file: Path, key: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Images and labels of one file, whose labels are under `key`. Raises DatasetError."""
+    """Images and labels of one file; `key` is that of the labels. Raises DatasetError."""
     try:
         with file.open("rb") as stream:
             batch = _ArraysOnly(stream, encoding="bytes").load()
@@ -72,6 +72,7 @@ def read_batch(file: Path, key: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]
             f"'{file}': {labels.shape} {labels.dtype} labels for {len(data)} images; "
             "accepted: one whole number an image"
         )
+    # A row holds the red, the green and the blue plane of an image, each row by row.
     return data.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 
@@ -84,7 +85,7 @@ def _to_numpy(file: Path, value: object) -> NDArray[Any]:
 
 
 class _Number:
-    """Stands for numpy.dtype, of integers only: ``dtype("u1", ...)``, then its state."""
+    """Stands for numpy.dtype, for integers only: ``dtype("u1", ...)``, then its state."""
 
     def __init__(self, code: str | bytes, *flags: object) -> None:
         self.code = code.decode("ascii") if isinstance(code, bytes) else code
@@ -97,12 +98,12 @@ class _Number:
 
 
 class _Array:
-    """Stands for numpy.ndarray, made empty and then given its state."""
+    """Stands for numpy.ndarray, which pickle creates empty and then gives its state."""
 
     values: NDArray[Any] = np.zeros(0, dtype=np.uint8)
 
     def __init__(self, *arguments: object) -> None:
-        """The arguments are the same for every array and say nothing."""
+        """The arguments are the same for every array and are not used."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, number, in_columns, raw = state
@@ -129,7 +130,7 @@ _STAND_INS = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Number,
     ("_codecs", "encode"): _encode,
-    # The name of the module until numpy 2, and since.
+    # The module was numpy.core before numpy 2.
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
@@ -144,7 +145,7 @@ class _ArraysOnly(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for '{module}.{name}', which is not allowed")
 
 
-# What a damaged pickle makes the unpickler or a stand-in raise.
+# Errors of the unpickler and the stand-ins for a damaged file.
 _DAMAGE = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError,
     AttributeError, OverflowError, MemoryError, NotImplementedError,

@@ -27,8 +27,8 @@ _MOST_NUMBERS = 2**28
 class Dataset:
     """Images to train on, to steer the search by (`valid`), and to report at the end (`test`).
 
-    Labels are 0 to classes - 1. Raises DatasetError for other shapes or types than those of
-    `Split`.
+    Labels are 0 to classes - 1. Raises DatasetError for shapes or types that `Split` does not
+    allow.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Image files as one array: decoded in parallel, once, and kept."""
+"""Image files as one array, decoded in parallel and kept in a cache."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lm_searcher.tools.files import atomic_file, file_lock
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# Pillow knows more, and some of those start other programs.
+# Pillow reads more formats, but some of them start other programs.
 
 _AT_ONCE = 1024
 
-# What a damaged file makes Pillow's readers raise.
+# Errors of Pillow's readers for a damaged file.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, AttributeError,
     OverflowError, ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error,
@@ -33,12 +33,12 @@ _DAMAGE = (
 
 
 def decoded(files: Sequence[Path], size: int, cache: Path | None) -> NDArray[np.uint8]:
-    """The files' images in red, green and blue, uint8 [n, 3, size, size].
+    """The files' images in RGB, uint8 [n, 3, size, size].
 
-    The shorter side is resized to `size` and the middle cut out; turned as the camera noted.
-    With a `cache`, a folder that is made if need be, the array is a file in it, mapped, not read;
-    a later call finds it while names, sizes and times of change of all files are the same. It may
-    be deleted at any time between runs. Raises DatasetError that names the first bad file.
+    An image is turned as its camera noted, its shorter side resized to `size`, and its centre cut
+    out. With a `cache` folder, which is created if need be, the array is a memory-mapped file in
+    it; later calls use it as long as names, sizes and modification times of all files are the
+    same. The cache may be deleted between runs. Raises DatasetError that names the first bad file.
     """
     shape = (len(files), 3, size, size)
     if cache is None:
@@ -61,9 +61,9 @@ def decoded(files: Sequence[Path], size: int, cache: Path | None) -> NDArray[np.
 
 
 def _decode_all(files: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8]]:
-    """In order. No thread is left when it ends: trials are forked afterwards."""
+    """Each image, in order. No thread is left at the end, since trials are forked afterwards."""
     with warnings.catch_warnings():
-        # From a size on Pillow only warns. Decoders release the lock, so threads are enough.
+        # Of large images Pillow only warns. Decoders release the GIL, so threads suffice.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(files), _AT_ONCE):
@@ -73,7 +73,7 @@ def _decode_all(files: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8]]
 def _decode(file: Path, size: int) -> NDArray[np.uint8]:
     try:
         with Image.open(file, formats=_FORMATS) as image:
-            image.draft("RGB", (2 * size, 2 * size))  # a JPEG need not be decoded in full
+            image.draft("RGB", (2 * size, 2 * size))  # decodes a JPEG at reduced size
             turned = ImageOps.exif_transpose(image).convert("RGB")
             fitted = ImageOps.fit(turned, (size, size), Image.Resampling.BILINEAR)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -88,15 +88,15 @@ def _decode(file: Path, size: int) -> NDArray[np.uint8]:
 
 
 def _key(files: Sequence[Path], size: int) -> str:
-    digest = hashlib.sha256(f"1 {size}".encode())  # 1: how they are decoded
+    digest = hashlib.sha256(f"1 {size}".encode())  # 1: the version of the decoding
     for file in files:
-        known = file.stat()
-        digest.update(f"\0{file.resolve()}\0{known.st_size}\0{known.st_mtime_ns}".encode())
+        stat = file.stat()
+        digest.update(f"\0{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
 
 
 def _kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The array in the file; None where there is none, or it is of something else."""
+    """The array in the file; None without one, or if it has another shape or type."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):

@@ -1,8 +1,8 @@
-"""A folder of photographs: train/CLASS/*.jpg, and val/ and test/ of the same classes.
+"""A folder of images by class: train/CLASS/*.jpg, and optionally val/ and test/.
 
-What val/ and test/ do not give is held out, always the same images, each class its share: test is
-half of val, and valid the other half; without val, valid is a tenth of train, and so is test
-where there is none. `sources` says which.
+Missing splits are held out, the same images in every call and from each class its share. Without
+test/, half of val/ is the test split. Without val/, a tenth of train/ is for validation, and
+another tenth for test if test/ is missing too. `sources` tells which.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ACCEPTED = "a folder with train/CLASS/*.jpg, and val/ and test/ of the same clas
 FOLDERS = ("train", "val", "test")
 
 Part = tuple[list[Path], NDArray[np.int64]]
-"""Files, and the place of each one's class among the sorted names."""
+"""Files, and the class of each, int64 [n]: its index among the sorted class names."""
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def sources(folder: Path) -> dict[str, str]:
-    """Where the images of valid and of test come from, by what there is in `folder`."""
+    """The origin of the splits valid and test, given the subfolders of `folder`."""
     val, test = ((folder / name).is_dir() for name in ("val", "test"))
     if val:
         half = "half of val, held out"
@@ -39,9 +39,9 @@ def sources(folder: Path) -> dict[str, str]:
 def load(folder: Path, size: int, cache: Path | None) -> tuple[dict[str, Split], int]:
     """The splits train, valid and test, and the number of classes; images uint8 [n, 3, size, size].
 
-    `cache` is a folder for the decoded images, which are then read from the disk as they are
-    needed; None keeps them in memory. Raises DatasetError, naming the place, for a folder that is
-    not so, an empty class, classes that differ, and a file that is no sound image.
+    `cache` is a folder for the decoded images, which are then read from the disk when they are
+    used; None keeps them in memory. Raises DatasetError that names the folder or file for another
+    layout, an empty class, classes that differ between splits, or a damaged image.
     """
     parts, names = _parts(folder)
     train = parts["train"]
@@ -68,7 +68,7 @@ def load(folder: Path, size: int, cache: Path | None) -> tuple[dict[str, Split],
 
 
 def _parts(folder: Path) -> tuple[dict[str, Part], list[str]]:
-    """The files of each folder that there is, and the classes' names."""
+    """The files of each existing split, and the class names."""
     if not folder.is_dir():
         raise DatasetError(f"dataset 'folder': no folder '{folder}'; accepted: {ACCEPTED}")
     found = [path.name for path in _folders(folder)]
@@ -77,7 +77,7 @@ def _parts(folder: Path) -> tuple[dict[str, Part], list[str]]:
             f"dataset 'folder': no folder '{folder / 'train'}'; accepted: {ACCEPTED}"
         )
     for name in found:
-        if name.startswith(FOLDERS) and name not in FOLDERS:  # validation, say
+        if name.startswith(FOLDERS) and name not in FOLDERS:  # such as validation
             raise DatasetError(f"'{folder}': {unknown('folder', name, FOLDERS)}")
     listed = {name: _classes(folder / name) for name in FOLDERS if name in found}
     names = list(listed["train"])
@@ -93,7 +93,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class, however deep, in order of name; all else is passed over."""
+    """The image files of each class at any depth, sorted; other files are ignored."""
     classes = {}
     for path in _folders(folder):
         files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())

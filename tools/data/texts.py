@@ -1,6 +1,6 @@
-"""Text to learn a language model from, as bytes: 256 symbols, whatever the language.
+"""Text to train a language model on, as bytes: 256 symbols for any language.
 
-numpy only, as `datasets`: worker processes fork after loading.
+numpy only, as in `image_dataset`: worker processes fork after loading.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Text:
-    """What a model learns from (`train`), what steers the search (`valid`) and what reports it.
+    """Text to train on, to steer the search by (`valid`), and to report at the end (`test`).
 
-    Bytes of shape [n]. Raises DatasetError for a part that is too short for a window: `context`
-    bytes and the one that follows.
+    Bytes, uint8 [n]. Raises DatasetError for a part that is shorter than a window, which is
+    `context` bytes and the next one.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Text:
 
     @property
     def call(self) -> dict[str, Any]:
-        """The keywords with which a space's builder is told of this data."""
+        """The keywords that a space's builder gets for this data."""
         return {"classes": SYMBOLS, "context": self.context}
 
     @cached_property
     def digest(self) -> str:
-        """Tells this text from another; that of `pydoc` differs from Python to Python."""
+        """A hash of the three parts; `pydoc` differs between versions of Python."""
         digest = hashlib.sha256()
         for part in (self.train, self.valid, self.test):
             digest.update(len(part).to_bytes(8, "big") + part.tobytes())
@@ -61,13 +61,13 @@ class Text:
 
 
 def load_text(name: str, folder: str | Path | None, context: int) -> Text:
-    """A text by name: `pydoc`, Python's own documentation, or `text`, the user's own.
+    """Load a text by name: `pydoc`, Python's own documentation, or `text`, the user's own.
 
-    `folder` is the user's file, or a folder of which all files *.txt are read. The bytes are
-    taken as they are. Raises DatasetError.
+    `folder` is the user's file, or a folder whose files *.txt are read. Bytes are not decoded.
+    Raises DatasetError.
     """
     if name == "pydoc":
-        from pydoc_data.topics import topics  # half a megabyte, and only this text needs it
+        from pydoc_data.topics import topics  # half a megabyte
 
         documents = [text.encode() for text in distinct(topics)]
     else:
@@ -76,9 +76,9 @@ def load_text(name: str, folder: str | Path | None, context: int) -> Text:
 
 
 def distinct(topics: Mapping[str, str]) -> list[str]:
-    """The topics by name, each paragraph only once: in the longest topic that has it.
+    """The topics in order of name, each paragraph only in the longest topic that has it.
 
-    Many a short topic is a passage of a longer one, and would be held out though it is learned.
+    Many short topics repeat a passage of a longer one; held-out text would be in the training text.
     """
     seen: set[str] = set()
     kept: dict[str, str] = {}
@@ -108,14 +108,14 @@ def _read(folder: str | Path | None) -> list[bytes]:
 
 
 def split(documents: Sequence[bytes]) -> tuple[Bytes, Bytes, Bytes]:
-    """Train, valid and test, about 8 : 1 : 1 and always the same; empty documents are left out.
+    """Train, valid and test, about 8 : 1 : 1 and the same in every call; no empty documents.
 
-    By whole documents, those that fit into a tenth being dealt in a fixed random order. Where
-    they cannot make up half a tenth, one long file say, the text is cut in order instead.
+    Whole documents are held out, in a fixed random order, as far as they fit into a tenth. If they
+    do not fill half of it, as with one long file, the text is cut in order instead.
     """
     documents = [text for text in documents if text]
     size = sum(map(len, documents))
-    parts = _dealt(documents, size // 10)
+    parts = _by_document(documents, size // 10)
     if min(map(len, parts)) < size // 20:
         whole = b"".join(documents)
         a, b = len(whole) * 8 // 10, len(whole) * 9 // 10
@@ -124,8 +124,8 @@ def split(documents: Sequence[bytes]) -> tuple[Bytes, Bytes, Bytes]:
     return train, valid, test
 
 
-def _dealt(documents: Sequence[bytes], tenth: int) -> tuple[bytes, bytes, bytes]:
-    # RandomState, because numpy promises that its stream stays the same for ever.
+def _by_document(documents: Sequence[bytes], tenth: int) -> tuple[bytes, bytes, bytes]:
+    # RandomState: numpy promises that its stream never changes.
     order = np.random.RandomState(0).permutation(len(documents))
     held_out: list[list[int]] = []
     taken: set[int] = set()

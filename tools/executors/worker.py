@@ -2,7 +2,7 @@
 
 Run as ``python -m lm_searcher.tools.executors.worker FD``, where FD is one end of a socket pair
 whose other end the executor holds. A fork costs milliseconds where a new interpreter costs seconds
-of imports, and whatever an evaluation leaks, breaks or exhausts ends with its process.
+of imports, and leaks, crashes and lack of memory of an evaluation end with its process.
 
 Messages on the socket, as pickles (both ends are this package's own processes):
     executor -> worker   the evaluator, once; then (evaluation, memory) with one end of a pipe

@@ -63,7 +63,7 @@ class WorkerProcess:
                 env=environment,
             )
         _log.debug("worker process %d started", process.pid)
-        with contextlib.suppress(ConnectionError):  # it has died; `await_ready` says so
+        with contextlib.suppress(ConnectionError):  # it has died; `await_ready` raises
             send(ours, cloudpickle.dumps(evaluator))
         return cls(process, ours)
 

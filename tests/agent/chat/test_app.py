@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lm_searcher.agent.chat.graph import Chat
+from lm_searcher.agent.chat.graph import DECLINED, Chat
 from lm_searcher.agent.chat.model import ChatModel
-from lm_searcher.agent.chat.session import Session, kept
+from lm_searcher.agent.chat.session import Session, open_saver
 from lm_searcher.agent.cli import app
 from lm_searcher.agent.toolbox.workspace import Workspace
 
@@ -74,7 +74,7 @@ def test_with_a_model(chat: Callable[..., str], script: Any, workspace: Workspac
     out = chat("hi\nsearch\nn\n", "--model", f"scripted:{path}", "--session", "mine")
     assert "Hello there.\n" in out and "→ start_search(evaluator=" in out
     assert "Start the search 'grid-1'? 5 trials. [y/N]" in out
-    assert "  not run: the person declined" in out and "As you wish." in out
+    assert f"  {DECLINED.split('.')[0]}" in out and "As you wish." in out
     out = chat("", "--model", f"scripted:{path}", "--session", "mine")
     assert "Session 'mine' goes on. Last:\n> search\n  As you wish.\n" in out
     assert "Last:" not in chat("", "--model", f"scripted:{path}", "--session", "other")
@@ -88,7 +88,7 @@ def test_a_question_that_a_crash_left_open(
     path = workspace.folder / "spaces" / "mine.toml"
     path.touch()
     model = ChatModel.open(f"scripted:{script(('define_space', space))}", None, None)
-    with kept(workspace, "main") as saver:
+    with open_saver(workspace, "main") as saver:
         session = Session(Chat(workspace, model, lambda: ""), saver, "main")
         list(session.say("define it"))
     out = chat("y\n", "--model", f"scripted:{script('There it is.')}")

@@ -74,10 +74,10 @@ def test_what_costs_is_asked_first(talk: Talk, workspace: Workspace) -> None:
     asked = events[-1]
     assert isinstance(asked, Question) and asked.tool == "start_search"
     assert "trials = 5" in asked.question and 'metric = "acc"' in asked.question
-    assert session.asked == asked and not workspace.names()
+    assert session.open_question == asked and not workspace.names()
     events = list(session.consent(False))
     assert returned(events) == [("start_search", True)] and said(events) == "You declined."
-    assert not workspace.names() and session.asked is None
+    assert not workspace.names() and session.open_question is None
     answered(session)
 
 

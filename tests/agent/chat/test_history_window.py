@@ -6,7 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 
-from lm_searcher.agent.chat.history_window import LOST, MOST_CHARACTERS, mended, waiting, window
+from lm_searcher.agent.chat.history_window import LOST, MOST_CHARACTERS, completed, waiting, window
 
 
 def ask(*keys: str) -> AIMessage:
@@ -20,10 +20,10 @@ def answer(key: str, text: str = "fine") -> ToolMessage:
 
 def test_calls_without_an_answer_get_one() -> None:
     lost = [HumanMessage("1"), ask("a", "b"), answer("b"), HumanMessage("2"), answer("x")]
-    sent = mended(lost)
+    sent = completed(lost)
     assert [m.type for m in sent] == ["human", "ai", "tool", "tool", "human"]
     assert sent[2].text == LOST and sent[3].text == "fine"
-    assert mended(sent) == sent
+    assert completed(sent) == sent
 
 
 def test_waiting_is_of_the_newest_reply() -> None:
@@ -50,7 +50,7 @@ def test_a_long_turn_keeps_its_question_and_pairs() -> None:
         turn += [ask(f"a{i}", f"b{i}"), answer(f"a{i}", "x" * 400), answer(f"b{i}", "y" * 400)]
     sent = window(turn, 800)
     assert sent[0] is turn[0] and 1 < len(sent) < 20
-    assert mended(sent) == sent and sent[-1] == turn[-1]
+    assert completed(sent) == sent and sent[-1] == turn[-1]
 
 
 def test_a_long_result_is_cut() -> None:

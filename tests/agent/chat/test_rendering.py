@@ -32,25 +32,5 @@ def test_a_result_is_a_line_a_grid_and_tables() -> None:
     assert "0.33333" in out and "20 more" in out
 
 
-def test_an_answer_in_pieces() -> None:
-    console = printed()
-    answer = rendering.Answer(console)
-    for piece in ("One ", "**two**\n", "\nthree\x1b]0;title\x07"):
-        answer.add(piece)
-    answer.close()
-    assert text(console) == "One **two**\n\nthree]0;title\n"
-
-
-def test_an_answer_on_a_terminal_is_markdown() -> None:
-    console = printed(terminal=True)
-    answer = rendering.Answer(console)
-    for piece in ("It is **so", "**.\n\n| a | b |\n|---|", "---|\n| 1 | 2 |\n\n```\nx\n\ny\n```"):
-        answer.add(piece)
-    answer.close()
-    out = text(console)
-    assert "**" not in out.splitlines()[-1] and "|---|" not in out.splitlines()[-1]
-    assert "\x1b[1mso\x1b[0m" in out
-
-
 def test_a_call_in_a_line() -> None:
     assert rendering.called("stop", {"run": "a", "n": [1]}) == '→ stop(run="a", n=[1])'

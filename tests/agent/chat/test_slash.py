@@ -7,6 +7,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from lm_searcher.agent.chat import slash
+from lm_searcher.agent.chat.command_search import closest
 from lm_searcher.agent.chat.completion import CommandCompleter
 from lm_searcher.agent.chat.slash import Command, parse
 from lm_searcher.agent.toolbox.registry import TOOLS
@@ -90,7 +91,7 @@ def test_every_tool_has_a_command_of_its_own() -> None:
     ],
 )
 def test_the_nearest_command(sentence: str, command: str) -> None:
-    assert slash.closest(sentence) == command
+    assert closest(sentence) == command
 
 
 @pytest.mark.parametrize(

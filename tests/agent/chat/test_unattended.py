@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import WarmProcess
 
+from lm_searcher.agent.chat.graph import NOT_ALLOWED
 from lm_searcher.agent.chat.model import ChatModel
 from lm_searcher.agent.chat.unattended import run_task
 from lm_searcher.agent.toolbox.workspace import Workspace
@@ -20,14 +20,17 @@ Agent = Callable[..., tuple[int, dict[str, Any], str]]
 
 
 @pytest.fixture
-def agent(workspace: Workspace, script: Callable[..., Path]) -> Agent:
+def agent(
+    workspace: Workspace, script: Callable[..., Path], warm_python: Callable[..., WarmProcess]
+) -> Agent:
     """Runs the command on a script; its exit code, transcript and errors."""
 
     def run(replies: list[Any], *words: str) -> tuple[int, dict[str, Any], str]:
-        command = [sys.executable, "-m", "lm_searcher.agent", "agent", "find the best", "--json"]
+        command = ["-m", "lm_searcher.agent", "agent", "find the best", "--json"]
         command += ["--model", f"scripted:{script(*replies)}", "--folder", str(workspace.folder)]
-        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=200)
-        return done.returncode, json.loads(done.stdout), done.stderr
+        process = warm_python(*command, *words, imports=["lm_searcher.agent.chat.unattended"])
+        out, err = process.communicate()
+        return process.wait(), json.loads(out), err
 
     return run
 
@@ -49,11 +52,21 @@ def test_a_search_from_beginning_to_end(agent: Agent) -> None:
     assert document["messages"][6]["content"].startswith("grid-1: best acc ")
 
 
+@pytest.mark.slow
+def test_a_search_that_its_hours_end_has_finished(agent: Agent) -> None:
+    """The exit code is 0: the budget in hours is an end as good as that in trials."""
+    hours = ("start_search", SEARCH[1] | {"trials": 30, "hours": 1e-6})
+    code, document, err = agent([hours, "It runs.", "It has ended."], "--yes")
+    assert (code, err) == (0, "") and document["finished"]
+    [run] = document["runs"]
+    assert run["state"] == "finished" and run["trials"] < 30
+
+
 def test_without_yes_nothing_that_costs_is_done(agent: Agent, workspace: Workspace) -> None:
     code, document, _ = agent([SEARCH, "I may not."])
     assert code == 1 and not document["finished"] and not workspace.names()
     result = document["messages"][2]
-    assert result["error"] and "begun without --yes" in result["content"]
+    assert result["error"] and result["content"] == NOT_ALLOWED
     assert document["messages"][3]["content"] == "I may not."
 
 
@@ -63,7 +76,7 @@ def task(workspace: Workspace, script: Callable[..., Path]) -> Callable[..., Any
 
     def run(*replies: Any, **settings: Any) -> Any:
         model = ChatModel.open(f"scripted:{script(*replies)}", None, None)
-        given = {"yes": True, "max_steps": 10, "follow": lambda event: None} | settings
+        given = {"yes": True, "max_steps": 10, "observe": lambda event: None} | settings
         return run_task("go", workspace, model, **given)
 
     return run
@@ -93,5 +106,5 @@ def test_a_server_that_fails(loopback: Any, streams: Any, workspace: Workspace) 
     )
     loopback.script = iter(["gone"])
     model = ChatModel.open("m", loopback.url, None)
-    done = run_task("go", workspace, model, yes=True, max_steps=3, follow=lambda event: None)
+    done = run_task("go", workspace, model, yes=True, max_steps=3, observe=lambda event: None)
     assert "refuses the key" in done.error and done.to_json()["error"] == done.error

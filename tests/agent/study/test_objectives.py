@@ -9,6 +9,7 @@ import pytest
 
 from lm_searcher.agent.results.front import finalists, front_trials, hypervolumes, member_of
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.records import Confirmation
 from lm_searcher.spaces.constraints import Constraint
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.objectives import Goal
@@ -123,9 +124,9 @@ def test_hypervolume_over_trials() -> None:
 
 def test_a_member_that_was_confirmed() -> None:
     entries = [
-        {"value": 0.8, "metrics": {"acc": 0.8, "size": 3.0}},
-        {"value": 0.6, "metrics": {"acc": 0.6, "size": 3.0}},
-        {"reason": "it broke"},
+        Confirmation(seed=1, value=0.8, metrics={"acc": 0.8, "size": 3.0}),
+        Confirmation(seed=2, value=0.6, metrics={"acc": 0.6, "size": 3.0}),
+        Confirmation(seed=3, reason="it broke"),
     ]
     member = member_of(TRIALS[1], TWO, entries)
     assert member.values == {"acc": 0.6, "size": 3.0} and member.seeds == 2

@@ -15,7 +15,7 @@ from lm_searcher.agent.search import Search
 from lm_searcher.agent.settings import toml
 from lm_searcher.agent.toolbox.registry import call
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
-from lm_searcher.spaces.tables import load_table
+from lm_searcher.spaces.table_files import load_table
 
 MEMORY = {"start": 10, "interval": 5, "width": 0.8, "elites": 2, "stagnation": 8}
 TWO = [{"metric": "acc", "direction": "max"}, {"metric": "size", "direction": "min"}]

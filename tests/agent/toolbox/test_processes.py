@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from lm_searcher.agent.results.result import read_run
-from lm_searcher.agent.study.lock import is_driven
+from lm_searcher.agent.study.lock import is_driven, run_lock
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.registry import call, question
-from lm_searcher.agent.toolbox.run_status import finished_since
+from lm_searcher.agent.toolbox.run_status import collect_ended
 from lm_searcher.agent.toolbox.workspace import Workspace
 
 TABLE: dict[str, Any] = {"evaluator": "table", "table": "grid.csv", "metric": "acc"}
@@ -54,13 +54,13 @@ def test_from_start_to_announcement(workspace: Workspace) -> None:
     assert call(workspace, "start_search", given).data["run"] == "grid-1"
     assert workspace.committed == 8
     assert call(workspace, "status", {}).data["state"] in ("starting", "running")
-    assert finished_since(workspace) == []
+    assert collect_ended(workspace) == []
     ended = call(workspace, "wait", {"seconds": 120})
     assert ended.data["state"] == "finished"
     assert ended.data["trials"] == ended.data["budget"] == 8
-    (told,) = finished_since(workspace)
-    assert told.summary == ended.summary
-    assert finished_since(Workspace(workspace.folder)) == []  # told once, whoever asks
+    (ended,) = collect_ended(workspace)
+    assert ended.summary == ended.summary
+    assert collect_ended(Workspace(workspace.folder)) == []  # ended once, whoever asks
     log = (workspace.folder / "grid-1" / "process.log").read_text()
     assert "[8/8] trial 7" in log
 
@@ -93,15 +93,15 @@ def test_paused_it_goes_on_as_if_nothing_had_been(workspace: Workspace, run: Any
     until(lambda: done(workspace) > before)
     # Killed, together with its process record: another workspace finds it by its lock.
     files = workspace.files("long")
-    processes.note(files, processes.Record(pid=os.getpid()))
+    processes.save_record(files, processes.ProcessRecord(pid=os.getpid()))
     living = processes.process(files)
     assert living is not None and living.pid != os.getpid()
     living.kill()
     until(lambda: not is_driven(files))
-    stand = call(workspace, "wait", {"run": "long", "seconds": 10}).data
-    assert stand["state"] == "interrupted"
-    (told,) = finished_since(workspace)
-    assert told.data["state"] == "interrupted"
+    status = call(workspace, "wait", {"run": "long", "seconds": 10}).data
+    assert status["state"] == "interrupted"
+    (ended,) = collect_ended(workspace)
+    assert ended.data["state"] == "interrupted"
     call(workspace, "resume", {"run": "long"})
     assert call(workspace, "wait", {"seconds": 120}).data["state"] == "finished"
     result = read_run(files)
@@ -118,17 +118,17 @@ def test_stopped_by_a_person(workspace: Workspace) -> None:
     asked = question(workspace, "stop", {})
     assert asked is not None and asked.startswith("Stop the search 'long'? long is running: ")
     call(workspace, "stop", {})
-    stand = call(workspace, "wait", {"seconds": 60}).data
-    assert stand["state"] == "stopped"
-    assert stand["trials"] < 210
+    status = call(workspace, "wait", {"seconds": 60}).data
+    assert status["state"] == "stopped"
+    assert status["trials"] < 210
 
 
 @pytest.mark.slow
 def test_paused_before_it_has_begun(workspace: Workspace) -> None:
     call(workspace, "start_search", TABLE | {"ranker": "evolution", "trials": 4, "name": "early"})
     call(workspace, "pause", {"run": "early"})
-    stand = call(workspace, "wait", {"run": "early", "seconds": 60}).data
-    assert (stand["state"], stand["trials"]) == ("paused", 0)
+    status = call(workspace, "wait", {"run": "early", "seconds": 60}).data
+    assert (status["state"], status["trials"]) == ("paused", 0)
     call(workspace, "resume", {"run": "early"})
     assert call(workspace, "wait", {"seconds": 120}).data["state"] == "finished"
     call(workspace, "stop", {"run": "early"})
@@ -144,9 +144,9 @@ def test_a_search_that_cannot_begin(workspace: Workspace) -> None:
     (workspace.folder / "broken" / "trials.db").unlink()
     (workspace.folder / "tables" / "grid.csv").write_text("a,acc\n1,x\n")
     processes.start(workspace.files_of("broken"))
-    stand = call(workspace, "wait", {"run": "broken", "seconds": 60})
-    assert stand.data["state"] == "failed"
-    assert "grid.csv" in stand.data["why"]
+    status = call(workspace, "wait", {"run": "broken", "seconds": 60})
+    assert status.data["state"] == "failed"
+    assert "grid.csv" in status.data["why"]
 
 
 def test_a_process_id_that_is_anothers_now(workspace: Workspace, run: Any) -> None:
@@ -156,22 +156,20 @@ def test_a_process_id_that_is_anothers_now(workspace: Workspace, run: Any) -> No
     words = [sys.executable, "-c", "import time; time.sleep(60)"]
     other = subprocess.Popen(words, start_new_session=True)
     try:
-        processes.note(files, processes.Record(pid=other.pid))
+        processes.save_record(files, processes.ProcessRecord(pid=other.pid))
         assert processes.process(files) is None
         assert call(workspace, "status", {}).data["state"] == "finished"
         assert call(workspace, "pause", {}).error
-        assert processes.ask_to_leave(files, "pause")
+        assert processes.request_exit(files, "pause")
         assert other.poll() is None  # nobody sent it a signal
     finally:
         other.kill()
         other.wait()
-    processes.note(files, processes.Record(pid=other.pid))  # stale
+    processes.save_record(files, processes.ProcessRecord(pid=other.pid))  # stale
     assert processes.process(files) is None
 
 
 def test_a_run_that_is_driven_elsewhere_is_left_alone(workspace: Workspace, run: Any) -> None:
-    from lm_searcher.agent.study.lock import run_lock
-
     run("grid", trials=3)
     files = workspace.files("grid")
     with run_lock(files):
@@ -185,5 +183,5 @@ def test_a_damaged_record_is_none(workspace: Workspace, run: Any, tmp_path: Path
     run("grid", trials=3)
     files = workspace.files("grid")
     processes.record_path(files).write_text("{")
-    assert processes.record(files) is None
-    assert finished_since(workspace) == []
+    assert processes.load_record(files) is None
+    assert collect_ended(workspace) == []

@@ -142,3 +142,10 @@ def test_every_domain_can_be_asked_for(workspace: Workspace) -> None:
     assert lora["evaluator"] == {"kind": "lora", "task": "language"}
     for space in ("darts", "macro"):
         assert document(space=space)["space"] == {"name": space}
+
+
+def test_a_run_that_its_hours_end_is_finished(workspace: Workspace, run: Any) -> None:
+    run("short", trials=12, hours=1e-9)
+    status = call(workspace, "status", {"run": "short"}).data
+    assert status["state"] == "finished" and status["trials"] < 12
+    assert "hours" in status["why"]

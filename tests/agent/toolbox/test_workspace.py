@@ -46,10 +46,10 @@ def test_the_budget_counts_every_trial_once() -> None:
     workspace = Workspace(Path("runs"), budget_trials=50)
     workspace.commit("a", 0, 30)
     assert workspace.left() == 20
-    assert workspace.further("a", 12, 30) == 0  # paused: those were counted
+    assert workspace.uncounted("a", 12, 30) == 0  # paused: those were counted
     workspace.commit("a", 12, 40)
     assert workspace.left() == 10
-    assert workspace.further("old", 25, 40) == 15  # begun before this session
-    assert workspace.beyond(10) is None
-    assert workspace.beyond(11) == "11 trials, 10 are left of the 50 that need no asking"
-    assert Workspace(Path("runs")).beyond(10**6) is None
+    assert workspace.uncounted("old", 25, 40) == 15  # begun before this session
+    assert workspace.over_budget(10) is None
+    assert workspace.over_budget(11) == "11 trials, 10 are left of the 50 that need no asking"
+    assert Workspace(Path("runs")).over_budget(10**6) is None

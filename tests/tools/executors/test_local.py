@@ -16,11 +16,9 @@ import pytest
 
 from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.spaces.history import TrialState
-from lm_searcher.tools.devices import SHARE, visible_devices
+from lm_searcher.tools.devices import SHARE
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
-from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.executors.local import LocalExecutor
-from lm_searcher.tools.executors.make import make_executor
 from lm_searcher.tools.protocols import Cancelled, Evaluation, Outcome
 
 
@@ -55,7 +53,7 @@ def alive(pid: int) -> bool:
 
 
 def await_end(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(pid):
         assert time.monotonic() < deadline, f"process {pid} is still there"
         time.sleep(0.01)
@@ -168,12 +166,6 @@ def test_workers_on_one_device_share_its_memory() -> None:
     assert {o.metrics["value"] for o in found} == {0.45, 1.0}  # two on the first
 
 
-def test_visible_devices_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for listed, expected in (("0,3", ["0", "3"]), ("", []), ("-1", [])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
-        assert visible_devices() == expected
-
-
 def test_what_an_evaluation_started_ends_with_it(tmp_path: Path) -> None:
     def start(config: dict[str, Any]) -> int:
         child = subprocess.Popen(["sleep", "600"])
@@ -255,14 +247,6 @@ def test_prints_and_tracebacks_go_to_the_log(tmp_path: Path) -> None:
     (failed,) = outcomes(talk, {}, log=log)
     assert failed.reason == "KeyError: 'lost'"
     assert "as it trains" in log.read_text() and "Traceback" in log.read_text()
-
-
-def test_look_ups_stay_in_the_controllers_process() -> None:
-    evaluator = FunctionEvaluator(lambda config: os.getpid(), inline=True)
-    executor = make_executor(evaluator)
-    assert isinstance(executor, InlineExecutor)
-    ((_, outcome),) = executor.run(evaluations({}), lambda *_: False)
-    assert outcome.metrics == {"value": os.getpid()}
 
 
 def test_states_of_trials_still_to_come() -> None:

@@ -79,6 +79,7 @@ def distinct(study: optuna.Study) -> int:
     return len({tuple(sorted(t.params.items())) for t in study.trials})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranker", "trials", "seeds"), [("evolution", 80, 5), ("tpe", 40, 3)])
 def test_it_beats_chance(ranker: str, trials: int, seeds: int) -> None:
     found = [ran(quadratic, trials, NCodeSampler(ranker, seed=s)).best_value for s in range(seeds)]
@@ -86,6 +87,7 @@ def test_it_beats_chance(ranker: str, trials: int, seeds: int) -> None:
     assert np.mean(found) < np.mean(floor) / 2, (found, floor)
 
 
+@pytest.mark.slow
 def test_it_beats_chance_where_the_pool_is_drawn() -> None:
     def ones(trial: Trial) -> float:
         digits = [trial.suggest_int(f"i{i}", 0, 4) for i in range(6)]
@@ -123,6 +125,7 @@ print(params_of(ran(of_every_kind, 12, NCodeSampler(seed=1)))[-1])
 """
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_in_another_process() -> None:
     here = params_of(ran(of_every_kind, 12, NCodeSampler(seed=1)))[-1]
     there = subprocess.run(
@@ -321,6 +324,7 @@ def test_a_resumed_study_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
     assert params_of(study) == params_of(whole)
 
 
+@pytest.mark.slow
 def test_several_objectives() -> None:
     def two(trial: Trial) -> tuple[float, float]:
         x, y = trial.suggest_int("x", 0, 30), trial.suggest_int("y", 0, 30)
@@ -368,6 +372,7 @@ def test_failures_only(ranker: str) -> None:
     assert distinct(study) == 12
 
 
+@pytest.mark.slow
 def test_pruning() -> None:
     def pruned(trial: Trial) -> float:
         value = quadratic(trial)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -90,16 +91,35 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *RANKERS,
-        ENDPOINTS[0],
-        pytest.param(ENDPOINTS[1], marks=pytest.mark.slow),
-        LOCAL_MODELS[0],
-        pytest.param(LOCAL_MODELS[1], marks=pytest.mark.slow),
-    ],
-)
+NAMES = [*RANKERS, *ENDPOINTS, *LOCAL_MODELS]
+SLOW = {ENDPOINTS[1], LOCAL_MODELS[1]}
+COSTLY = {"forest", "gp"}
+"""These fit a model at every call; by day they do so on the histories of `BY_DAY` only."""
+BY_DAY = {"usual", "failures mixed in", "pending as well"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test of the contract every ranker, and every history that the test asks for."""
+    if metafunc.cls is not TestContract:
+        return
+    slow = {name: [pytest.mark.slow] if name in SLOW else [] for name in NAMES}
+    if "which" not in metafunc.fixturenames:
+        metafunc.parametrize("name", [pytest.param(n, marks=slow[n]) for n in NAMES])
+        return
+    cases = []
+    for which, name in itertools.product(WHICH.get(metafunc.function.__name__, HISTORIES), NAMES):
+        nightly = [pytest.mark.nightly] if name in COSTLY and which not in BY_DAY else []
+        cases.append(pytest.param(name, which, marks=slow[name] + nightly))
+    metafunc.parametrize(("name", "which"), cases)
+
+
+WHICH = {
+    "test_seeds_differ": ["empty", "usual", "equal scores", "failures only"],
+    "test_a_tiny_pool": ["empty", "usual", "failures only", "pending as well"],
+}
+"""The histories of tests that do without some."""
+
+
 class TestContract:
     """The contract of every ranker."""
 
@@ -134,13 +154,11 @@ class TestContract:
         assert np.array_equal(np.sort(ranking), np.arange(len(pool))), "a permutation"
         return ranking
 
-    @pytest.mark.parametrize("which", HISTORIES)
     def test_a_permutation_that_repeats_for_a_seed(self, name: str, which: str) -> None:
         first = self.rank(name, some(60, seed=5), HISTORIES[which], seed=7)
         again = self.rank(name, some(60, seed=5), HISTORIES[which], seed=7)
         assert np.array_equal(first, again)
 
-    @pytest.mark.parametrize("which", ["empty", "usual", "equal scores", "failures only"])
     def test_seeds_differ(self, name: str, which: str) -> None:
         """Not for the local ranker, which is deterministic after the first finished trial."""
         if name == "local" and which != "empty":
@@ -149,7 +167,6 @@ class TestContract:
         rankings = {self.rank(name, pool, HISTORIES[which], seed=s).tobytes() for s in range(4)}
         assert len(rankings) > 1
 
-    @pytest.mark.parametrize("which", ["empty", "usual", "failures only", "pending as well"])
     @pytest.mark.parametrize("n", [1, 2, 3])
     def test_a_tiny_pool(self, name: str, which: str, n: int) -> None:
         self.rank(name, some(n), HISTORIES[which])

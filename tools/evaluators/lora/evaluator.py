@@ -71,7 +71,8 @@ class LoraEvaluator:
         base = self.space.settings["base"]
         if base != self.task.settings.base:
             raise EvaluatorError(
-                f"base '{base}' of the space is not that of the task, '{self.task.settings.base}'"
+                f"base '{base}' of the space differs from base '{self.task.settings.base}' of the "
+                "task"
             )
         # Trials are forked from this process, so what `evaluate` needs is imported once, here.
         importlib.import_module("lm_searcher.spaces.lora.network")
@@ -110,8 +111,8 @@ class LoraEvaluator:
             adapters = Adapters.on(model, **settings)
             return adapters.of(evaluation.config)
         except SpaceError as error:
-            raise TrialFailure(f"the task's base is not that of the space: {error}") from None
+            raise TrialFailure(f"the task's base does not match the space: {error}") from None
         except KeyError as error:
             raise TrialFailure(
-                f"the task's base is not that of the space, which has no {error}"
+                f"the task's base does not match the space, which has no {error}"
             ) from None

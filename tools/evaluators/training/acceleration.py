@@ -51,7 +51,7 @@ def compiled(forward: Forward, device: torch.device) -> ForwardPass:
     """The forward pass by torch.compile, which on CUDA also records CUDA graphs.
 
     Compiling takes tens of seconds a network, so it pays in long trainings only. A part that
-    cannot be compiled runs as it is, with a warning from torch.
+    cannot be compiled runs uncompiled, with a warning from torch.
     """
     torch._dynamo.config.suppress_errors = True
     mode = "reduce-overhead" if device.type == "cuda" else None
@@ -63,8 +63,8 @@ def graphed(forward: Forward, images: Tensor) -> ForwardPass:
     """The forward and the backward pass as one CUDA graph each, for batches of this shape only.
 
     Call it in the autocast context of the training; it takes about a second. A network that draws
-    random numbers on the processor, or that cannot be recorded, is returned as it is, and a
-    message on stderr says so.
+    random numbers on the processor, or that cannot be recorded, is returned unchanged, with a
+    message on stderr.
     """
     buffers = [(buffer, buffer.clone()) for buffer in forward.buffers()]
     try:

@@ -102,7 +102,7 @@ def counted_flops(model: nn.Module, split: DeviceSplit) -> float:
 def training_pass(
     forward: Forward, split: DeviceSplit, batch: int, compile: bool, cuda_graph: bool
 ) -> ForwardPass:
-    """The forward pass for batches of the split: as it is, compiled, or as a CUDA graph."""
+    """The forward pass for batches of the split: plain, compiled, or as a CUDA graph."""
     device = split.images.device
     if compile:
         return compiled(forward, device)

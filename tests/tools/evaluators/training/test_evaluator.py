@@ -216,7 +216,7 @@ def test_it_travels_without_its_data() -> None:
 
 FORKED = """
 import os
-import pickle
+import sys
 from lm_searcher.spaces.nb201.space import nb201
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.protocols import Evaluation
@@ -225,13 +225,16 @@ space = nb201(channels=2, cells=1)
 evaluator = TrainEvaluator(space, epochs=1)
 evaluator.prepare()
 assert len(os.listdir("/proc/self/task")) == 1, "prepare() started a thread"
+known = set(sys.modules)
 if (child := os.fork()) == 0:
     evaluator.evaluate(Evaluation(0, "421302", space.decode("421302"), 0), lambda *_: False)
-    os._exit(0)
+    late = {name for name in set(sys.modules) - known if name.startswith("lm_searcher")}
+    os._exit(len(late))  # each trial would import them anew
 assert os.waitpid(child, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
 def test_a_trial_can_be_forked_after_prepare() -> None:
     # One BLAS thread, as in a worker: numpy's own pool starts when numpy is imported.

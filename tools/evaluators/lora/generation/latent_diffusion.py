@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lm_searcher.tools.evaluators.lora.generation.captions import Captioned
 from lm_searcher.tools.evaluators.lora.generation.clip_scores import ClipEmbedding, clip_i, clip_t
-from lm_searcher.tools.evaluators.lora.generation.denoising import Probe, sample
+from lm_searcher.tools.evaluators.lora.generation.denoising import Probe, random_loss, sample
 from lm_searcher.tools.evaluators.lora.generation.pipeline import Pipeline, TextEncoder
 from lm_searcher.tools.evaluators.lora.generation.sampling import Sampling
 
@@ -65,6 +65,12 @@ class LatentDiffusion:
         """The UNet's prediction; see Denoiser."""
         predicted: Tensor = self.unet(noisy, timesteps, texts).sample
         return predicted
+
+    def training_loss(self, data: Encoded, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of images with these row numbers, modulo their count; see `random_loss`."""
+        rows = rows % len(data.latents)
+        latents, texts = data.latents[rows], data.texts[rows]
+        return random_loss(self.denoise, self.scheduler, latents, texts, generator)
 
     def loss(self, data: Encoded, questions: int) -> float:
         """The denoising loss by a `Probe` of at least `questions` questions."""

@@ -21,7 +21,7 @@ from lm_searcher.tools.transformers_output import hide_progress_bars
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from lm_searcher.tools.evaluators.lora.generation.latent_diffusion import Encoded
 
@@ -132,7 +132,6 @@ class PipelineTask:
         from lm_searcher.tools.devices import trial_device
         from lm_searcher.tools.evaluators.lora import loop
         from lm_searcher.tools.evaluators.lora.generation.clip_scores import ClipEmbedding
-        from lm_searcher.tools.evaluators.lora.generation.denoising import random_loss
         from lm_searcher.tools.evaluators.lora.generation.latent_diffusion import LatentDiffusion
 
         device, pipeline, data = trial_device(), _found(self.settings.base), self._data()
@@ -145,16 +144,6 @@ class PipelineTask:
         folder = self.settings.clip
         clip = None if folder is None else ClipEmbedding.load(folder, device)
         generator = torch.Generator(device).manual_seed(seed + 1)  # `seed` orders the images
-
-        def loss(rows: Tensor) -> Tensor:
-            rows = rows % len(data.train)
-            return random_loss(
-                diffusion.denoise,
-                diffusion.scheduler,
-                learn.latents[rows],
-                learn.texts[rows],
-                generator,
-            )
 
         def scores(split: Encoded, names: Collection[str]) -> dict[str, float]:
             """Those of the metrics, by their names for validation."""
@@ -169,7 +158,7 @@ class PipelineTask:
             model,
             self.fitting,
             examples=max(1, round(SHOWN / len(data.train))) * len(data.train),
-            loss=loss,
+            loss=lambda rows: diffusion.training_loss(learn, rows, generator),
             score=lambda: scores(valid, {self.metric})[self.metric],
             seed=seed,
             report=report,

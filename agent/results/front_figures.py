@@ -1,16 +1,24 @@
-"""The part of a report that several objectives add: their front, and its hypervolume."""
+"""Figures of a run with several objectives: the front and its hypervolume.
+
+Optuna's `plot_pareto_front` is not used: it shows neither NCodes nor the metrics' names, joins no
+front line and draws no more than three objectives.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 
 from lm_searcher.agent.results.result import Result
 from lm_searcher.spaces.history import Trial, TrialState
+from lm_searcher.spaces.objectives import Goal
 
 
 def front_figure(result: Result) -> go.Figure | None:
-    """The trials by their first two objectives with the front among them; None before one has
-    values. Of three objectives or more the front's line is left out: it is no line."""
+    """Trials by their first two objectives, the front marked; None before a trial has values.
+
+    The front's members are joined by a line only if there are exactly two objectives.
+    """
     valued = _valued(result)
     if not valued:
         return None
@@ -32,20 +40,33 @@ def front_figure(result: Result) -> go.Figure | None:
             y=[t.values[1] for t in trials],
             text=[f"{t.ncode} (trial {t.number})" for t in trials],
             mode="lines+markers" if lined else "markers",
-            # The corner between two neighbours is as good as the worse of each.
+            # The corner between two neighbours has the worse value of each objective.
             line={"shape": "hv" if first.direction == "min" else "vh", "width": 1},
             marker={"symbol": symbol, "opacity": 0.9 if name == "front" else 0.5},
             name=name,
         )
-    figure.update_layout(
-        xaxis_title=f"{first.metric} ({first.direction})",
-        yaxis_title=f"{second.metric} ({second.direction})",
-    )
+    for update, goal, place in ((figure.update_xaxes, first, 0), (figure.update_yaxes, second, 1)):
+        title = f"{goal.metric} ({goal.direction})"
+        update(title=title, range=_range(valued, members, goal, place))
     return figure
 
 
+def _range(trials: list[Trial], members: set[int], goal: Goal, place: int) -> tuple[float, float]:
+    """The axis of an objective: all of the front, and 95 % of the trials, with a margin.
+
+    A single diverged trial would otherwise press the front into a corner.
+    """
+    losses = {trial.number: -goal.sign * trial.values[place] for trial in trials}
+    best = min(losses.values())
+    bulk = float(np.quantile(list(losses.values()), 0.95))
+    worst = max([bulk, *(losses[number] for number in members)])
+    margin = 0.06 * (worst - best) or 0.5
+    ends = -goal.sign * (best - margin), -goal.sign * (worst + margin)
+    return min(ends), max(ends)
+
+
 def hypervolume_figure(result: Result) -> go.Figure:
-    """What the front dominates after each trial."""
+    """The hypervolume of the front after each trial."""
     figure = go.Figure()
     figure.add_scatter(
         x=[t.number for t in result.trials],
@@ -59,7 +80,10 @@ def hypervolume_figure(result: Result) -> go.Figure:
 
 
 def parallel_figure(result: Result) -> go.Figure | None:
-    """Every objective of every trial as an axis, better at the top; the front stands out."""
+    """One axis per objective, better values at the top; the front's trials in red.
+
+    None before a trial has values.
+    """
     valued = _valued(result)
     if not valued:
         return None
