@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -232,7 +233,9 @@ class _Handler(socketserver.StreamRequestHandler):
     server: Loopback
 
     def handle(self) -> None:
-        head = b"".join(iter(self.rfile.readline, b"\r\n")).decode()
+        head = b"".join(itertools.takewhile(bytes.strip, self.rfile)).decode()
+        if not head:  # the client has closed the connection before it sent a request
+            return
         length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
         body = json.loads(self.rfile.read(int(length[1]))) if length else {}
         self.server.requests.append(body)

@@ -133,14 +133,13 @@ class Client:
     async def _send(self, call: Call) -> bytes:
         settings = self.settings
         try:
-            async with (
-                asyncio.timeout(settings.timeout),
-                async_http_client(settings, MOST_BYTES) as http,
-            ):
+            async with async_http_client(settings, MOST_BYTES) as http:
                 sdk = openai.AsyncOpenAI(
                     api_key=self._key, base_url=settings.url, max_retries=0, http_client=http
                 )
-                return bytes((await call(sdk)).http_response.content)
+                answer = call(sdk)  # the SDK's slow imports, not yet the request
+                async with asyncio.timeout(settings.timeout):
+                    return bytes((await answer).http_response.content)
         except TimeoutError:
             raise Unanswered(f"no answer within {settings.timeout:g} s") from None
         except (openai.OpenAIError, httpx2.HTTPError, OSError, ValueError) as error:
