@@ -58,7 +58,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (PYTHON, "unknown python function"),
     (LORA | {"space": "nb201"}, "accepted: [space] name = 'lora'"),
     (LORA | {"space_settings": {"base": "some/model"}}, "space_settings"),
-    (LORA | {"space_settings": {"ranks": [4]}}, "ranks has 1; accepted: 2 to 36"),
+    (LORA | {"space_settings": {"ranks": [4]}}, "accepted: 2 to 36"),
     (LORA | {"task": "flying"}, "'language', 'segmentation' or 'generation'"),
     ({"evaluator": "train", "table": None}, "space is missing; see list_spaces"),
     ({"evaluator": "train", "table": None, "space": "nb202"}, "did you mean 'nb201'?"),
