@@ -4,17 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SEARCH_FLAGS ?=
+JOBS ?= 2
+TEST_FLAGS ?=
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist worksteal $(TEST_FLAGS)
 
-.PHONY: search test unit lint format docs clean
+.PHONY: install search test unit nightly lint format docs clean
+
+install: $(READY)  ## the virtual environment
 
 search: $(READY)  ## the main job: NAS-Bench-201 cells on handwritten digits, trained for real
 	$(BIN)/lm-searcher run examples/digits.toml $(SEARCH_FLAGS)
 
-test: $(READY)  ## the whole test suite
-	$(BIN)/pytest
+test: $(READY)  ## all tests but the nightly ones, JOBS at a time
+	$(PYTEST)
 
 unit: $(READY)  ## the quick tests
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
+
+nightly: $(READY)  ## all tests, with a thousand random codes for each space
+	$(PYTEST) --nightly
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -8,16 +8,42 @@ import os
 import re
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
+from alembic.script import ScriptDirectory
+from hypothesis import settings
 
 # Before anything imports torch: on tensors this small more threads gain nothing, and where other
 # work shares the cores their barriers make the tests ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No deadline for one example: how long it takes depends on what else the machine does.
+settings.register_profile("quick", max_examples=40, derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=500, deadline=None, print_blob=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="run the tests marked nightly too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the Hypothesis profile; --hypothesis-profile comes later and overrides it."""
+    settings.load_profile("nightly" if config.getoption("nightly") else "quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the nightly tests unless --nightly is given, whatever -m selects."""
+    if not config.getoption("nightly"):
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +60,52 @@ def shared_data() -> Callable[[str], Path]:
         pytest.skip(f"no shared/data/{name} beside or above this checkout")
 
     return locate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrations_read_once() -> Iterator[None]:
+    """Every new SQLite store reads Optuna's migrations again, which is most of its making."""
+    read = ScriptDirectory.from_config
+    found: dict[str | None, ScriptDirectory] = {}
+
+    def from_config(config: Any) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in found:
+            found[place] = read(config)
+        return found[place]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
+# -- processes without the start of an interpreter ------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def warm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The socket of a fork server, which ends with the session."""
+    path = str(tmp_path_factory.mktemp("warm") / "socket")
+    command = [sys.executable, warm.__file__, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+        yield path
+        assert server.stdin is not None
+        server.stdin.close()
+
+
+@pytest.fixture
+def warm_python(warm_server: str) -> Iterator[Callable[..., warm.WarmProcess]]:
+    """Starts `python ARGUMENTS` in a fork of a server; tests/support/warm.py says what differs."""
+    started: list[warm.WarmProcess] = []
+
+    def start(*arguments: str | Path, **options: Any) -> warm.WarmProcess:
+        started.append(warm.WarmProcess(warm_server, [*map(str, arguments)], **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.close()
 
 
 # -- a language-model server of our own ----------------------------------------------------------

@@ -149,6 +149,8 @@ class Reader:
                 words = words[words.index("|") + 1 :]
                 assert before[0] == "printf", f"{block.place}: {line}"
                 self.stdin(before[1].replace("\\n", "\n"))
+            if ">" in words:  # lm-searcher schema > FILE
+                words = words[: words.index(">")]
             if words[0] == "lm-searcher":
                 parse(words[1:])
                 if block.mark == "run":

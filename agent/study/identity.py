@@ -39,8 +39,9 @@ def check_same(files: RunFiles, stored: Mapping[str, Any], now: Identity) -> Non
     else."""
     for name, value in now.document.items():
         before: object = current_identity(stored.get(name))
-        if before != value:
-            key, before, after = _difference(name, before, value)
+        after: object = current_identity(value)
+        if before != after:
+            key, before, after = _difference(name, before, after)
             raise StoreError(
                 f"run '{files.name}' in store '{shown(files.url)}' has another {key}: "
                 f"{_short(before)} there, {_short(after)} here; choose another --name"

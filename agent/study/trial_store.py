@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import create_trial
@@ -67,7 +67,9 @@ class TrialStore:
             sampler=optuna.samplers.RandomSampler(),
             pruner=pruner or optuna.pruners.NopPruner(),
         )
-        self.distributions = {p.name: CategoricalDistribution(p.choices) for p in space.positions}
+        self.distributions: dict[str, BaseDistribution] = {
+            p.name: CategoricalDistribution(p.choices) for p in space.positions
+        }
         self._ids: list[int] = []
         self._curves: dict[int, dict[int, float]] = {}
         self._trials: list[Trial] = []

@@ -1,7 +1,6 @@
-"""What the survival tests run: imports once, then forks a search for every line of its input.
+"""A search that the survival tests start and kill: `python searching.py FOLDER KEYWORDS`.
 
-A line is JSON, {"folder": ..., keywords of Search ...}; the answers are the search's process id
-and, once it has ended, its exit status.
+KEYWORDS are those of Search, as JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +43,5 @@ def search(folder: Path, **keywords: Any) -> None:
     ).run()
 
 
-def main() -> None:
-    """Serve until the input ends."""
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                given = json.loads(line)
-                search(Path(given.pop("folder")), **given)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    search(Path(sys.argv[1]), **json.loads(sys.argv[2]))

@@ -98,6 +98,7 @@ def test_mistakes_are_one_line_and_leave_nothing(
     assert not (place / "runs").exists()
 
 
+@pytest.mark.slow
 def test_an_end_in_the_middle_loses_nothing(place: Path, loopback: Any) -> None:
     loopback.script = iter(["good"] * 4 + ["out"])
     loopback.answers["out"] = lambda server, to, request: to.sendall(

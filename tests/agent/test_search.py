@@ -524,6 +524,7 @@ def test_a_run_file_names_its_run(tmp_path: Path) -> None:
         assert read_run(RunFiles.of(name, tmp_path / "runs", None)).run == name
 
 
+@pytest.mark.slow
 def test_a_real_table(shared_data: Callable[[str], Path]) -> None:
     from lm_searcher.spaces.nb201.space import nb201
     from lm_searcher.spaces.table_files import load_table

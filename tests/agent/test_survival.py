@@ -8,14 +8,14 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import WarmProcess
 
 from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.result import read_run
@@ -26,57 +26,41 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 
 
+Python = Callable[..., WarmProcess]
+
+
 class Searches:
-    """Runs tests/agent/searching.py, one search at a time."""
+    """Runs tests/agent/searching.py."""
 
-    def __init__(self) -> None:
-        self.server = subprocess.Popen(
-            [sys.executable, str(HERE / "searching.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, python: Python) -> None:
+        self.python = python
 
-    def _line(self) -> int:
-        assert self.server.stdout is not None
-        return int(self.server.stdout.readline())
-
-    def begin(self, folder: Path, **keywords: Any) -> int:
-        """The process id of a search that has been started."""
-        assert self.server.stdin is not None
+    def begin(self, folder: Path, **keywords: Any) -> WarmProcess:
+        """A search that has been started."""
         folder.mkdir(exist_ok=True)
-        self.server.stdin.write(json.dumps({"folder": str(folder), **keywords}) + "\n")
-        self.server.stdin.flush()
-        return self._line()
+        return self.python(HERE / "searching.py", folder, json.dumps(keywords))
 
     def complete(self, folder: Path, **keywords: Any) -> float:
         """Run to the end; the seconds that it took."""
         began = time.monotonic()
-        self.begin(folder, **keywords)
-        assert self._line() == 0
+        process = self.begin(folder, **keywords)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
         return time.monotonic() - began
 
     def kill(self, folder: Path, after: float, **keywords: Any) -> None:
         """kill -9 some seconds into a search, unless it has ended by then."""
-        pid = self.begin(folder, **keywords)
-        time.sleep(after)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        assert self._line() in (0, -signal.SIGKILL)
+        process = self.begin(folder, **keywords)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(after)
+        process.kill()
+        assert process.wait() in (0, -signal.SIGKILL)
         await_no_processes(folder)
 
-    def close(self) -> None:
-        assert self.server.stdin is not None and self.server.stdout is not None
-        self.server.stdin.close()
-        self.server.wait()
-        self.server.stdout.close()
 
-
-@pytest.fixture(scope="module")
-def searches() -> Iterator[Searches]:
-    server = Searches()
-    yield server
-    server.close()
+@pytest.fixture
+def searches(warm_python: Python) -> Searches:
+    return Searches(warm_python)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -109,7 +93,7 @@ def worker_processes(folder: Path) -> list[str]:
 
 
 def await_no_processes(folder: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left := worker_processes(folder):
         assert time.monotonic() < deadline, f"orphans: {left}"
         time.sleep(0.02)
@@ -179,20 +163,20 @@ def measure(config):
 """
 
 
-def start_cli(folder: Path, seconds: float, *flags: str) -> subprocess.Popen[str]:
-    (folder / "run.toml").write_text(RUN_FILE)
-    (folder / "space.toml").write_text(SPACE_FILE)
-    (folder / "slow.py").write_text(SLOW.format(seconds=seconds))
-    return subprocess.Popen(
-        [sys.executable, "-m", "lm_searcher.agent", "run", "run.toml", *flags],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start_cli(warm_python: Python, tmp_path: Path) -> Callable[[float], WarmProcess]:
+    """`lm-searcher run` of a function that sleeps for so many seconds."""
+
+    def start(seconds: float) -> WarmProcess:
+        (tmp_path / "run.toml").write_text(RUN_FILE)
+        (tmp_path / "space.toml").write_text(SPACE_FILE)
+        (tmp_path / "slow.py").write_text(SLOW.format(seconds=seconds))
+        return warm_python("-m", "lm_searcher.agent", "run", "run.toml", cwd=tmp_path)
+
+    return start
 
 
-def await_trials(process: subprocess.Popen[str], n: int) -> None:
+def await_trials(process: WarmProcess, n: int) -> None:
     assert process.stdout is not None
     for _ in range(n):
         assert process.stdout.readline().startswith("["), process.stderr
@@ -200,22 +184,18 @@ def await_trials(process: subprocess.Popen[str], n: int) -> None:
 
 
 def shown(folder: Path) -> dict[str, Any]:
-    output = subprocess.run(
-        [sys.executable, "-m", "lm_searcher.agent", "show", "run", "--json"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    document: dict[str, Any] = json.loads(output.stdout)
+    """The run as `lm-searcher show --json` has it."""
+    document: dict[str, Any] = read_run(RunFiles.of("run", folder / "runs", None)).to_json()
     return document
 
 
-def test_ctrl_c_lets_the_running_trial_finish(tmp_path: Path) -> None:
-    process = start_cli(tmp_path, 0.3)
+def test_ctrl_c_lets_the_running_trial_finish(
+    tmp_path: Path, start_cli: Callable[[float], WarmProcess]
+) -> None:
+    process = start_cli(0.3)
     await_trials(process, 2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate()
     assert process.returncode == 130
     assert "lm-searcher run run.toml" in errors and "Traceback" not in errors
     await_no_processes(tmp_path)
@@ -225,21 +205,23 @@ def test_ctrl_c_lets_the_running_trial_finish(tmp_path: Path) -> None:
     assert 2 <= len(run["trials"]) < 30
 
 
-def test_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
-    process = start_cli(tmp_path, 600)
+def test_second_ctrl_c_leaves_at_once(
+    tmp_path: Path, start_cli: Callable[[float], WarmProcess]
+) -> None:
+    process = start_cli(600)
     assert process.stderr is not None
     while not (tmp_path / "under-way").exists():
         assert process.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert "Ctrl-C again" in process.stderr.readline() + process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait() == 130
     process.communicate()
     await_no_processes(tmp_path)
     assert [t["state"] for t in shown(tmp_path)["trials"]] == ["WAITING"]
-    again = start_cli(tmp_path, 0.0)  # the same function, now quick: the trial is run again
-    _, errors = again.communicate(timeout=60)
+    again = start_cli(0.0)  # the same function, now quick: the trial is run again
+    _, errors = again.communicate()
     assert again.returncode == 0, errors
     run = shown(tmp_path)
     assert [t["number"] for t in run["trials"]] == list(range(30))
@@ -247,15 +229,15 @@ def test_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     assert len({t["ncode"] for t in run["trials"]}) == 30
 
 
-def test_one_process_at_a_time_drives_a_run(tmp_path: Path) -> None:
-    first = start_cli(tmp_path, 0.3)
+def test_one_process_at_a_time_drives_a_run(start_cli: Callable[[float], WarmProcess]) -> None:
+    first = start_cli(0.3)
     await_trials(first, 1)
-    second = start_cli(tmp_path, 0.3)
-    _, errors = second.communicate(timeout=30)
+    second = start_cli(0.3)
+    _, errors = second.communicate()
     assert second.returncode == 2
     assert "another process drives it" in errors and len(errors.splitlines()) == 1
     first.send_signal(signal.SIGINT)
-    first.communicate(timeout=30)
+    first.communicate()
 
 
 def test_kill_changes_nothing_about_requests_by_hand(tmp_path: Path, searches: Searches) -> None:

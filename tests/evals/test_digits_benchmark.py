@@ -38,6 +38,7 @@ def test_a_cell_trained_again_is_as_good(row: int) -> None:
     assert again["params_m"] == pytest.approx(float(table.column("params_m")[row]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_local_ranker_finds_better_cells_than_chance() -> None:
     study = Study(NAME, "val_loss", "test_accuracy", evaluations=30, seeds=3, marks=(30,))
     methods = run_study(study, ["local", "random"])["methods"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lm_searcher.agent.cli.app import main
 from lm_searcher.agent.search import Search
 from lm_searcher.evals.chain import Chain
 from lm_searcher.evals.digits_benchmark import UNITS, distinct_cells, pack
@@ -122,19 +123,29 @@ def test_the_best_of_a_chain_is_the_best() -> None:
     assert chain.best == pytest.approx(chain(chain.space.enumerate()).max())
 
 
-def run_eval(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lm_searcher.agent", "eval", *words], capture_output=True, text=True
-    )
+Eval = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run_eval(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Eval:
+    """`lm-searcher eval` in this process: its exit code and what it prints to standard error."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["lm-searcher", "eval", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    return run
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, run_eval: Eval) -> None:
     path, out, plot = write_table(tmp_path), tmp_path / "out.json", tmp_path / "out.png"
     words = ["--table", str(path), "--metric", "score", "--test-metric", "test", "--seeds", "2"]
     words += ["--evaluations", "20", "--marks", "10,20", "--methods", "evolution,random"]
-    done = run_eval(*words, "--workers", "2", "--json", str(out), "--plot", str(plot))
-    assert done.returncode == 0, done.stderr
+    code, err = run_eval(*words, "--workers", "2", "--json", str(out), "--plot", str(plot))
+    assert code == 0, err
     result = json.loads(out.read_text())
     assert set(result) >= {"table", "metric", "direction", "evaluations", "seeds", "methods"}
     assert set(result["methods"]) == {"evolution", "random"}
@@ -163,7 +174,6 @@ def test_a_table_nobody_can_search_is_refused(
         table_problem(str(path), "scroe")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -177,11 +187,13 @@ def test_a_table_nobody_can_search_is_refused(
         (["--json", "no/such/folder/out.json"], "no such folder"),
     ],
 )
-def test_a_bad_command_line_is_one_line(tmp_path: Path, flags: list[str], message: str) -> None:
+def test_a_bad_command_line_is_one_line(
+    tmp_path: Path, run_eval: Eval, flags: list[str], message: str
+) -> None:
     path = write_table(tmp_path)
-    done = run_eval("--table", str(path), "--metric", "score", *flags)
-    assert done.returncode == 2
-    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    code, err = run_eval("--table", str(path), "--metric", "score", *flags)
+    assert code == 2
+    assert message in err and len(err.splitlines()) == 1
 
 
 def test_a_bad_chain_is_refused() -> None:

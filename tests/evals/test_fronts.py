@@ -54,6 +54,7 @@ def test_shares_by_hand(tables: tuple[str, str]) -> None:
     assert shares == pytest.approx([w / whole for w in want])
 
 
+@pytest.mark.slow
 def test_a_study_of_two_objectives(tables: tuple[str, str]) -> None:
     study = Study(
         table=tables[0],

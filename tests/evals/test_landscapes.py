@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from warm import WarmProcess
 
 from lm_searcher.evals.landscape_statistics import (
     Statistics,
@@ -153,16 +152,18 @@ def test_mistakes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, warm_python: Callable[..., WarmProcess]) -> None:
     path = table(tmp_path, additive(DESIGNS))
     words = ["--tables", f"{path}:y", "--tasks", "2", "--rows", "300", "--json", "out.json"]
-    command = [sys.executable, "-m", "lm_searcher.evals.landscapes", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stderr == ""
-    assert "tasks, 50 %" in done.stdout and "t y" in done.stdout
+    command = ["-m", "lm_searcher.evals.landscapes", *words]
+    done = warm_python(*command, cwd=tmp_path)
+    out, err = done.communicate()
+    assert done.returncode == 0 and err == ""
+    assert "tasks, 50 %" in out and "t y" in out
     result = json.loads((tmp_path / "out.json").read_text())
     assert list(result["tables"]) == [f"{path}:y"]
     command[command.index(f"{path}:y")] = f"{path}:z"
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("landscapes: table 't'")
-    assert done.stderr.count("\n") == 1
+    done = warm_python(*command, cwd=tmp_path)
+    _, err = done.communicate()
+    assert done.returncode == 2 and err.startswith("landscapes: table 't'")
+    assert err.count("\n") == 1

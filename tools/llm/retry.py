@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -11,6 +12,8 @@ from email.utils import parsedate_to_datetime
 import tenacity
 
 from lm_searcher.tools.llm.settings import EndpointSettings
+
+_log = logging.getLogger("lm_searcher.llm")
 
 LONGEST = 60.0
 """The most seconds between two attempts, whatever a server asks for."""
@@ -69,5 +72,6 @@ def retrying(settings: EndpointSettings, attempts: int) -> tenacity.AsyncRetryin
         wait=wait,
         retry=tenacity.retry_if_exception(lambda e: isinstance(e, Unanswered) and e.transient),
         sleep=asyncio.sleep,
+        before_sleep=tenacity.before_sleep_log(_log, logging.INFO),
         reraise=True,
     )

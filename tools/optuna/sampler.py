@@ -7,6 +7,7 @@ samplers as rankers.
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from collections.abc import Sequence
 from threading import Lock
@@ -31,7 +32,7 @@ from lm_searcher.tools.rankers import check_name, make_ranker
 _ONE_AT_A_TIME = Lock()  # so that each suggestion sees the one before as pending
 
 
-class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed by mypy
+class NCodeSampler(BaseSampler):
     """Suggests the candidate that `ranker` ranks first, among those not tried yet.
 
     Ranked together are integers, and categorical parameters of at most 36 choices, if every
@@ -71,7 +72,7 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
             if value < least:
                 raise ConfigError(f"{name} = {value}; accepted: {least} or more")
         self._ranker = ranker
-        self._entropy = np.random.SeedSequence(seed).entropy
+        self._entropy = secrets.randbits(128) if seed is None else int(seed)
         self._n_startup_trials = n_startup_trials
         self._pool = pool
         self._independent_sampler = independent_sampler
@@ -84,7 +85,7 @@ class NCodeSampler(BaseSampler):  # type: ignore[misc]  # Optuna is not followed
 
     def reseed_rng(self) -> None:
         """Take a new seed; Optuna calls this for copies that work in parallel."""
-        self._entropy = np.random.SeedSequence().entropy
+        self._entropy = secrets.randbits(128)
         if self._independent_sampler is not None:
             self._independent_sampler.reseed_rng()
 

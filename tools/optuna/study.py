@@ -27,7 +27,7 @@ class ParameterOptions:
     """A parameter as a position, with the value of each option."""
 
     position: Position
-    distribution: BaseDistribution
+    distribution: IntDistribution | CategoricalDistribution
     values: tuple[Any, ...]
 
     @classmethod

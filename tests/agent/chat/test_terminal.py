@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import re
-import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import pexpect
 import pyte
 import pytest
+from pexpect import fdpexpect
+from warm import WarmProcess
 
 from lm_searcher.agent.toolbox.processes import running
 from lm_searcher.agent.toolbox.registry import call
@@ -29,11 +32,18 @@ SECONDS = 90.0
 """For what is to appear; most of it is the start of Python on a busy machine."""
 
 
+Python = Callable[..., WarmProcess]
+
+
 class Screen:
     """A terminal of 40 lines that a person types on and looks at."""
 
-    def __init__(self, command: list[str], env: dict[str, str]) -> None:
-        self.child: Any = pexpect.spawn(command[0], command[1:], env=env, dimensions=(40, 120))
+    def __init__(self, python: Python, command: list[str], env: dict[str, str]) -> None:
+        ours, its = pty.openpty()
+        termios.tcsetwinsize(its, (40, 120))
+        self.process = python(*command, env=env, tty=its, imports=["lm_searcher.agent.chat.app"])
+        os.close(its)
+        self.child: Any = fdpexpect.fdspawn(ours)
         self._screen = pyte.Screen(120, 40)
         self._screen.write_process_input = self.child.send  # it says where the cursor is
         self._stream = pyte.ByteStream(self._screen)
@@ -45,7 +55,7 @@ class Screen:
             try:
                 while True:
                     self._stream.feed(self.child.read_nonblocking(65536, timeout=0.1))
-            except pexpect.EOF:
+            except (pexpect.EOF, OSError):  # of a terminal whose other end is closed
                 self._ended = True
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
@@ -73,7 +83,9 @@ class Screen:
 
 
 @pytest.fixture
-def screen(workspace: Workspace, tmp_path: Path, script: Any) -> Iterator[Callable[..., Screen]]:
+def screen(
+    workspace: Workspace, tmp_path: Path, script: Any, warm_python: Python
+) -> Iterator[Callable[..., Screen]]:
     """Opens `lm-searcher chat`; all is ended afterwards."""
     (tmp_path / "toy.py").write_text(
         "import time\ndef train(config):\n    time.sleep(0.5)\n"
@@ -82,15 +94,16 @@ def screen(workspace: Workspace, tmp_path: Path, script: Any) -> Iterator[Callab
     opened: list[Screen] = []
 
     def open_chat(*replies: Any) -> Screen:
-        command = [sys.executable, "-m", "lm_searcher.agent", "chat", "--function", "toy:train"]
+        command = ["-m", "lm_searcher.agent", "chat", "--function", "toy:train"]
         command += ["--folder", str(workspace.folder), "--model", f"scripted:{script(*replies)}"]
         env = os.environ | {"PYTHONPATH": str(tmp_path), "TERM": "xterm-256color"}
-        opened.append(Screen(command, env))
+        opened.append(Screen(warm_python, command, env))
         return opened[-1]
 
     yield open_chat
     for each in opened:
-        each.child.close(force=True)
+        each.process.close()
+        each.child.close()
     for name in running(workspace):
         call(workspace, "stop", {"run": name})
         call(workspace, "wait", {"run": name, "seconds": 30})
@@ -118,7 +131,7 @@ def test_a_search_by_talking(screen: Callable[..., Screen], workspace: Workspace
     here.type("/watch")
     seen = here.see(r"\[[2-9]/40\] trial")
     assert "toy-1 (Ctrl-C: back to the chat" in seen and "incumbent" in seen
-    here.child.sendintr()
+    here.child.send("\x03")
     here.see(r"\ntoy-1 is running: \d+ of 40 trials")
     here.type("how is it going?")
     here.see(r"→ status\(\)\n  toy-1 is running: .*best value[\s\S]*All is well\.")
@@ -127,7 +140,7 @@ def test_a_search_by_talking(screen: Callable[..., Screen], workspace: Workspace
     here.type("y")
     here.see(r"It was stopped\.[\s\S]*\n>")
     call(workspace, "wait", {"run": "toy-1"})
-    here.child.sendeof()
+    here.child.send("\x04")
     assert "Traceback" not in here.left()
     again = screen("Welcome back.")
     again.see(r"Session 'main' goes on\. Last:\n> stop it\n  It was stopped\.")

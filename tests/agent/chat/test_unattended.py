@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import WarmProcess
 
 from lm_searcher.agent.chat.graph import NOT_ALLOWED
 from lm_searcher.agent.chat.model import ChatModel
@@ -21,14 +20,17 @@ Agent = Callable[..., tuple[int, dict[str, Any], str]]
 
 
 @pytest.fixture
-def agent(workspace: Workspace, script: Callable[..., Path]) -> Agent:
+def agent(
+    workspace: Workspace, script: Callable[..., Path], warm_python: Callable[..., WarmProcess]
+) -> Agent:
     """Runs the command on a script; its exit code, transcript and errors."""
 
     def run(replies: list[Any], *words: str) -> tuple[int, dict[str, Any], str]:
-        command = [sys.executable, "-m", "lm_searcher.agent", "agent", "find the best", "--json"]
+        command = ["-m", "lm_searcher.agent", "agent", "find the best", "--json"]
         command += ["--model", f"scripted:{script(*replies)}", "--folder", str(workspace.folder)]
-        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=200)
-        return done.returncode, json.loads(done.stdout), done.stderr
+        process = warm_python(*command, *words, imports=["lm_searcher.agent.chat.unattended"])
+        out, err = process.communicate()
+        return process.wait(), json.loads(out), err
 
     return run
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from warm import WarmProcess
 
 from lm_searcher.agent.cli.training_view import TrainingView, lm_line, lm_news
 from lm_searcher.agent.search import Search
@@ -131,48 +131,53 @@ def test_what_the_view_says() -> None:
 # -- the commands, in processes of their own -------------------------------------------------------
 
 
-def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lm_searcher.agent", "train-ranker", *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Begin = Callable[..., WarmProcess]
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=250)
+@pytest.fixture
+def begin(warm_python: Callable[..., WarmProcess], tmp_path: Path) -> Begin:
+    """Starts `lm-searcher train-ranker` with these words."""
+    imports = ["lm_searcher.tools.rankers.lm.finetuning.train", "peft", "transformers.trainer"]
+
+    def start(*words: str) -> WarmProcess:
+        arguments = ("-m", "lm_searcher.agent", "train-ranker", *words)
+        return warm_python(*arguments, cwd=tmp_path, imports=imports)
+
+    return start
+
+
+def ended(process: WarmProcess) -> tuple[int | None, str, str]:
+    out, err = process.communicate()
     return process.returncode, out, err
 
 
-def refused(folder: Path, *words: str) -> str:
-    code, out, err = ended(begin(folder, *words))
+def refused(process: WarmProcess) -> str:
+    code, out, err = ended(process)
     assert code == 2 and out == "" and err.count("\n") == 1, (code, out, err)
     return err
 
 
 @pytest.mark.slow
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_what_is_refused(tmp_path: Path, begin: Begin) -> None:
     (tmp_path / "t.toml").write_text(
         MINE.replace("[optimizer]", "[[data.tables]]\npath = 'b.npz'\nmetric = 'y'\n[optimizer]")
     )
-    assert "table 'b.npz': no such file" in refused(tmp_path, "lm", "t.toml")
+    assert "table 'b.npz': no such file" in refused(begin("lm", "t.toml"))
     (tmp_path / "b.npz").write_bytes(b"x")
-    assert "its card 'b.json' is missing" in refused(tmp_path, "lm", "t.toml")
-    assert "give a TOML file, a preset, or --from-scratch" in refused(tmp_path, "lm")
-    assert "unknown preset 'huge'" in refused(tmp_path, "lm", "--from-scratch", "huge")
+    assert "its card 'b.json' is missing" in refused(begin("lm", "t.toml"))
+    assert "give a TOML file, a preset, or --from-scratch" in refused(begin("lm"))
+    assert "unknown preset 'huge'" in refused(begin("lm", "--from-scratch", "huge"))
     words = ("lm", "paper-lora", "--base", "./none", "--samples", "1", "--device", "cpu")
-    assert "model './none': no such directory" in refused(tmp_path, *words)
+    assert "model './none': no such directory" in refused(begin(*words))
 
 
 @pytest.mark.slow
-def test_kill_ctrl_c_and_go_on(tmp_path: Path) -> None:
+def test_kill_ctrl_c_and_go_on(tmp_path: Path, begin: Begin) -> None:
     (tmp_path / "mine.toml").write_text(MINE)
     words = ("lm", "mine.toml", "--out", "o")
 
-    def after(step: int) -> subprocess.Popen[str]:
-        process = begin(tmp_path, *words)
+    def after(step: int) -> WarmProcess:
+        process = begin(*words)
         while not (tmp_path / "o" / "checkpoints" / f"checkpoint-{step}").exists():
             assert process.poll() is None, ended(process)
             time.sleep(0.02)
@@ -187,7 +192,7 @@ def test_kill_ctrl_c_and_go_on(tmp_path: Path) -> None:
     assert code == 130 and "Traceback" not in err, err
     command = "lm-searcher train-ranker lm mine.toml --out o"
     assert err.splitlines()[-1] == f"stopped; go on from the last checkpoint with: {command}"
-    code, out, err = ended(begin(tmp_path, *words))
+    code, out, err = ended(begin(*words))
     assert (code, err) == (0, ""), err
     assert "wrote o/model" in out and load(str(tmp_path / "o" / "model"))
     steps = [json.loads(line) for line in (tmp_path / "o" / "log.jsonl").read_text().splitlines()]
@@ -196,7 +201,7 @@ def test_kill_ctrl_c_and_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_run_makes_an_adapter(tmp_path: Path) -> None:
+def test_a_finished_run_makes_an_adapter(tmp_path: Path, begin: Begin) -> None:
     model, tokenizer = from_scratch("tiny")
     model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
@@ -212,10 +217,10 @@ def test_a_finished_run_makes_an_adapter(tmp_path: Path) -> None:
     search.run()
     words = ("adapt", "done", "--base", "base", "--samples", "16", "--device", "cpu")
     assert "run 'done' has 30 trials with a value; with 14 candidates adapting takes 33" in refused(
-        tmp_path, *words, "--candidates", "14"
+        begin(*words, "--candidates", "14")
     )
-    assert "no such file" in refused(tmp_path, "adapt", "other", *words[2:])
-    code, out, err = ended(begin(tmp_path, *words, "--out", "mine"))
+    assert "no such file" in refused(begin("adapt", "other", *words[2:]))
+    code, out, err = ended(begin(*words, "--out", "mine"))
     assert (code, err) == (0, ""), err
     assert "wrote mine/adapter" in out
     assert load(str(tmp_path / "base"), str(tmp_path / "mine" / "adapter")).context == 8192

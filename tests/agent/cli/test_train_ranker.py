@@ -6,13 +6,13 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from warm import WarmProcess
 
 from lm_searcher.agent.cli.training_view import TrainingView, span
 from lm_searcher.agent.search import Search
@@ -138,20 +138,21 @@ def test_spans() -> None:
 # -- the command, in a process of its own ---------------------------------------------------------
 
 
+Python = Callable[..., WarmProcess]
+
+
 class Training:
     """`lm-searcher train-ranker incontext`, in a process group of its own."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, python: Python, folder: Path, *flags: str) -> None:
         (folder / "tiny.toml").write_text(TINY)
         self.folder = folder
         words = ["train-ranker", "incontext", "tiny.toml", "--out", "o", *flags]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "lm_searcher.agent", *words],
+        self.process = python(
+            *("-m", "lm_searcher.agent", *words),
             cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+            imports=["lm_searcher.tools.rankers.incontext.pretraining.train"],
+            new_session=True,
         )
 
     def await_checkpoint(self) -> None:
@@ -161,20 +162,20 @@ class Training:
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.05)
 
-    def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=240)
+    def end(self) -> tuple[int | None, str, str]:
+        out, err = self.process.communicate()
         return self.process.returncode, out, err
 
 
 @pytest.mark.slow
-def test_kill_and_go_on(tmp_path: Path) -> None:
+def test_kill_and_go_on(tmp_path: Path, warm_python: Python) -> None:
     for pause in (0.0, 0.13, 0.31):  # at, and at any time after, a checkpoint
-        training = Training(tmp_path)
+        training = Training(warm_python, tmp_path)
         training.await_checkpoint()
         time.sleep(pause)
         training.process.kill()
         training.end()
-    code, out, err = Training(tmp_path, "--minutes", "0.001").end()
+    code, out, err = Training(warm_python, tmp_path, "--minutes", "0.001").end()
     assert (code, err) == (0, ""), err
     assert "held-out pick regret at step" in out and "wrote o/weights" in out
     run_file = (
@@ -184,21 +185,17 @@ def test_kill_and_go_on(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(run_file)
     rows = [f"{a},{b},{a * b}" for a in range(5) for b in range(5)]
     (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(rows) + "\n")
-    found = subprocess.run(
-        [sys.executable, "-m", "lm_searcher.agent", "run", "job.toml", "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["config"]["ranker"]["weights"] == "o/weights"
+    found = warm_python("-m", "lm_searcher.agent", "run", "job.toml", "--json", cwd=tmp_path)
+    out, err = found.communicate()
+    assert found.returncode == 0, err
+    assert json.loads(out)["config"]["ranker"]["weights"] == "o/weights"
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
-    training = Training(tmp_path)
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, warm_python: Python) -> None:
+    training = Training(warm_python, tmp_path)
     training.await_checkpoint()
-    second = Training(tmp_path)  # meanwhile the folder is taken
+    second = Training(warm_python, tmp_path)  # meanwhile the folder is taken
     code, _, err = second.end()
     assert code == 2 and err.count("\n") == 1 and "another process trains there" in err
     os.killpg(training.process.pid, signal.SIGINT)  # as a terminal does: the workers get it too

@@ -92,7 +92,9 @@ def test_a_request_takes_effect_at_the_next_step(tmp_path: Path, batch: int) -> 
     assert not list(waiting(files(tmp_path).requests))
 
 
-@pytest.mark.parametrize("crash", [4, 5, 9, 10, 11, 16, 20, 25])
+@pytest.mark.parametrize(
+    "crash", [5, 20, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 9, 10, 11, 16, 25))]
+)
 def test_a_run_that_crashed_goes_on_as_one_that_did_not(tmp_path: Path, crash: int) -> None:
     whole = search(tmp_path / "a", asking(tmp_path / "a", REQUESTS)).run()
     with pytest.raises(Crash):
@@ -103,6 +105,7 @@ def test_a_run_that_crashed_goes_on_as_one_that_did_not(tmp_path: Path, crash: i
     assert facts(read_run(files(tmp_path / "b"))) == facts(whole)
 
 
+@pytest.mark.slow
 def test_a_crash_between_the_note_and_the_removal_of_its_file(tmp_path: Path) -> None:
     whole = search(tmp_path / "a", asking(tmp_path / "a", REQUESTS)).run()
     folder = tmp_path / "b"

@@ -63,6 +63,7 @@ def test_explain_tells_of_requests_that_could_not_be_met(workspace: Workspace, r
     assert "names no option of 'a'" in refused[0]["refused"]
 
 
+@pytest.mark.slow
 def test_runs_compared_after_as_many_trials(workspace: Workspace, run: Run) -> None:
     run("short", trials=5)
     run("long", trials=40)

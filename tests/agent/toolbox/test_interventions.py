@@ -80,6 +80,7 @@ def test_the_next_pick_of_a_finished_run(workspace: Workspace, run: Any) -> None
     assert not list(waiting(workspace.files(None).requests))
 
 
+@pytest.mark.slow
 def test_options_pruned_and_restored(workspace: Workspace, run: Any) -> None:
     run("grid", trials=6)
     result = call(workspace, "prune_option", {"position": "a", "choice": 2})

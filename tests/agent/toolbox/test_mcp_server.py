@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, TextContent
+from warm import WarmProcess
 
 from lm_searcher.agent.toolbox.mcp_server import answer
 from lm_searcher.agent.toolbox.registry import TOOLS
@@ -115,7 +115,9 @@ def test_a_search_outlives_its_client(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_but_protocol_on_standard_output(folder: Path) -> None:
+def test_nothing_but_protocol_on_standard_output(
+    folder: Path, warm_python: Callable[..., WarmProcess]
+) -> None:
     begin = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
@@ -131,20 +133,14 @@ def test_nothing_but_protocol_on_standard_output(folder: Path) -> None:
             "params": {"name": "list_spaces", "arguments": {}},
         },
     ]
-    server = subprocess.Popen(
-        [sys.executable, *command(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    server = warm_python(*command(folder), imports=["lm_searcher.agent.toolbox.mcp_server"])
     assert server.stdin is not None and server.stdout is not None and server.stderr is not None
     for message in messages:
         server.stdin.write(json.dumps(message) + "\n")
         server.stdin.flush()
     lines = [server.stdout.readline(), server.stdout.readline()]
     server.stdin.close()
-    assert server.wait(30) == 0
+    assert server.wait() == 0
     lines += server.stdout.readlines()
     server.stdout.close()
     server.stderr.close()

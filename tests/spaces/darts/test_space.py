@@ -28,10 +28,11 @@ def sample(n: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_thousand_codes_build_train_and_cost_what_is_said(
-    builds_and_trains: Callable[..., None],
+def test_codes_build_train_and_cost_what_is_said(
+    builds_and_trains: Callable[..., None], ncodes_of: Callable[[SearchSpace], list[str]]
 ) -> None:
-    builds_and_trains(darts(channels=1, cells=2), 1000)
+    space = darts(channels=1, cells=2)
+    builds_and_trains(space, ncodes_of(space))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_every_setting_builds_trains_and_costs_what_is_said(
     builds_and_trains: Callable[..., None], cells: int, auxiliary: bool, side: int
 ) -> None:
     space = darts(channels=2, cells=cells, auxiliary=auxiliary, drop_path=0.3)
-    builds_and_trains(space, 3, side=side, counted=3)
+    builds_and_trains(space, sample(3), side=side, counted=3)
 
 
 def cost_of(space: SearchSpace, ncode: str) -> dict[str, float]:

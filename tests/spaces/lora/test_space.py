@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ from lm_searcher.spaces.lora.bases import EMBEDDED, untrained
 from lm_searcher.spaces.lora.network import attach, build
 from lm_searcher.spaces.lora.space import Adapters, lora
 from lm_searcher.spaces.lora.targets import find_targets, grouped
-from lm_searcher.spaces.ncode import to_ncodes
+from lm_searcher.spaces.space import SearchSpace
 
 LANGUAGE = "builtin:language"
 
@@ -80,14 +79,16 @@ def detach(model: nn.Module, names: Iterable[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_codes_build_and_cost_what_they_say() -> None:
+def test_codes_build_and_cost_what_they_say(
+    ncodes_of: Callable[[SearchSpace], list[str]],
+) -> None:
     space = lora(targets=["q_proj", "down_proj"], ranks=[0, 1, 3, 8], alphas=[4, 8.5])
     model = untrained(LANGUAGE, "cpu")
     tokens = torch.arange(12).view(2, 6)
     before = model(input_ids=tokens).logits
     everything = sum(p.numel() for p in model.parameters())
     assert space.cost is not None
-    for i, ncode in enumerate(to_ncodes(space.sample(1000, np.random.default_rng(0)))):
+    for i, ncode in enumerate(ncodes_of(space)):
         config = space.decode(ncode)
         adapters = Adapters.on(model, space.settings["targets"], None, None).of(config)
         attach(model, adapters)

@@ -12,22 +12,25 @@ from lm_searcher.spaces.errors import SpaceError
 from lm_searcher.spaces.macro.network import SqueezeExcite, build
 from lm_searcher.spaces.macro.space import macro
 from lm_searcher.spaces.ncode import to_ncodes
+from lm_searcher.spaces.space import SearchSpace
 
 SMALL = macro(widths=[4, 6], strides=[1, 2], depth=2, stem=3, stem_stride=1, head=8)
 
 
 @pytest.mark.slow
-def test_a_thousand_codes_build_train_and_cost_what_is_said(
-    builds_and_trains: Callable[..., None],
+def test_codes_build_train_and_cost_what_is_said(
+    builds_and_trains: Callable[..., None], ncodes_of: Callable[[SearchSpace], list[str]]
 ) -> None:
-    builds_and_trains(SMALL, 1000)
+    builds_and_trains(SMALL, ncodes_of(SMALL))
 
 
 def test_odd_images_and_other_sizes_cost_what_is_said(
     builds_and_trains: Callable[..., None],
 ) -> None:
     space = macro(widths=[2, 5, 9], strides=[2, 1, 2], depth=3, stem=2, stem_stride=2, head=4)
-    builds_and_trains(space, 10, side=9, counted=10)
+    builds_and_trains(
+        space, to_ncodes(space.sample(10, np.random.default_rng(0))), side=9, counted=10
+    )
 
 
 def test_the_default_is_a_network_for_photographs() -> None:

@@ -15,6 +15,7 @@ from lm_searcher.spaces.errors import SpaceError
 from lm_searcher.spaces.nb201.network import build
 from lm_searcher.spaces.nb201.space import canonical, describe, flops, nb201, parameters
 from lm_searcher.spaces.ncode import to_ncodes
+from lm_searcher.spaces.space import SearchSpace
 
 SPACE = nb201()
 NCODES = to_ncodes(SPACE.enumerate())
@@ -124,10 +125,11 @@ def test_cost_is_exact_for_other_sizes(
 
 
 @pytest.mark.slow
-def test_a_thousand_codes_build_train_and_cost_what_is_said(
-    builds_and_trains: Callable[..., None],
+def test_codes_build_train_and_cost_what_is_said(
+    builds_and_trains: Callable[..., None], ncodes_of: Callable[[SearchSpace], list[str]]
 ) -> None:
-    builds_and_trains(nb201(channels=1, cells=1), 1000)
+    space = nb201(channels=1, cells=1)
+    builds_and_trains(space, ncodes_of(space))
 
 
 def test_flops_of_the_benchmarks_network() -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,14 +54,14 @@ def pictures(n: int, height: int = 5, width: int = 4) -> Tensor:
         ("decoder", {"tied": False}),
     ],
 )
-def test_random_codes_build_and_train_and_cost_what_is_said(
-    kind: str, setting: dict[str, Any]
+def test_codes_build_and_train_and_cost_what_is_said(
+    kind: str, setting: dict[str, Any], ncodes_of: Callable[[SearchSpace], list[str]]
 ) -> None:
     space = transformer(kind, **TINY, **setting)
     assert space.cost is not None
     example = pictures(2) if kind == "encoder" else symbols(2)
     call = IMAGES if kind == "encoder" else TEXT
-    for i, ncode in enumerate(to_ncodes(space.sample(250, np.random.default_rng(0)))):
+    for i, ncode in enumerate(ncodes_of(space)):
         model = built(space, ncode, **call)
         logits = model(example)
         assert logits.shape == ((2, 3) if kind == "encoder" else (2, 5, 11))

@@ -35,10 +35,9 @@ def test_a_builders_first_name_is_recorded(name: str) -> None:
     resolve(space.builder, "builder", EvaluatorError)
 
 
-@pytest.mark.parametrize("builder", ["my_models:mlp", "lm_searcher.spaces.lora.network:build"])
-def test_another_builder_has_its_own_name(builder: str) -> None:
-    space = SearchSpace.of("own", {"width": [1, 2]}, builder=builder)
-    assert TrainEvaluator(space).identity()["builder"] == builder
+def test_another_builder_has_its_own_name() -> None:
+    space = SearchSpace.of("own", {"width": [1, 2]}, builder="my_models:mlp")
+    assert TrainEvaluator(space).identity()["builder"] == "my_models:mlp"
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -22,7 +22,7 @@ def client(url: str, timeout: float = 60.0) -> Client:
 
 
 def held(loopback: Any) -> tuple[threading.Event, threading.Event]:
-    """Make the server hold its next answer back; set when the request is there, and when the
+    """Make the server withhold its next answer. Returns events: the request has arrived; the
     client has closed the connection."""
     asked, closed = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""What cannot be loaded is refused in one line."""
+"""Models and adapters that cannot be loaded are refused in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save(folder: Path, width: int = 32, seed: int = 0) -> Path:
 
 
 def adapter(base: Path, folder: Path) -> Path:
-    """A LoRA adapter whose weights are not nothing."""
+    """A LoRA adapter with weights other than 0."""
     loaded = load(str(base))
     with_it = attach(loaded.model, peft.LoraConfig(target_modules="all-linear", r=2))
     torch.manual_seed(1)

@@ -36,7 +36,7 @@ def test_model_and_url(what: str, model: str, url: str) -> None:
 @pytest.mark.parametrize(
     "what", ["m", "@http://x", "m@x", "m@ftp://x", "m@http://", "m m@http://x", "m@http://x:port"]
 )
-def test_what_is_neither(what: str) -> None:
+def test_names_that_are_refused(what: str) -> None:
     with pytest.raises(ConfigError, match="accepted: endpoint:MODEL@URL"):
         settings(what)
 
@@ -118,6 +118,6 @@ def test_the_fallback() -> None:
 
 
 @pytest.mark.parametrize("name", ["endpoint", "endpoint:", "endpont:m@http://x"])
-def test_an_unknown_ranker_is_told_how_it_is_written(name: str) -> None:
+def test_the_form_of_a_name_is_in_the_message(name: str) -> None:
     with pytest.raises(ConfigError, match="endpoint:MODEL@URL"):
         make_ranker(name, SPACE)

@@ -38,7 +38,7 @@ def _quiet() -> Iterator[None]:
 class TestOptunasOwnCases(
     BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase
 ):
-    """All but Optuna's SingleOnly cases, which want several objectives refused."""
+    """All but Optuna's SingleOnly cases, which require that several objectives are refused."""
 
     @pytest.fixture(params=[0, 5], ids=["ranked at once", "with a start"])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
@@ -79,6 +79,7 @@ def distinct(study: optuna.Study) -> int:
     return len({tuple(sorted(t.params.items())) for t in study.trials})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranker", "trials", "seeds"), [("evolution", 80, 5), ("tpe", 40, 3)])
 def test_it_beats_chance(ranker: str, trials: int, seeds: int) -> None:
     found = [ran(quadratic, trials, NCodeSampler(ranker, seed=s)).best_value for s in range(seeds)]
@@ -86,6 +87,7 @@ def test_it_beats_chance(ranker: str, trials: int, seeds: int) -> None:
     assert np.mean(found) < np.mean(floor) / 2, (found, floor)
 
 
+@pytest.mark.slow
 def test_it_beats_chance_where_the_pool_is_drawn() -> None:
     def ones(trial: Trial) -> float:
         digits = [trial.suggest_int(f"i{i}", 0, 4) for i in range(6)]
@@ -104,7 +106,7 @@ def test_a_seed_repeats_and_seeds_differ() -> None:
 
 
 def of_every_kind(trial: Trial) -> float:
-    """The objective of Optuna's own test_reproducible and its kin."""
+    """The objective of Optuna's test_reproducible and similar tests."""
     a = trial.suggest_float("a", 1, 9)
     b = trial.suggest_float("b", 1, 9, log=True)
     c = trial.suggest_float("c", 1, 9, step=1)
@@ -123,6 +125,7 @@ print(params_of(ran(of_every_kind, 12, NCodeSampler(seed=1)))[-1])
 """
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_in_another_process() -> None:
     here = params_of(ran(of_every_kind, 12, NCodeSampler(seed=1)))[-1]
     there = subprocess.run(
@@ -183,7 +186,7 @@ def test_define_by_run() -> None:
     assert study.best_value < 2
 
 
-def test_what_is_ranked() -> None:
+def test_ranked_parameters() -> None:
     def objective(trial: Trial) -> float:
         trial.suggest_categorical("37 choices", range(37))
         trial.suggest_categorical("36 choices", range(36))
@@ -273,7 +276,7 @@ def test_the_history() -> None:
 
 
 @pytest.mark.parametrize("ranker", ["evolution", "tpe"])
-def test_what_is_running_is_not_suggested_again(ranker: str) -> None:
+def test_running_trials_are_not_suggested_again(ranker: str) -> None:
     study = study_of(NCodeSampler(ranker, seed=0, n_startup_trials=1))
     study.optimize(small, n_trials=1)
     batch = [study.ask() for _ in range(11)]
@@ -321,6 +324,7 @@ def test_a_resumed_study_goes_on_as_if_uninterrupted(tmp_path: Path) -> None:
     assert params_of(study) == params_of(whole)
 
 
+@pytest.mark.slow
 def test_several_objectives() -> None:
     def two(trial: Trial) -> tuple[float, float]:
         x, y = trial.suggest_int("x", 0, 30), trial.suggest_int("y", 0, 30)
@@ -368,6 +372,7 @@ def test_failures_only(ranker: str) -> None:
     assert distinct(study) == 12
 
 
+@pytest.mark.slow
 def test_pruning() -> None:
     def pruned(trial: Trial) -> float:
         value = quadratic(trial)
@@ -441,7 +446,7 @@ def test_one_sampler_for_two_studies() -> None:
     assert distinct(ran(small, 12, sampler)) == 12
 
 
-def test_what_is_refused() -> None:
+def test_refused_arguments() -> None:
     with pytest.raises(ConfigError, match="unknown ranker 'evolutoin'; did you mean 'evolution'"):
         NCodeSampler("evolutoin")
     for name in ("seed", "n_startup_trials", "pool"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ LOCAL_MODELS = ["lm score", "lm generate"]
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A language model that has learnt nothing."""
+    """An untrained language model."""
     from lm_searcher.tools.rankers.lm.finetuning.tiny_model import from_scratch
 
     folder = tmp_path_factory.mktemp("model")
@@ -90,22 +91,41 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *RANKERS,
-        ENDPOINTS[0],
-        pytest.param(ENDPOINTS[1], marks=pytest.mark.slow),
-        LOCAL_MODELS[0],
-        pytest.param(LOCAL_MODELS[1], marks=pytest.mark.slow),
-    ],
-)
+NAMES = [*RANKERS, *ENDPOINTS, *LOCAL_MODELS]
+SLOW = {ENDPOINTS[1], LOCAL_MODELS[1]}
+COSTLY = {"forest", "gp"}
+"""These fit a model at every call; by day they do so on the histories of `BY_DAY` only."""
+BY_DAY = {"usual", "failures mixed in", "pending as well"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test of the contract every ranker, and every history that the test asks for."""
+    if metafunc.cls is not TestContract:
+        return
+    slow = {name: [pytest.mark.slow] if name in SLOW else [] for name in NAMES}
+    if "which" not in metafunc.fixturenames:
+        metafunc.parametrize("name", [pytest.param(n, marks=slow[n]) for n in NAMES])
+        return
+    cases = []
+    for which, name in itertools.product(WHICH.get(metafunc.function.__name__, HISTORIES), NAMES):
+        nightly = [pytest.mark.nightly] if name in COSTLY and which not in BY_DAY else []
+        cases.append(pytest.param(name, which, marks=slow[name] + nightly))
+    metafunc.parametrize(("name", "which"), cases)
+
+
+WHICH = {
+    "test_seeds_differ": ["empty", "usual", "equal scores", "failures only"],
+    "test_a_tiny_pool": ["empty", "usual", "failures only", "pending as well"],
+}
+"""The histories of tests that do without some."""
+
+
 class TestContract:
-    """What every ranker promises."""
+    """The contract of every ranker."""
 
     @pytest.fixture(autouse=True)
     def _server(self, name: str, request: pytest.FixtureRequest) -> None:
-        """What is asked by those that ask."""
+        """The model that rankers of language models use."""
         self.url = request.getfixturevalue("loopback").url if name in ENDPOINTS else ""
         self.folder = request.getfixturevalue("random_model") if name in LOCAL_MODELS else ""
 
@@ -121,7 +141,7 @@ class TestContract:
 
     @pytest.fixture(autouse=True)
     def _two_suggestions(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Half of the usual number: a Gaussian process is slow to make one."""
+        """Half of the usual number, because a Gaussian process is slow."""
         monkeypatch.setattr(OptunaRanker, "SUGGESTIONS", 2)
 
     def rank(self, name: str, pool: Codes, history: History, seed: int = 0) -> Ranking:
@@ -134,22 +154,19 @@ class TestContract:
         assert np.array_equal(np.sort(ranking), np.arange(len(pool))), "a permutation"
         return ranking
 
-    @pytest.mark.parametrize("which", HISTORIES)
     def test_a_permutation_that_repeats_for_a_seed(self, name: str, which: str) -> None:
         first = self.rank(name, some(60, seed=5), HISTORIES[which], seed=7)
         again = self.rank(name, some(60, seed=5), HISTORIES[which], seed=7)
         assert np.array_equal(first, again)
 
-    @pytest.mark.parametrize("which", ["empty", "usual", "equal scores", "failures only"])
     def test_seeds_differ(self, name: str, which: str) -> None:
-        """But for the local ranker, whose scores are drawn from nothing once a trial is done."""
+        """Not for the local ranker, which is deterministic after the first finished trial."""
         if name == "local" and which != "empty":
             pytest.skip("the local ranker's scores do not depend on a seed")
         pool = some(60, seed=5)
         rankings = {self.rank(name, pool, HISTORIES[which], seed=s).tobytes() for s in range(4)}
         assert len(rankings) > 1
 
-    @pytest.mark.parametrize("which", ["empty", "usual", "failures only", "pending as well"])
     @pytest.mark.parametrize("n", [1, 2, 3])
     def test_a_tiny_pool(self, name: str, which: str, n: int) -> None:
         self.rank(name, some(n), HISTORIES[which])
@@ -232,15 +249,15 @@ def found_after(name: str, seed: int, trials: int, initial: int = 8) -> float:
     ("name", "trials"),
     [("evolution", 40), ("tpe", 40), ("gp", 20), ("nsga2", 60), ("forest", 24), ("local", 14)],
 )
-def test_what_learns_beats_chance(name: str, trials: int) -> None:
+def test_rankers_beat_chance(name: str, trials: int) -> None:
     found = [found_after(name, seed, trials) for seed in range(6)]
     floor = [found_after("random", seed, trials) for seed in range(6)]
     assert np.mean(found) > np.mean(floor) + 0.08, (found, floor)
     assert sum(f >= r for f, r in zip(found, floor, strict=True)) >= 4, (found, floor)
 
 
-def test_every_ranker_that_learns_is_held_against_chance() -> None:
-    (mark,) = (m for m in test_what_learns_beats_chance.pytestmark if m.name == "parametrize")
+def test_every_ranker_but_random_is_compared_with_chance() -> None:
+    (mark,) = (m for m in test_rankers_beat_chance.pytestmark if m.name == "parametrize")
     assert {name for name, _ in mark.args[1]} == set(RANKERS) - {"random"}
 
 
@@ -277,8 +294,8 @@ def test_evolution_forgets_the_oldest() -> None:
     assert not any(np.array_equal(f, codes[0]) for f in firsts)
 
 
-def test_an_optuna_ranker_knows_what_is_pending() -> None:
-    """With the constant liar, TPE does not suggest again what is being evaluated."""
+def test_an_optuna_ranker_reads_pending_trials() -> None:
+    """With the constant liar, TPE does not suggest a pending architecture again."""
     history = history_of(some(30), additive(some(30)))
     ranker = make_ranker("tpe", SPACE)
     plain = [ranker.rank(ALL, history, seed=s) for s in range(8)]
@@ -304,7 +321,7 @@ def test_edit_distance() -> None:
     assert distance(pool, code).tolist() == pytest.approx([0, 1, 1, 0.625, 1, 5])
 
 
-def test_nearest_first_gives_each_wanted_one_a_place() -> None:
+def test_nearest_first_ranks_a_candidate_for_each_target() -> None:
     rng = np.random.default_rng(0)
     far = [np.array([0, 1, 2, 3], np.float32), np.array([0, 3, 2, 1], np.float32)]
     assert nearest_first(far, rng).tolist() == [0, 3, 1, 2]

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lm_searcher.spaces.builders import recorded_builder
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError
 from lm_searcher.spaces.space import Config, SearchSpace
 from lm_searcher.tools.data.datasets import NAMES
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 
 Builder = Callable[..., Any]
 """Called as ``builder(config, in_channels=, classes=, **settings)``; returns a torch.nn.Module."""
-
-_RECORDED_MODULES = {
-    f"lm_searcher.spaces.{name}.network": f"lm_searcher.spaces.{name}_network"
-    for name in ("darts", "macro", "nb201", "transformer")
-}
-"""Modules that have moved since runs were stored with their names."""
 
 
 def builder_of(space: SearchSpace) -> Builder:
@@ -43,8 +38,7 @@ def recorded_name(space: SearchSpace) -> str:
     builder = space.builder
     if not isinstance(builder, str):
         return getattr(builder, "__name__", "")
-    module, colon, function = builder.partition(":")
-    return _RECORDED_MODULES.get(module, module) + colon + function
+    return recorded_builder(builder)
 
 
 def scaled_settings(space: SearchSpace, width: float) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def test_a_base_is_trained_once(trainers: str, tmp_path: Path) -> None:
     assert other.path(cache) != path, "another recipe is another base"
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_train_it_once(trainers: str, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
@@ -108,6 +109,7 @@ def test_a_base_that_is_not_its_checksum(harm: str, trainers: str, tmp_path: Pat
         assert base.make(tmp_path) == path, "as it was told to"
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_nothing_broken(trainers: str, tmp_path: Path) -> None:
     cache, log = tmp_path / "cache", tmp_path / "begun"
     code = (

@@ -234,6 +234,7 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
 def test_a_trial_can_be_forked_after_prepare() -> None:
     # One BLAS thread, as in a worker: numpy's own pool starts when numpy is imported.

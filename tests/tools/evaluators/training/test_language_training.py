@@ -60,6 +60,7 @@ class Bigrams(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 def test_a_tiny_decoder_learns_far_more_than_frequencies() -> None:
     evaluator = TrainEvaluator(SPACE, dataset="pydoc", epochs=2, context=32)
     curve: list[tuple[int, float]] = []

@@ -26,11 +26,11 @@ VALUE = TableEvaluator(Table(SPACE, CODES, {"acc": VALUES}, {"acc": "max"}), "ac
 
 ANSWERED = {"good", "empty", "no JSON", "no completion", "null", "wrong indices", "repeated"}
 ANSWERED |= {"not in the pool", "beyond the pool", "a megabyte", "content type"}
-"""What counts as an ask: the rest is tried again."""
+"""Faults with an answer, which count as requests; after the others the request is sent again."""
 
 
 def every_pair(symbols: Sequence[str]) -> list[str]:
-    """A sequence, as short as can be, in which each symbol follows each: a de Bruijn one."""
+    """A de Bruijn sequence: the shortest one in which each symbol follows each symbol."""
     left = {s: list(symbols) for s in symbols}
     path, done = [symbols[0]], []
     while path:  # Hierholzer's walk over all edges of the complete graph
@@ -55,7 +55,7 @@ def search(loopback: Any, folder: Path, prompt: str, **keywords: Any) -> Search:
 
 
 def check(result: Result, loopback: Any) -> None:
-    """The counts agree with what the server knows."""
+    """The counts agree with those of the server."""
     done = loopback.done
     assert len(result.trials) == 60 == len({t.ncode for t in result.trials})
     assert {t.state for t in result.trials} == {TrialState.COMPLETE}
@@ -83,7 +83,7 @@ def check_unseen(key: str, folder: Path, *texts: str) -> None:
 
 @pytest.fixture
 def key(loopback: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The key, in the environment; the server was sent it each time, and nothing else was."""
+    """The key, in the environment; it is in each request's header and nowhere else."""
     name = "sk-Th1s-must-n0t-be-seen"
     monkeypatch.setenv("K", name)
     yield name
@@ -100,7 +100,7 @@ def test_a_search_survives_each_fault(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Once, which is mended by asking again, and so often that the fallback decides."""
+    """Each fault once, so that a retry succeeds, and three times, so that the fallback decides."""
     caplog.set_level(logging.DEBUG)
     events: list[str] = []
     faults = sorted(set(loopback.answers) - {"good"}, key=lambda fault: fault not in ANSWERED)
@@ -126,7 +126,7 @@ def test_a_search_survives_each_fault(
 def test_a_search_survives_every_order_of_two(
     prompt: str, loopback: Any, key: str, tmp_path: Path
 ) -> None:
-    """Each fault, and a good answer, comes right after each."""
+    """Each fault or good answer directly after each other one."""
     script, seen = every_pair(list(loopback.answers)), set()
     while script:
         loopback.script = iter(["good", *script])

@@ -48,7 +48,7 @@ def ranked(ranker: Any, seed: int = 0, history: History = HISTORY) -> Ranking:
 
 
 def said(content: object, status: str = "200 OK", **usage: object) -> Callable[..., None]:
-    """An answer with this content, and with this usage or none."""
+    """An answer with this content and this usage."""
     body = {"choices": [{"message": {"content": content}}]} | ({"usage": usage} if usage else {})
     text = json.dumps(body).encode()
 
@@ -67,7 +67,7 @@ def refusing(message: str, status: int = 400, code: str | None = None) -> Callab
     return answer
 
 
-def test_it_is_one_that_asks(made: Made) -> None:
+def test_the_protocol(made: Made) -> None:
     assert isinstance(made(), AskingRanker)
 
 
@@ -109,7 +109,7 @@ def test_a_partial_decision_of_the_papers_prompt_stands(made: Made, loopback: An
     assert ranker.usage.fallbacks == 0 and ranker.usage.asks == 4
 
 
-def test_a_wrong_reply_is_told_what_was_wrong(made: Made, loopback: Any) -> None:
+def test_the_model_is_told_the_reason_after_a_wrong_reply(made: Made, loopback: Any) -> None:
     loopback.script = iter(["repeated", "beyond the pool", "good"])
     ranker = made()
     ranked(ranker)
@@ -152,7 +152,7 @@ def test_a_dead_server_is_tried_once_a_decision(made: Made, loopback: Any) -> No
     assert ranker.usage.retries == 2 and not ranker.usage.fallbacks
 
 
-def test_what_the_server_refuses_is_left_out(made: Made, loopback: Any) -> None:
+def test_refused_fields_are_left_out(made: Made, loopback: Any) -> None:
     loopback.answers["schema"] = refusing("'response_format' is not supported here")
     loopback.answers["tokens"] = refusing("use max_completion_tokens, not max_tokens", 422)
     loopback.script = iter(["schema", "tokens"])
@@ -191,7 +191,7 @@ def test_candidates_are_dropped_when_history_is_not_enough(made: Made, loopback:
     assert prompt.count("\n7: ") == 1 and "\n31: " not in prompt
 
 
-def test_a_context_that_the_server_knows_better(made: Made, loopback: Any) -> None:
+def test_a_smaller_context_than_the_settings(made: Made, loopback: Any) -> None:
     loopback.answers["long"] = refusing("This model's maximum context length is 1000 tokens")
     loopback.script = iter(["long", "long"])
     ranker = made()
@@ -217,7 +217,7 @@ def test_tokens_and_cost_are_limited(made: Made, loopback: Any) -> None:
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": -5}, {"prompt_tokens": "9", "x": 1}])
-def test_tokens_are_estimated_where_none_are_told(
+def test_tokens_are_estimated_if_none_are_reported(
     usage: dict[str, Any], made: Made, loopback: Any
 ) -> None:
     loopback.answers["good"] = said('{"ranking": [0]}', **usage)
@@ -228,7 +228,7 @@ def test_tokens_are_estimated_where_none_are_told(
 
 
 @pytest.mark.parametrize("pool", [1, 2])
-def test_no_more_is_asked_than_there_is_to_decide(pool: int, made: Made, loopback: Any) -> None:
+def test_no_request_without_a_decision(pool: int, made: Made, loopback: Any) -> None:
     for prompt in ("semantic", "ncode"):
         ranker = made(picks=4, prompt=prompt)
         assert len(ranker.rank(POOL[:pool], HISTORY, seed=0)) == pool
@@ -239,7 +239,7 @@ def test_no_more_is_asked_than_there_is_to_decide(pool: int, made: Made, loopbac
 # -- beginning -----------------------------------------------------------------------------------
 
 
-def test_a_good_beginning_is_counted(made: Made, loopback: Any) -> None:
+def test_a_successful_probe_is_counted(made: Made, loopback: Any) -> None:
     ranker = made()
     ranker.prepare()
     assert loopback.requests[0]["max_tokens"] == 1
@@ -273,7 +273,7 @@ def test_no_server_at_the_url(made: Made) -> None:
         (refusing("x\x1b[31m\n" * 900, 404), r"HTTP 404: x \[31m x .{,190}\.\.\.\)$"),
     ],
 )
-def test_what_no_retry_mends_ends_at_once(
+def test_fatal_errors_end_at_once(
     answer: Callable[..., None], what: str, made: Made, loopback: Any
 ) -> None:
     loopback.answers["good"] = answer
@@ -300,7 +300,7 @@ def test_a_server_that_refuses_even_a_word(made: Made, loopback: Any) -> None:
 def test_a_server_that_fails_of_an_unknown_model(
     listed: str | None, fatal: bool, made: Made, loopback: Any
 ) -> None:
-    """It is asked what it has; where it does not tell, or has it, the search goes on."""
+    """The model list is requested; the search continues if it is missing or has the model."""
     models = json.dumps({"data": [{"id": listed}]} if listed else [])
 
     def listing(server: Any, to: socket.socket, request: dict[str, Any]) -> None:
@@ -319,7 +319,7 @@ def test_a_server_that_fails_of_an_unknown_model(
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "cut", "empty", "null"])
-def test_a_beginning_that_is_no_more_than_unlucky(fault: str, made: Made, loopback: Any) -> None:
+def test_a_transient_fault_of_the_probe(fault: str, made: Made, loopback: Any) -> None:
     loopback.script = iter([fault])
     ranker = made()
     ranker.prepare()

@@ -1,4 +1,4 @@
-"""The in-context ranker: the contract of Ranker, and what its design promises."""
+"""The in-context ranker: the contract of Ranker, and its invariances."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RNG = np.random.default_rng
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Several threads wait for each other where the cores are busy."""
+    """Several threads wait for each other while the cores are busy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -132,8 +132,8 @@ def test_candidates_do_not_see_each_other(model: InContextModel) -> None:
 
 
 def relabelled(shape: SpaceShape, seed: int) -> tuple[SpaceShape, NDArray[np.intp], list[Codes]]:
-    """A shape with its positions shuffled and options renumbered: alike in each group, and
-    reversed or not where ordered. Returns it, the order of positions, and the new numbers."""
+    """A shape with shuffled positions and renumbered options, the order of the positions, and the
+    new numbers. A group is renumbered alike; ordered positions are reversed or not."""
     rng = RNG(seed)
     order = rng.permutation(shape.positions)
     by_group: dict[int, Codes] = {}
@@ -181,7 +181,7 @@ def test_failures_and_pending_trials_are_read(model: InContextModel) -> None:
     assert not np.allclose(scores[0], scores[1]) and not np.allclose(scores[1], scores[2])
 
 
-def test_which_trials_are_kept() -> None:
+def test_select_trials() -> None:
     h = history(SHAPE, 300, failed=50, pending=100)
     rows = select_trials(h, 40)
     assert len(rows) == 40 and (np.diff(rows) > 0).all()
@@ -198,7 +198,7 @@ def test_largest_space(model: InContextModel) -> None:
         InContextRanker(SpaceShape(np.full(65, 2), np.zeros(65, bool), np.zeros(65, int)), model)
 
 
-def test_weights_come_back_and_bad_ones_are_refused(model: InContextModel, tmp_path: Path) -> None:
+def test_weights_load_and_bad_ones_are_refused(model: InContextModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "good")
     ranker = InContextRanker.for_space(SPACE, tmp_path / "good")
     pool, h = SHAPE.sample(30, RNG(0)), HISTORIES["some"]
@@ -230,7 +230,7 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("name", BAD_CONFIGS)
-def test_a_config_that_is_none_is_refused_in_one_line(
+def test_a_bad_config_is_refused_in_one_line(
     model: InContextModel, tmp_path: Path, name: str
 ) -> None:
     model.save_pretrained(tmp_path)
@@ -254,7 +254,7 @@ def test_a_config_of_earlier_versions(model: InContextModel, tmp_path: Path) -> 
     assert "courage" not in (tmp_path / "again" / "config.json").read_text()
 
 
-def test_pickles_and_no_numbers_are_refused(model: InContextModel, tmp_path: Path) -> None:
+def test_pickles_and_nan_weights_are_refused(model: InContextModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     torch.save(model.state_dict(), file)
@@ -277,7 +277,7 @@ def test_episodes_are_seeded_and_finite() -> None:
         assert a.values.shape != c.values.shape or not torch.equal(a.values, c.values)
 
 
-def test_searches_go_on() -> None:
+def test_searches_advance() -> None:
     search = Searches(RNG(0), 4, 6, max_positions=5)
     search.advance(search.candidate_pools(20, 0.5), 3)
     assert search.trials == 9
@@ -323,7 +323,7 @@ def test_of_a_large_pool_the_network_reads_the_short_list(model: InContextModel)
     assert not np.allclose(scores[rest[:50]], read, atol=1e-3)
 
 
-def test_what_is_like_a_pending_trial_is_no_longer_uncertain() -> None:
+def test_candidates_like_a_pending_trial_are_no_longer_uncertain() -> None:
     space = SearchSpace.of("cells", {f"p{i}": list("abcd") for i in range(8)})
     ranker = InContextRanker.for_space(space)
     codes = space.sample(20, RNG(0))

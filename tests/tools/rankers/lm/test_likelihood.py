@@ -1,4 +1,4 @@
-"""The shared cache gives what separate passes give."""
+"""The shared cache gives the results of separate passes."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def agree(model: PreTrainedModel, asked: Sequence[PromptAnswers]) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("answers", [1, 5])
-def test_many_prompts_that_begin_alike(count: int, answers: int) -> None:
+def test_many_prompts_with_a_common_prefix(count: int, answers: int) -> None:
     agree(llama(), questions(count, answers))
 
 
-def test_prompts_that_share_nothing() -> None:
+def test_prompts_without_a_common_prefix() -> None:
     agree(llama(), questions(3, 4, shared=0))
 
 
@@ -94,7 +94,7 @@ def test_an_answer_that_begins_another_and_equal_answers() -> None:
     assert found[0] == found[3] and len(set(found)) == 4
 
 
-def test_chunks_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = questions(5, 8)
     whole = log_likelihoods(llama(), asked)
     monkeypatch.setattr(likelihood, "NODES", 10)
@@ -102,7 +102,7 @@ def test_chunks_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=0)
 
 
-def test_the_same_again() -> None:
+def test_results_are_reproducible() -> None:
     model, asked = llama(), questions(3, 5)
     assert log_likelihoods(model, asked) == log_likelihoods(model, asked)
 
@@ -113,7 +113,7 @@ def test_likelihoods_of_all_words_sum_to_one() -> None:
     assert np.exp(found).sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_learnt_positions_are_shared_too() -> None:
+def test_learnt_position_embeddings_can_share_the_cache() -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=1)
@@ -130,7 +130,7 @@ def test_a_sliding_window_has_separate_passes() -> None:
     assert log_likelihoods(model, asked) == separately(model, asked)
 
 
-def test_attention_that_is_not_torchs_has_separate_passes() -> None:
+def test_other_attention_has_separate_passes() -> None:
     model = LlamaForCausalLM._from_config(LlamaConfig(**SMALL), attn_implementation="eager").eval()
     asked = questions(2, 3)
     assert log_likelihoods(model, asked) == separately(model, asked)

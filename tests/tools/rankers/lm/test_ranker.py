@@ -1,4 +1,4 @@
-"""The lm ranker: what it asks of a model, and what becomes of the answers."""
+"""The lm ranker: its prompts, and its use of the answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HISTORY = History(TRIED, RNG.normal(size=20), NONE, NONE)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights, as training would leave it."""
+    """A folder with a model of random weights, as training writes it."""
     path = tmp_path_factory.mktemp("model")
     model, tokenizer = from_scratch("tiny", 1, width=32, layers=2, heads=2)
     model.save_pretrained(path)
@@ -80,7 +80,9 @@ def test_a_tournament_compares_all(folder: Path) -> None:
     assert lm.spent.prompt_tokens == lm.usage.prompt_tokens > 0
 
 
-def test_a_model_that_knows_beats_everyone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tournament_finds_the_likeliest_candidate(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With likelihoods that rise with the digits, the winner of all rounds is the highest code."""
     lm = made(folder, candidates=100)
 
@@ -135,7 +137,7 @@ def test_a_small_context_drops_the_worst_and_says_so_once(folder: Path) -> None:
     assert lm.spent.prompt_tokens < whole.spent.prompt_tokens
 
 
-def test_fewer_are_listed_where_ten_do_not_fit(folder: Path) -> None:
+def test_fewer_candidates_are_listed_if_ten_do_not_fit(folder: Path) -> None:
     lm = made(folder, context=40, candidates=20)
     lm.rank(ALL, HISTORY, seed=0)
     assert 1 < lm._listed < 10
@@ -154,7 +156,7 @@ def test_names_and_settings_that_are_refused(folder: Path) -> None:
         made(folder, key_env="KEY")
 
 
-def test_prompts_are_the_papers(folder: Path) -> None:
+def test_prompts_have_the_papers_form(folder: Path) -> None:
     tokenizer = load(str(folder)).tokenizer
     prompt = ncode.render([("01231", 2.0), ("33210", 1.0), ("00000", None)], ["11111", "22222"])
     assert tokenizer.decode(prompt_ids(tokenizer, prompt)) == (
@@ -164,7 +166,7 @@ def test_prompts_are_the_papers(folder: Path) -> None:
     assert len(ids) == 6 and ids[-1] == tokenizer.eos_token_id
 
 
-def test_a_tokenizer_that_merges_digits_is_told_of() -> None:
+def test_a_note_about_a_tokenizer_that_merges_digits() -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -176,7 +178,7 @@ def test_a_tokenizer_that_merges_digits_is_told_of() -> None:
     assert merges_digits(PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>"))
 
 
-def test_loading_makes_no_noise(folder: Path) -> None:
+def test_loading_prints_nothing(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load(str(folder)).context == 8192

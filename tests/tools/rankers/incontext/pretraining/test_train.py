@@ -1,4 +1,4 @@
-"""Pre-training of the in-context ranker: it learns, goes on, and refuses what is not its own."""
+"""Pre-training of the in-context ranker: weights, resuming, and refused folders."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_training_writes_weights_and_a_card(
     assert entry["regret"] == last.regret and entry["step"] == last.step
 
 
-def test_a_finished_training_writes_what_a_kill_left_out(
+def test_a_finished_training_writes_weights_that_a_kill_left_out(
     finished: tuple[Path, list[PretrainingProgress]],
 ) -> None:
     folder, reports = finished
@@ -171,7 +171,7 @@ def test_damaged_and_foreign_checkpoints(
     assert "is not of this training" in refused(tiny(tmp_path))
 
 
-def test_what_is_not_its_own_is_not_replaced(tmp_path: Path) -> None:
+def test_weights_of_another_origin_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "mine").write_text("x")
     assert "no checkpoint that it came from" in refused(tiny(tmp_path))

@@ -1,4 +1,4 @@
-"""Batches: loss on the answers alone, and several questions as if each were alone."""
+"""Batches: loss on the answers only; several candidate sets as if each were a sample."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_labels_are_the_answers() -> None:
 
 
 @pytest.mark.parametrize("questions", [1, 3])
-def test_a_batch_is_its_questions_one_by_one(questions: int) -> None:
+def test_candidate_sets_of_a_batch_do_not_see_each_other(questions: int) -> None:
     model = from_scratch("tiny", 0, width=32, layers=2, heads=2)[0].eval()
     examples = [encode(TOKENIZER, samples(questions)[i], 4096) for i in range(3)]
     alone = [
@@ -48,7 +48,7 @@ def longest(example: Example) -> int:
     return max(len(example.shared) + len(b.prompt) + len(b.answer) for b in example.branches)
 
 
-def test_beyond_the_cutoff_the_worst_history_goes() -> None:
+def test_the_worst_trials_are_dropped_beyond_the_cutoff() -> None:
     sample = samples(2)[1]
     whole = encode(TOKENIZER, sample, 4096)
     cutoff = longest(whole) - len(whole.shared) // 2
@@ -59,7 +59,7 @@ def test_beyond_the_cutoff_the_worst_history_goes() -> None:
     assert [b.answer for b in cut.branches] == [b.answer for b in whole.branches]
 
 
-def test_judged() -> None:
+def test_pick_metrics() -> None:
     values = np.array([3.0, 1.0, 2.0, 0.0])
     assert pick_metrics(values, 0) == (1.0, 1.0, 0.0)
     assert pick_metrics(values, 3) == (0.0, 0.0, 2.0)

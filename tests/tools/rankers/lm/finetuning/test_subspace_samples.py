@@ -62,7 +62,7 @@ def test_distinct_architectures_of_a_large_space() -> None:
     assert codes.shape == (150, 20) and len(np.unique(codes, axis=0)) == 150
 
 
-def test_a_tables_universe_is_renumbered_and_true() -> None:
+def test_a_sample_of_a_table_is_renumbered_and_true() -> None:
     for seed in range(20):
         universe = TABLE.draw(Limits((2, 6)), np.random.default_rng(seed))
         assert 100 <= len(universe.ncodes) <= 200 and len(set(universe.ncodes)) == len(
@@ -74,7 +74,7 @@ def test_a_tables_universe_is_renumbered_and_true() -> None:
         assert np.isin(universe.truth.round(9), VALUES.round(9)).all()
 
 
-def test_less_is_better_turns_the_sign_and_holes_are_left_out() -> None:
+def test_the_sign_turns_if_lower_is_better_and_missing_rows_are_not_used() -> None:
     values = np.where(np.arange(len(CODES)) % 3 == 0, np.nan, VALUES)
     rows = TableRows(Table(SPACE, CODES, {"loss": values}, {}), "loss", -1.0)
     universe = rows.draw(Limits((2, 6), architectures=(50, 60)), np.random.default_rng(0))
@@ -105,7 +105,7 @@ def test_samples_keep_to_their_shape(source: Landscapes | TableRows) -> None:
             assert {len(c) for c in (*codes, *candidate_set.candidates)} == {len(best)}
 
 
-def test_the_same_for_a_seed_in_any_order_and_never_twice() -> None:
+def test_samples_of_a_seed_are_reproducible_and_distinct() -> None:
     samples = Samples([Landscapes(), TABLE], [0.5, 0.5], SHAPE, seed=3)
     again = Samples([Landscapes(), TABLE], [0.5, 0.5], SHAPE, seed=3)
     drawn = [key(samples[i]) for i in range(60)]

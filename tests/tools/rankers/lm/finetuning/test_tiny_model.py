@@ -1,4 +1,4 @@
-"""The model from nothing: how its tokenizer reads prompts."""
+"""The small new model: its tokenizer, its seed, its sizes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_token_a_digit_and_a_token_a_score() -> None:
     assert "|1.00," in words(prompt) and "|0.00," in words(prompt)
 
 
-def test_a_digit_says_which_decision_it_is() -> None:
+def test_a_digit_token_names_its_decision() -> None:
     third, fourth = words("1111")[2:]
     assert third != fourth
     assert words("2010")[1] == words("44|0.1234,2010;")[4], "wherever the code stands"
@@ -39,7 +39,7 @@ def test_all_digits_and_long_codes() -> None:
         assert len(words(code)) == len(code) and TOKENIZER.unk_token not in words(code)
 
 
-def test_decoding_gives_the_code_back() -> None:
+def test_decoding_returns_the_code() -> None:
     for code in ("333103", DIGITS, "0"):
         ids = [*TOKENIZER(code)["input_ids"], TOKENIZER.eos_token_id]
         assert TOKENIZER.decode(ids, skip_special_tokens=True) == code
@@ -52,7 +52,7 @@ def test_saved_and_read_again(tmp_path: Path) -> None:
     assert prompt_ids(read, prompt) == prompt_ids(TOKENIZER, prompt) == TOKENIZER(prompt).input_ids
 
 
-def test_a_seed_makes_the_weights_and_leaves_torchs_own_alone() -> None:
+def test_a_seed_determines_the_weights_and_not_torchs_generator() -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     a, b, c = (from_scratch("tiny", seed)[0] for seed in (1, 1, 2))

@@ -1,4 +1,4 @@
-"""Fine-tuning: it learns, is interrupted and goes on, and leaves a model that loads."""
+"""Fine-tuning: the loss falls, an interrupted training continues, the model loads."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_the_loss_falls_and_the_model_loads(tmp_path: Path) -> None:
     assert lines[-1]["step"] == 20
 
 
-def test_finished_is_finished(tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     assert finetune(config(tmp_path), data=DATA)
     moments: list[FinetuningProgress] = []
     assert finetune(config(tmp_path), "", moments.append, data=DATA) and moments == []
 
 
-def test_what_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_stopped_training_continues_to_the_same_weights(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert finetune(config(whole), data=DATA)
     told: list[FinetuningProgress] = []
@@ -100,7 +100,7 @@ def test_what_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(weights(parts / "model")[name], tensor, atol=1e-6, rtol=0)
 
 
-def test_a_checkpoint_that_was_not_finished_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_ignored(tmp_path: Path) -> None:
     for step, whole in ((5, True), (10, True), (15, False)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
@@ -134,7 +134,7 @@ def test_an_adapter_on_a_base(tmp_path: Path) -> None:
     assert "base_model: " in (adapter / "README.md").read_text()
 
 
-def test_several_questions_train_too(tmp_path: Path) -> None:
+def test_several_candidate_sets_train_too(tmp_path: Path) -> None:
     from lm_searcher.tools.rankers.lm.finetuning.training_data import training_data_of
 
     several = config(
@@ -146,7 +146,7 @@ def test_several_questions_train_too(tmp_path: Path) -> None:
     assert moments[-1].step == 3
 
 
-def test_no_such_base_leaves_nothing_to_stumble_over(tmp_path: Path) -> None:
+def test_a_missing_base_leaves_no_files(tmp_path: Path) -> None:
     missing = config(tmp_path, from_scratch=None, base=str(tmp_path / "none"))
     with pytest.raises(RankerError, match="no such directory"):
         finetune(missing, data=DATA)
