@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import optuna
 import plotly.graph_objects as go
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.visualization import plot_param_importances
 
@@ -139,7 +139,7 @@ def importance_figure(result: Result) -> go.Figure | None:
 
 def _study(result: Result, trials: Sequence[Trial], place: int) -> Study:
     """The trials as an Optuna study of one objective, in memory."""
-    distributions = {
+    distributions: dict[str, BaseDistribution] = {
         p.name: CategoricalDistribution(DIGITS[: len(p.choices)]) for p in result.space.positions
     }
     study = optuna.create_study(
