@@ -19,10 +19,8 @@ import json
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 import tomllib
-import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -32,12 +30,11 @@ from typing import Any
 
 import pytest
 import typer
-from pydantic import BaseModel
 
 from lm_searcher.agent.cli.app import app, main
 from lm_searcher.agent.settings import run_file
-from lm_searcher.agent.settings.train_lm import LMFile, load_lm
-from lm_searcher.agent.settings.train_ranker import InContextFile, load_incontext
+from lm_searcher.agent.settings.train_lm import load_lm
+from lm_searcher.agent.settings.train_ranker import load_incontext
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.space_file import load_space
 
@@ -238,63 +235,6 @@ def test_a_line_that_nothing_checks_is_refused(tmp_path: Path) -> None:
         reader.bash(block)
     with pytest.raises(Exception, match="--trails"):
         parse(["run", "my-run.toml", "--trails", "3"])
-
-
-# -- the pages themselves ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "lines"), [("README.md", 150), ("AGENTS.md", 80)])
-def test_a_page_stays_short(name: str, lines: int) -> None:
-    assert len((ROOT / name).read_text().splitlines()) < lines
-
-
-@pytest.mark.parametrize("name", TOP)
-def test_the_links_of_the_top_pages_lead_somewhere(name: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text()):
-        assert "://" in target or (ROOT / target).is_file(), f"{name}: {target}"
-
-
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "AGENTS.md", "CONTRIBUTING.md"])
-def test_the_files_of_a_top_page_exist(name: str) -> None:
-    for path in re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`", (ROOT / name).read_text()):
-        assert (ROOT / path).exists(), f"{name}: {path}"
-
-
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/how-it-works.md"])
-def test_the_figure_is_the_graphs(name: str) -> None:
-    graph = (ROOT / "agent" / "graph.py").read_text()
-    figure = next(line.strip() for line in graph.splitlines() if "START ->" in line)
-    assert figure in (ROOT / name).read_text().splitlines()
-
-
-@pytest.mark.slow
-def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    for page in tmp_path.rglob("*.html"):
-        loaded = re.findall(r'<(?:script|img|link)[^>]+(?:src|href)="([^"]+)"', page.read_text())
-        assert not [url for url in loaded if "//" in url], page
-
-
-def keys(model: type[BaseModel]) -> set[str]:
-    """The keys of a file, those of its tables and lists of tables included."""
-    found: set[str] = set()
-    for name, field in model.model_fields.items():
-        candidates = (field.annotation, *typing.get_args(field.annotation))
-        tables = [t for t in candidates if isinstance(t, type) and issubclass(t, BaseModel)]
-        found |= set().union(*map(keys, tables)) if tables else {name}
-    return found
-
-
-def test_every_key_of_a_training_is_named() -> None:
-    guide = (ROOT / "docs" / "guides" / "language-models.md").read_text()
-    named = set(re.findall(r"`(\w+)`", guide))
-    assert keys(InContextFile) | keys(LMFile) <= named
 
 
 # -- the examples ------------------------------------------------------------------------------
