@@ -113,6 +113,7 @@ def test_trials_survive_the_file(sqlite: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_what_other_tools_of_optuna_see(sqlite: str) -> None:
     with opened(sqlite) as store:
         fill(store)
@@ -317,6 +318,7 @@ def test_a_locked_database_is_one_line(sqlite: str, monkeypatch: pytest.MonkeyPa
         assert [(t.number, t.value) for t in store.trials] == [(0, 1.0), (1, None)]
 
 
+@pytest.mark.slow
 def test_runs_of_one_store_do_not_mix(sqlite: str) -> None:
     with opened(sqlite, "one") as one:
         fill(one)

@@ -91,6 +91,7 @@ def key(loopback: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     assert not any(name in str(r["messages"][0]) for r in loopback.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["semantic", pytest.param("ncode", marks=pytest.mark.slow)])
 def test_a_search_survives_each_fault(
     prompt: str,
