@@ -52,9 +52,10 @@ class Context(Selector):
     """Set by Ctrl-C: start nothing more, leave after what runs."""
 
     def __post_init__(self) -> None:
-        spent = self.records.seconds
-        if spent is None:
-            spent = sum(trial.seconds or 0.0 for trial in self.store.trials)
+        stored = self.records.seconds
+        spent = sum(trial.seconds or 0.0 for trial in self.store.trials)
+        if stored is not None:  # a killed process may not have stored its time: count its trials
+            spent = max(stored, spent / self.batch)
         self._began = time.monotonic() - spent
         if isinstance(self.ranker, AskingRanker):
             self.ranker.spent = Usage.total(trial.usage for trial in self.store.trials)

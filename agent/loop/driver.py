@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -15,6 +16,7 @@ from lm_searcher.agent.state import State
 from lm_searcher.agent.study.checkpoints import checkpointer
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.stop import Stop
+from lm_searcher.spaces.errors import StoreError
 from lm_searcher.tools.protocols import Cancelled
 
 _log = logging.getLogger("lm_searcher.search")
@@ -56,7 +58,8 @@ def drive(context: Context, files: RunFiles, durability: Durability) -> Stop:
             store.put_back()
             raise Interrupted from None
         finally:
-            store.set_attribute("seconds", round(context.seconds, 3))
+            with contextlib.suppress(StoreError):  # what ended the graph matters more
+                store.set_attribute("seconds", round(context.seconds, 3))
     stop = Stop.of(final["stop"])
     assert stop is not None  # the graph ends with a reason only
     if records.stop is not None and _extra_only(context, first):

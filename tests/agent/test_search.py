@@ -223,6 +223,17 @@ def search(folder: Path, evaluator: Any = None, **options: Any) -> Search:
     return Search(evaluator=evaluator or table(), **options)
 
 
+def test_hours_count_the_time_of_earlier_processes(tmp_path: Path) -> None:
+    search(tmp_path, trials=6).run()
+    with search(tmp_path, trials=9) as again:
+        context = again._open()
+        stored = context.records.seconds
+        assert stored is not None and context.seconds >= stored > 0
+        context.store.set_attribute("seconds", 7200.0)
+    ended = search(tmp_path, trials=9, hours=1.0).run()
+    assert ended_by(ended) is StopReason.HOURS and len(ended.trials) == 6
+
+
 @pytest.mark.slow
 def test_a_larger_budget_goes_on_as_if_it_had_been_so_from_the_start(tmp_path: Path) -> None:
     whole = Search(SPACE, table(), trials=45, ranker="evolution", store="memory").run()
