@@ -110,7 +110,15 @@ class RunRecords:
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Self:
-        """The records among a run's attributes. Raises StoreError, naming the damaged one."""
+        """The records among a run's attributes.
+
+        Raises StoreError, naming the damaged record, and for a run of a later format.
+        """
+        if (version := attributes.get("format", 1)) not in range(1, FORMAT + 1):
+            raise StoreError(
+                f"the run is stored in format {version}; this version of lm-searcher reads 1 to "
+                f"{FORMAT}: install a later one"
+            )
         keys, key = sorted(attributes), ""
         try:
             chosen: dict[str, dict[str, Any]] = {"decisions": {}, "picks": {}, "confirmations": {}}

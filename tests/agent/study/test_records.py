@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lm_searcher.agent.study.records import (
+    FORMAT,
     Confirmation,
     Decision,
     PickRequest,
@@ -88,3 +89,9 @@ def test_every_record_survives_the_store() -> None:
 def test_a_damaged_record_is_named(key: str, value: object) -> None:
     with pytest.raises(StoreError, match=f"'{key}'"):
         RunRecords.of({key: value})
+
+
+def test_a_later_format_is_refused() -> None:
+    assert RunRecords.of({"format": FORMAT}) == RunRecords.of({}), "format 1 is without the key"
+    with pytest.raises(StoreError, match=f"format {FORMAT + 1}"):
+        RunRecords.of({"format": FORMAT + 1})
