@@ -59,6 +59,10 @@ class Trial:
     """Every objective, in the user's own signs; empty for running and failed trials."""
     violation: float = 0.0
     """The sum of the constraint violations; 0 for a feasible trial."""
+    attempt: int = 1
+    """How many places the evaluation has had: 1 unless one was lost with it."""
+    place: str = ""
+    """Where it runs, or ran; empty where there is one place only."""
 
 
 @dataclass(frozen=True)
