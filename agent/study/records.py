@@ -27,8 +27,9 @@ from lm_searcher.agent.study.stop import Stop
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.ncode import NCode
 
-FORMAT = 2
-"""The version of the stored records; runs without the attribute `format` are of version 1."""
+FORMAT = 3
+"""The version of the stored form; runs without the attribute `format` are of version 1. Versions 1
+and 2 were Optuna studies (optuna_format.py)."""
 
 USER = "hand"
 """Marks the records of users' requests, in keys and in `Decision.by`."""
@@ -134,9 +135,8 @@ class RunRecords:
             chosen: dict[str, dict[str, Any]] = {"decisions": {}, "picks": {}, "confirmations": {}}
             full = attributes.get(FULL, {})
             for key in keys:
-                kind = key.partition(":")[0]
-                if kind in _PREFIXES and ":" in key:
-                    name, model = _PREFIXES[kind]
+                if is_record(key):
+                    name, model = _PREFIXES[key.partition(":")[0]]
                     chosen[name][key] = model.model_validate(attributes[key])
             key = "stop"
             stop = Stop.of(attributes.get(key))
@@ -209,6 +209,11 @@ def request_key(record: Decision | PickRequest, request: str) -> str:
     """The attribute of a user's request; `request` is the name of its file."""
     kind = "request" if isinstance(record, PickRequest) else "memory"
     return f"{kind}:{record.trial:06d}:{USER}:{request}"
+
+
+def is_record(key: str) -> bool:
+    """Whether an attribute is an entry of the run's log, and not the run's own."""
+    return ":" in key and key.partition(":")[0] in _PREFIXES
 
 
 def is_request(key: str) -> bool:

@@ -1,0 +1,153 @@
+"""Trials as documents of the store: what cannot be derived from the rest, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import Row
+
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.spaces.history import Trial, TrialState
+from lm_searcher.spaces.usage import Usage
+from lm_searcher.tools.protocols import Outcome
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the document of a trial has beside the trial itself; kept while the trial is pending."""
+
+    ranker: str = ""
+    began: float | None = None
+    """When it was first started, in seconds since 1970; None where that was never stored."""
+    ended: float | None = None
+    account: Mapping[str, Any] = field(default_factory=dict)
+    """Usage of the language model."""
+    steps: tuple[int, ...] = ()
+    """The step of each point of the curve."""
+    marks: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    """What the pruner keeps with the trial, by name: the step at which it was set, and a value."""
+
+
+def to_json(value: object) -> str:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
+    """The document of a trial."""
+    steps, derived = list(draft.steps), _values(trial.metrics, objectives)
+    parts: dict[str, Any] = {
+        "seed": trial.seed,
+        "ranker": draft.ranker,
+        "began": draft.began,
+        "ended": draft.ended,
+        "seconds": trial.seconds,
+        "metrics": dict(trial.metrics),
+        "values": list(trial.values)
+        if trial.values != _values(trial.metrics, objectives)
+        else None,
+        "reason": trial.reason,
+        "fidelity": trial.fidelity if trial.fidelity != 1.0 else None,
+        "curve": list(trial.curve),
+        "steps": steps if steps != list(range(1, len(steps) + 1)) else None,
+        "account": dict(draft.account),
+        "pruner": {name: list(mark) for name, mark in draft.marks.items()},
+        "place": trial.place,
+    }
+    return to_json({k: v for k, v in parts.items() if v or v == 0})
+
+
+def _values(metrics: Mapping[str, float], objectives: ObjectiveSet) -> tuple[float, ...]:
+    """The objectives among the metrics; empty if one is missing."""
+    if any(goal.metric not in metrics for goal in objectives.goals):
+        return ()
+    return objectives.values(metrics)
+
+
+def trial_rows(
+    rows: Iterable[Row[Any]], objectives: ObjectiveSet
+) -> tuple[list[Trial], list[Mapping[str, Any]]]:
+    """The trials of the rows (number, ncode, state, attempt, doc), and their documents."""
+    rows = list(rows)
+    documents = json.loads(f"[{','.join(row[4] for row in rows)}]")
+    return [
+        to_trial(number, ncode, state, attempt, document, objectives)
+        for (number, ncode, state, attempt, _), document in zip(rows, documents, strict=True)
+    ], documents
+
+
+def to_trial(
+    number: int,
+    ncode: str,
+    state: str,
+    attempt: int,
+    document: Mapping[str, Any],
+    objectives: ObjectiveSet,
+) -> Trial:
+    """One trial of its row."""
+    get, metrics = document.get, document.get("metrics", {})
+    valued = state in (TrialState.COMPLETE, TrialState.PRUNED)
+    values: tuple[float, ...] = ()
+    if valued:
+        values = tuple(get("values") or _values(metrics, objectives))
+    account = get("account")
+    return Trial(
+        number=number,
+        ncode=ncode,
+        state=TrialState(state),
+        value=values[0] if values else None,
+        values=values,
+        violation=objectives.violation(metrics) if values and objectives.constraints else 0.0,
+        metrics=metrics,
+        seed=get("seed", 0),
+        fidelity=get("fidelity", 1.0),
+        reason=get("reason"),
+        seconds=get("seconds"),
+        curve=tuple(get("curve", ())),
+        usage=Usage.of(account) if account else None,
+        attempt=attempt,
+        place=get("place", ""),
+    )
+
+
+def to_draft(document: Mapping[str, Any]) -> Draft:
+    """What a trial's document has beside the trial."""
+    return Draft(
+        ranker=document.get("ranker", ""),
+        began=document.get("began"),
+        account=document.get("account", {}),
+        steps=steps_of(document),
+        marks={name: (step, v) for name, (step, v) in document.get("pruner", {}).items()},
+    )
+
+
+def steps_of(document: Mapping[str, Any]) -> tuple[int, ...]:
+    """The step of each point of a document's curve."""
+    curve = document.get("curve", ())
+    return tuple(document.get("steps") or range(1, len(curve) + 1))
+
+
+def ended(trial: Trial, outcome: Outcome, fidelity: float, objectives: ObjectiveSet) -> Trial:
+    """A pending trial with its outcome; one without all metrics has failed."""
+    outcome = objectives.checked(outcome)
+    trial = replace(
+        trial,
+        state=TrialState.FAIL,
+        metrics=dict(outcome.metrics),
+        fidelity=fidelity,
+        reason=outcome.reason,
+        seconds=round(outcome.seconds, 4),
+    )
+    if outcome.reason is not None:
+        return trial
+    values = objectives.values(outcome.metrics)
+    return replace(
+        trial,
+        state=TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE,
+        value=values[0],
+        values=values,
+        violation=objectives.violation(outcome.metrics),
+    )
