@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from langgraph.runtime import RunControl
@@ -20,7 +20,7 @@ from lm_searcher.agent.loop.stopping import Budget
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.records import FULL, RunRecords, Weighed, memory_key
+from lm_searcher.agent.study.records import FULL, WEIGHED, RunRecords, Weighed, memory_key
 from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import EvaluatorError, unknown
@@ -144,7 +144,7 @@ class Context(Selector):
             with self.store.tick():
                 for place, decision in enumerate(decisions):
                     self.store.write(memory_key(decision.trial, place), decision)
-                self.store.write("weighed", Weighed(trials=findings.weighed))
+                self.store.write(WEIGHED, Weighed(trials=findings.weighed))
         self.findings = findings
 
     def keep_time(self) -> None:
@@ -222,5 +222,5 @@ def open_context(problem: Problem, observe: Observer, run_id: str) -> Iterator[C
             confirm=problem.confirm,
             epochs=problem.epochs,
             observe=observe,
-            asynchronous=settings.executor.asynchronous,
+            asynchronous=not settings.executor.awaits_batch,
         )

@@ -11,7 +11,6 @@ The store is the truth: a process begins at START, wherever the last one ended.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, Literal
 
 import numpy as np
@@ -101,12 +100,10 @@ def confirm(context: Context, state: State) -> Update:
 def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
     """A node of the graph; what it tells goes to the graph's custom stream."""
 
-    @wraps(act)
     def node(state: State, runtime: Runtime[Context]) -> Update:
         with runtime.context.observed_by(runtime.stream_writer):
             return act(runtime.context, state)
 
-    node.__annotations__ = {"state": State, "runtime": Runtime[Context], "return": Update}
     return node
 
 

@@ -20,7 +20,8 @@ from lm_searcher.agent.settings.build import as_evaluator, as_space, from_run_fi
 from lm_searcher.agent.settings.run_file import Settings, load_run_file
 from lm_searcher.agent.study.identity import check_same
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import has_run, shown
+from lm_searcher.agent.study.storage import shown
+from lm_searcher.agent.study.stored_run import has_run
 from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace

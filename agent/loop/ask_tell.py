@@ -22,16 +22,11 @@ def ask(context: Context, n: int) -> list[Evaluation]:
     with store.tick():
         if selection.picks:
             store.log(Ask(first=first, n=n, ncodes=selection.picks))
-        trials = [
-            store.start(
-                number,
-                ncode,
-                context.trial_seed(number),
-                context.ranker_name,
-                selection.usage if number == first else {},  # of a batch, the first trial has it
-            )
-            for number, ncode in enumerate(selection.picks, start=first)
-        ]
+        trials = []
+        for number, ncode in enumerate(selection.picks, start=first):
+            took = selection.usage if number == first else {}  # of a batch, the first trial has it
+            store.add(ncode, context.trial_seed(number), context.ranker_name, took)
+            trials.append(store.begin(number))
     for trial in trials:
         context.observe(trial)
     return [context.evaluation(trial.number, trial.ncode, trial.seed) for trial in trials]

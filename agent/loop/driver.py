@@ -51,18 +51,22 @@ def drive(context: Context) -> Stop:
 
 def _stream(context: Context) -> Stop:
     """Run the graph, and pass on what its nodes tell; why the search ended."""
-    context.confirmations = None
+    observe, context.confirmations = context.observe, None
     config: RunnableConfig = {"recursion_limit": 2**31 - 1}  # the budget bounds the loop
     final: Any = {}
-    for mode, chunk in build_graph().compile().stream(
-        BEGINNING,
-        config,
-        context=context,
-        control=context.control,
-        stream_mode=["custom", "values"],
+    for mode, chunk in (
+        build_graph()
+        .compile()
+        .stream(
+            BEGINNING,
+            config,
+            context=context,
+            control=context.control,
+            stream_mode=["custom", "values"],
+        )
     ):
         if mode == "custom":
-            context.observe(chunk)
+            observe(chunk)
         else:
             final = chunk
     stop = Stop.of(final["stop"])

@@ -37,7 +37,7 @@ def submit(
         for number, pick in enumerate(picks, start=first):
             seed = context.trial_seed(number) if pick.seed is None else pick.seed
             took = usage if number == first else {}
-            store.start(number, pick.ncode, seed, context.ranker_name, took, waiting=True)
+            store.add(pick.ncode, seed, context.ranker_name, took)
         begun = [store.begin(number) for number in store.waiting[: context.room()]]
     for trial in begun:
         context.observe(trial)

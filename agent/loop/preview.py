@@ -48,7 +48,7 @@ def preview(problem: Problem, result: Result, ncode: NCode) -> Preview:
     findings = remembered(space, records.settled(), records.weighed)
     findings, _ = selector.revise(objectives.history(space, trials), findings)
     history = objectives.history(space, trials, selector.weights(len(trials)))
-    alone = problem.settings.executor.asynchronous and bool(history.pending.any())
+    alone = not problem.settings.executor.awaits_batch and bool(history.pending.any())
     wanted = 1 if alone else selector.batch  # a place that becomes free, or all of them
     selector.requests = requests.preview(history, findings, wanted)
     proposal = selector.propose(history, findings)

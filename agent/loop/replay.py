@@ -17,7 +17,7 @@ from lm_searcher.agent.loop.selection import Selector
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.study.events import Ask, End, Event, Migrated, Recorded
 from lm_searcher.agent.study.history_arrays import HistoryArrays
-from lm_searcher.agent.study.records import RunRecords, is_request
+from lm_searcher.agent.study.records import WEIGHED, RunRecords, is_request
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.tools.protocols import AskingRanker
 
@@ -103,9 +103,9 @@ class _Replay:
             self.found = replace(self.found, skipped=self.found.skipped + 1)
         else:
             picks = selector.select(proposal.pool, history, proposal.requested, ask.n).picks
-            self._compare(ask.first, "picks", ask.ncodes, picks)
+            self._compare(ask.first, "picks", list(ask.ncodes), picks)
         for number, ncode in enumerate(ask.ncodes, start=ask.first):
-            self.arrays.append(Trial(number, ncode, TrialState.RUNNING))
+            self.arrays.extend([Trial(number, ncode, TrialState.RUNNING)])
 
     def _recorded(self, event: Recorded) -> None:
         """A request is taken as it is; memory's decisions are recomputed once all are read."""
@@ -115,7 +115,7 @@ class _Replay:
             self.selector.requests.records.update(read)
         elif event.key.startswith("memory:"):
             self.memory.append(_decision(event.record))
-        elif event.key == "weighed":
+        elif event.key == WEIGHED:
             self._weighed()
 
     def _weighed(self) -> None:
@@ -128,7 +128,7 @@ class _Replay:
     def _migrated(self, event: Migrated) -> None:
         """Trials of an earlier format: their order of completion is not known."""
         for trial in self.trials[: event.trials]:
-            self.arrays.append(trial)
+            self.arrays.extend([trial])
         before = RunRecords.of(self.logged)
         self.findings = remembered(self.problem.space, before.settled(), before.weighed)
         self.memory = []
@@ -136,9 +136,7 @@ class _Replay:
 
     def _compare(self, trial: int, what: str, logged: list[str], now: list[str]) -> None:
         difference = Difference(trial, what, logged, now) if logged != now else None
-        self.found = replace(
-            self.found, decisions=self.found.decisions + 1, difference=difference
-        )
+        self.found = replace(self.found, decisions=self.found.decisions + 1, difference=difference)
 
 
 def _decision(record: Mapping[str, Any]) -> str:

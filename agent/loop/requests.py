@@ -132,11 +132,8 @@ class Requests:
 
     def seeds(self, number: int) -> dict[NCode, int]:
         """The seeds that users asked for, of the picks of trial `number` and after it."""
-        return {
-            record.ncode: record.seed
-            for record in self.records.values()
-            if isinstance(record, PickRequest) and record.trial == number and record.seed is not None
-        }
+        picks = (r for r in self.records.values() if isinstance(r, PickRequest))
+        return {r.ncode: r.seed for r in picks if r.trial == number and r.seed is not None}
 
     def _records_of_waiting(
         self, history: History, findings: Findings, most: int

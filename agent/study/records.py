@@ -31,6 +31,9 @@ FORMAT = 3
 """The version of the stored form; runs without the attribute `format` are of version 1. Versions 1
 and 2 were Optuna studies (optuna_format.py)."""
 
+WEIGHED = "weighed"
+"""The attribute that tells when memory last weighed the evidence."""
+
 USER = "hand"
 """Marks the records of users' requests, in keys and in `Decision.by`."""
 
@@ -135,7 +138,7 @@ class RunRecords:
             chosen: dict[str, dict[str, Any]] = {"decisions": {}, "picks": {}, "confirmations": {}}
             full = attributes.get(FULL, {})
             for key in keys:
-                if is_record(key):
+                if is_record(key) and key != WEIGHED:
                     name, model = _PREFIXES[key.partition(":")[0]]
                     chosen[name][key] = model.model_validate(attributes[key])
             key = "stop"
@@ -155,7 +158,7 @@ class RunRecords:
             picks=chosen["picks"],
             confirmations=at_full,
             full=full,
-            weighed=_weighed(attributes.get("weighed", 0)),
+            weighed=_weighed(attributes.get(WEIGHED, 0)),
             forgiven=attributes.get("forgiven", 0),
             seconds=attributes.get("seconds"),
         )
@@ -213,7 +216,7 @@ def request_key(record: Decision | PickRequest, request: str) -> str:
 
 def is_record(key: str) -> bool:
     """Whether an attribute is an entry of the run's log, and not the run's own."""
-    return ":" in key and key.partition(":")[0] in _PREFIXES
+    return key == WEIGHED or (":" in key and key.partition(":")[0] in _PREFIXES)
 
 
 def is_request(key: str) -> bool:
