@@ -14,10 +14,12 @@ from typing import Any
 from lm_searcher.agent.loop.memory import Findings, remembered
 from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.loop.selection import Selector
-from lm_searcher.agent.problem import Problem
+from lm_searcher.agent.loop.stored_problem import stored_problem
 from lm_searcher.agent.study.events import Ask, End, Event, Migrated, Recorded
 from lm_searcher.agent.study.history_arrays import HistoryArrays
-from lm_searcher.agent.study.records import WEIGHED, RunRecords, is_request
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.records import CONFIG, WEIGHED, RunRecords, is_request
+from lm_searcher.agent.study.stored_run import StoredRun
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.tools.protocols import AskingRanker
 
@@ -49,21 +51,18 @@ class Replayed:
     difference: Difference | None = None
 
 
-def replay(
-    problem: Problem, trials: Iterable[Trial], records: RunRecords, events: Iterable[Event]
-) -> Replayed:
-    """Recompute the decisions of a run of `problem`, up to the first that differs.
+def replay(files: RunFiles, run: StoredRun, events: Iterable[Event]) -> Replayed:
+    """Recompute the decisions of a run, up to the first that differs.
 
-    `trials`, `records` and `events` are all that the run has stored.
+    `events` are all that the run has logged. Raises UserError if its settings no longer work.
     """
-    return _Replay(problem, list(trials), records).run(events)
+    return _Replay(files, run).run(events)
 
 
 @dataclass
 class _Replay:
-    problem: Problem
-    trials: list[Trial]
-    stored: RunRecords
+    files: RunFiles
+    stored: StoredRun
     selector: Selector = field(init=False)
     findings: Findings = field(init=False)
     arrays: HistoryArrays = field(init=False)
@@ -74,17 +73,17 @@ class _Replay:
     found: Replayed = Replayed()
 
     def __post_init__(self) -> None:
-        space = self.problem.space
-        self.selector = self.problem.selector(Requests(space))
-        self.findings = remembered(space, [])
-        self.arrays = HistoryArrays(space, self.problem.objectives)
+        problem = stored_problem(self.files, self.stored.attributes)
+        self.selector = problem.selector(Requests(problem.space))
+        self.findings = remembered(problem.space, [])
+        self.arrays = HistoryArrays(problem.space, problem.objectives)
 
     def run(self, events: Iterable[Event]) -> Replayed:
         for event in events:
             if isinstance(event, Ask):
                 self._ask(event)
             elif isinstance(event, End):
-                self.arrays.update(self.trials[event.trial])
+                self.arrays.update(self.stored.trials[event.trial])
             elif isinstance(event, Recorded):
                 self._recorded(event)
             elif isinstance(event, Migrated):
@@ -117,6 +116,10 @@ class _Replay:
             self.memory.append(_decision(event.record))
         elif event.key == WEIGHED:
             self._weighed()
+        elif event.key == CONFIG:  # a process with other settings drives the run from here on
+            attributes = {**self.stored.attributes, CONFIG: event.record}
+            problem = stored_problem(self.files, attributes)
+            self.selector = problem.selector(self.selector.requests)
 
     def _weighed(self) -> None:
         history = self.arrays.history(None, None)
@@ -127,10 +130,9 @@ class _Replay:
 
     def _migrated(self, event: Migrated) -> None:
         """Trials of an earlier format: their order of completion is not known."""
-        for trial in self.trials[: event.trials]:
-            self.arrays.extend([trial])
+        self.arrays.extend(self.stored.trials[: event.trials])
         before = RunRecords.of(self.logged)
-        self.findings = remembered(self.problem.space, before.settled(), before.weighed)
+        self.findings = remembered(self.selector.space, before.settled(), before.weighed)
         self.memory = []
         self.found = Replayed(skipped=event.trials)
 

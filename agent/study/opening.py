@@ -15,7 +15,7 @@ from lm_searcher.agent.study.identity import check_same, versions
 from lm_searcher.agent.study.lease import Clock, Lease, Owner, beating, now, take
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import FORMAT, Identity
+from lm_searcher.agent.study.records import CONFIG, FORMAT, Identity
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.run_writer import RunWriter
 from lm_searcher.agent.study.storage import one_at_a_time, open_engine, store_errors
@@ -59,7 +59,8 @@ def opened(
             store.load()
             with store.tick():
                 store.put_back()
-                store.set_attribute("config", dict(config))
+                if store.attributes.get(CONFIG) != dict(config):
+                    store.record(CONFIG, dict(config))
                 store.set_attribute("versions", versions())
             yield store
 

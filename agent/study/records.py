@@ -8,6 +8,7 @@ read the same: where a form has changed, its model accepts the old one.
     space, objective, ...         Identity       what makes two processes' trials comparable
     stop                          Stop           why the run ended
     weighed                       Weighed        when memory last weighed the evidence
+    config                        (settings)     what drives the run now
     memory:TRIAL:N                Decision       an option that memory pruned or widened
     memory:TRIAL:hand:REQUEST     Decision       an option that a user pruned or widened
     request:TRIAL:hand:REQUEST    PickRequest    an architecture that a user asked for
@@ -33,6 +34,9 @@ and 2 were Optuna studies (optuna_format.py)."""
 
 WEIGHED = "weighed"
 """The attribute that tells when memory last weighed the evidence."""
+
+CONFIG = "config"
+"""The attribute with the settings of the process that drives the run."""
 
 USER = "hand"
 """Marks the records of users' requests, in keys and in `Decision.by`."""
@@ -138,7 +142,7 @@ class RunRecords:
             chosen: dict[str, dict[str, Any]] = {"decisions": {}, "picks": {}, "confirmations": {}}
             full = attributes.get(FULL, {})
             for key in keys:
-                if is_record(key) and key != WEIGHED:
+                if _is_of_many(key):
                     name, model = _PREFIXES[key.partition(":")[0]]
                     chosen[name][key] = model.model_validate(attributes[key])
             key = "stop"
@@ -216,7 +220,12 @@ def request_key(record: Decision | PickRequest, request: str) -> str:
 
 def is_record(key: str) -> bool:
     """Whether an attribute is an entry of the run's log, and not the run's own."""
-    return key == WEIGHED or (":" in key and key.partition(":")[0] in _PREFIXES)
+    return key in (WEIGHED, CONFIG) or _is_of_many(key)
+
+
+def _is_of_many(key: str) -> bool:
+    """Whether the key is that of one of many records of its kind."""
+    return ":" in key and key.partition(":")[0] in _PREFIXES
 
 
 def is_request(key: str) -> bool:
