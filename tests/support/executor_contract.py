@@ -30,9 +30,9 @@ def evaluation(key: int = 0, seed: int = 0, **config: Any) -> Evaluation:
 
 
 def await_file(path: Path) -> None:
-    """Wait until an evaluation has written the file."""
+    """Wait until an evaluation has written into the file."""
     deadline = time.monotonic() + 60
-    while not path.exists():
+    while not (path.exists() and path.stat().st_size):
         assert time.monotonic() < deadline, f"{path.name} is not there"
         time.sleep(0.002)
 

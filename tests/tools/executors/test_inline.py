@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from executor_contract import ExecutorContract, Start, evaluation, started
 
-from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.executors.protocol import Ended, Reported
