@@ -92,8 +92,12 @@ class EvaluationProcess:
             self.kill(self.reason)
 
     def kill(self, reason: str) -> None:
-        """Kill its process group, if it runs; `reason` is then its outcome."""
+        """Kill it, now or once its pid is known; `reason` is then its outcome."""
         self.reason = self.reason or reason
+        self.kill_group()
+
+    def kill_group(self) -> None:
+        """Kill its process group, if it runs."""
         if self.pid is not None:
             _log.debug("killing evaluation process %d: %s", self.pid, self.reason)
             with contextlib.suppress(ProcessLookupError, PermissionError):

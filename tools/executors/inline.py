@@ -37,7 +37,7 @@ class InlineExecutor:
         self._waiting: deque[tuple[Evaluation, int]] = deque()
         self._current: int | None = None  # key of the evaluation in the thread
         self._asked = False  # it waits for the answer to a report
-        self._stopped: set[int] = set()
+        self._stopped: set[int | None] = set()
         self._deadline = math.inf
         self._thread: Thread | None = None
         self._tasks: SimpleQueue[tuple[Evaluation, int] | None] = SimpleQueue()
@@ -69,13 +69,13 @@ class InlineExecutor:
             self._current = task[0].key
             self._tasks.put(task)
         event = self._next_event()
-        if isinstance(event, BaseException):
-            raise event
         if isinstance(event, Reported):
             self._asked = True
-        else:
-            self._stopped.discard(event.key)
-            self._current = None
+            return [event]
+        self._stopped.discard(self._current)
+        self._current = None
+        if isinstance(event, BaseException):
+            raise event
         return [event]
 
     def _next_event(self) -> Reported | Ended | BaseException:

@@ -104,7 +104,7 @@ class WorkerProcess:
             kind, content = pickle.loads(receive(self.channel)[0])
         except (EOFError, ConnectionError):
             if self.running is not None:
-                self.running.kill("")  # where it does not end with its parent
+                self.running.kill_group()  # where it does not end with its parent
             raise WorkerDied(self.process.wait()) from None
         if kind == "exit":
             code, at = content
