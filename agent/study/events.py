@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -76,3 +77,11 @@ EVENTS: dict[str, type[Event]] = {e.kind: e for e in (Ask, End, Lost, Recorded, 
 def event_of(kind: str, document: str) -> Event:
     """The event of a row of the log."""
     return EVENTS[kind].model_validate_json(document)
+
+
+def event_rows(run: str, first: int, events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Events as rows of the log's table, from number `first` on."""
+    return [
+        {"run": run, "n": n, "kind": event.kind, "doc": event.model_dump_json()}
+        for n, event in enumerate(events, start=first)
+    ]

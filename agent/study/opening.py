@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Engine, insert
 
 from lm_searcher.agent.study.identity import check_same, versions
 from lm_searcher.agent.study.lease import Clock, Lease, Owner, beating, now, take
+from lm_searcher.agent.study.migration import migrate
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.optuna_format import is_foreign
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import CONFIG, FORMAT, Identity
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.run_writer import RunWriter
-from lm_searcher.agent.study.storage import one_at_a_time, open_engine, store_errors
+from lm_searcher.agent.study.storage import one_at_a_time, open_engine, shown, store_errors
 from lm_searcher.agent.study.tables import RUN
 from lm_searcher.agent.study.trial_documents import to_json
 from lm_searcher.agent.study.trial_store import TrialStore
@@ -74,11 +76,18 @@ def _lease(
     clock: Clock | None,
 ) -> Lease:
     """The lease of the run of these files, which is begun if there is none."""
-    row = run_row(connection, files.name, clock)
+    if (row := run_row(connection, files.name, clock)) is None:
+        migrate(connection, files)
+        row = run_row(connection, files.name, clock)
     if row is not None:
         lease = take(connection, row, files.name, owner, clock)
         check_same(files, json.loads(row.attributes), identity)
         return lease
+    if is_foreign(connection, files.name):
+        raise StoreError(
+            f"store '{shown(files.url)}': study '{files.name}' holds trials of another program; "
+            "choose another --name"
+        )
     run_id = run_id or uuid.uuid4().hex
     attributes = identity.document | {"format": FORMAT, "id": run_id}
     connection.execute(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, text
 
-from lm_searcher.agent.study.storage import OPTUNA, has_table, shown, sqlite_path, store_errors
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.storage import (
+    OPTUNA,
+    database_url,
+    has_table,
+    shown,
+    sqlite_path,
+    store_errors,
+)
 from lm_searcher.agent.study.trial_documents import Draft
 from lm_searcher.spaces.errors import StoreError, one_line
 from lm_searcher.spaces.history import Trial, TrialState
@@ -20,18 +28,18 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
+RUNG = "completed_rung_"
+"""Begins the names of what successive halving keeps with a trial."""
+
 
 @dataclass(frozen=True)
 class OptunaRun:
     """A run as an Optuna study has it."""
 
     attributes: Mapping[str, Any]
-    trials: list[tuple[Trial, Draft]]
-
-    @property
-    def begun(self) -> bool:
-        """Whether it is one of our runs, and was not killed while it was made."""
-        return "id" in self.attributes  # which was stored last
+    objectives: ObjectiveSet
+    trials: Sequence[Trial]
+    drafts: Sequence[Draft]
 
 
 def study_names(connection: Connection) -> list[str]:
@@ -43,13 +51,23 @@ def study_names(connection: Connection) -> list[str]:
 
 def is_optuna_run(connection: Connection, name: str) -> bool:
     """Whether an Optuna study of that name is a run that has begun."""
-    if not has_table(connection, OPTUNA):
-        return False
-    query = text(
+    query = (  # of the attributes, "id" was stored last
         "SELECT count(*) FROM studies JOIN study_user_attributes USING (study_id) "
         "WHERE study_name = :name AND key = 'id'"
     )
-    return bool(connection.execute(query, {"name": name}).scalar())
+    return _counts(connection, query, name)
+
+
+def is_foreign(connection: Connection, name: str) -> bool:
+    """Whether an Optuna study of that name has trials, and is none of our runs."""
+    query = "SELECT count(*) FROM studies JOIN trials USING (study_id) WHERE study_name = :name"
+    return _counts(connection, query, name) and not is_optuna_run(connection, name)
+
+
+def _counts(connection: Connection, query: str, name: str) -> bool:
+    if not has_table(connection, OPTUNA):
+        return False
+    return bool(connection.execute(text(query), {"name": name}).scalar())
 
 
 def read_optuna_run(url: str, name: str) -> OptunaRun:
@@ -58,38 +76,44 @@ def read_optuna_run(url: str, name: str) -> OptunaRun:
         study = storage.get_study_id_from_name(name)
         attributes = storage.get_study_user_attrs(study)
         frozen = storage.get_all_trials(study, deepcopy=False)
-    return OptunaRun(attributes, [as_trial(trial) for trial in frozen])
+    objectives = ObjectiveSet.stored(attributes["objective"])
+    trials = [_trial(each, objectives) for each in frozen]
+    return OptunaRun(attributes, objectives, trials, list(map(_draft, frozen)))
 
 
-def as_trial(frozen: FrozenTrial) -> tuple[Trial, Draft]:
-    """One of our trials from one of Optuna's; without its violation."""
+def _trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
     attributes: Mapping[str, Any] = frozen.user_attrs
-    state, steps = TrialState(frozen.state.name), tuple(sorted(frozen.intermediate_values))
+    state = TrialState(frozen.state.name)
     values = () if state is TrialState.FAIL else tuple(frozen.values or ())
-    account = attributes.get("account", {})
-    trial = Trial(
+    metrics = attributes.get("metrics", {})
+    return Trial(
         number=frozen.number,
         ncode=attributes.get("ncode", ""),
         state=state,
         value=values[0] if values else None,
         values=values,
-        metrics=attributes.get("metrics", {}),
+        violation=objectives.violation(metrics) if values else 0.0,
+        metrics=metrics,
         seed=attributes.get("seed", 0),
         fidelity=attributes.get("fidelity", 1.0),
         reason=attributes.get("reason"),
         seconds=attributes.get("seconds"),
-        curve=tuple(frozen.intermediate_values[step] for step in steps),
-        usage=Usage.of(account) if account else None,
+        curve=tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values)),
+        usage=Usage.of(attributes["account"]) if "account" in attributes else None,
     )
+
+
+def _draft(frozen: FrozenTrial) -> Draft:
     started, ended = frozen.datetime_start, frozen.datetime_complete
-    draft = Draft(
-        ranker=attributes.get("ranker", ""),
-        began=started and started.timestamp(),
-        ended=ended and ended.timestamp(),
-        account=account,
-        steps=steps,
+    marks = frozen.system_attrs.items() if frozen.state.is_finished() else ()
+    return Draft(
+        ranker=frozen.user_attrs.get("ranker", ""),
+        began=started and round(started.timestamp(), 3),
+        ended=ended and round(ended.timestamp(), 3),
+        account=frozen.user_attrs.get("account", {}),
+        steps=tuple(sorted(frozen.intermediate_values)),
+        marks={name: (0, value) for name, value in marks if name.startswith(RUNG)},
     )
-    return trial, draft
 
 
 @contextlib.contextmanager
@@ -98,18 +122,22 @@ def _reading(url: str) -> Iterator[RDBStorage]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = sqlite_path(url)
-    if path is not None:  # quoted for SQLite, and once more for SQLAlchemy
-        place = f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
-    else:
-        place = url
     try:
         with store_errors(url):
-            storage = optuna.storages.RDBStorage(place)
-    except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StoreError(f"store '{shown(url)}': {one_line(error)}") from error
+            storage = optuna.storages.RDBStorage(_place(url))
+    except (RuntimeError, optuna.exceptions.OptunaError) as error:  # a schema of another version
+        raise StoreError(f"store '{shown(url)}': {one_line(error, 300)}") from error
     try:
         yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _place(url: str) -> str:
+    """The URL by which Optuna reads."""
+    path = sqlite_path(url)
+    if path is None:
+        return database_url(url).render_as_string(hide_password=False)
+    # quoted for SQLite, and once more for SQLAlchemy
+    return f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lm_searcher.agent.study.events import Event
+from lm_searcher.agent.study.events import Event, event_rows
 from lm_searcher.agent.study.history_arrays import HistoryArrays
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.pruning import Pruning
 from lm_searcher.agent.study.run_writer import Tick
-from lm_searcher.agent.study.trial_documents import Draft, to_document, to_draft, to_json
+from lm_searcher.agent.study.trial_documents import Draft, to_draft, to_json, to_row
 from lm_searcher.spaces.history import Trial, TrialState
 
 
@@ -109,20 +109,10 @@ class RunMemory:
         if not (self._changed or self._events or self._own_before is not None):
             return None
         trials = [
-            {
-                "run": self.run,
-                "number": number,
-                "ncode": (trial := self.trials[number]).ncode,
-                "state": trial.state.value,
-                "attempt": trial.attempt,
-                "doc": to_document(trial, draft, objectives),
-            }
+            to_row(self.run, self.trials[number], draft, objectives)
             for number, draft in self._changed.items()
         ]
-        events = [
-            {"run": self.run, "n": n, "kind": event.kind, "doc": event.model_dump_json()}
-            for n, event in enumerate(self._events, start=self._next_event)
-        ]
+        events = event_rows(self.run, self._next_event, self._events)
         attributes = None if self._own_before is None else to_json(self._own)
         return Tick(attributes, trials, events)
 

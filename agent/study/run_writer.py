@@ -16,7 +16,7 @@ from sqlalchemy.sql.dml import Insert
 from lm_searcher.agent.study.lease import Lease
 from lm_searcher.agent.study.storage import shown, store_errors
 from lm_searcher.agent.study.tables import EVENT, TRIAL
-from lm_searcher.spaces.errors import first_line
+from lm_searcher.spaces.errors import StoreError, first_line
 
 RETRY_SECONDS = 300.0
 """How long a transaction is tried again while PostgreSQL cannot be reached."""
@@ -48,6 +48,7 @@ class RunWriter:
     def __init__(self, engine: Engine, url: str, lease: Lease) -> None:
         self.engine, self.url, self.lease = engine, url, lease
         self._connection: Connection | None = None
+        self._unsure = False
         self._upsert, self._append = _statements(engine.dialect)
 
     def write(self, tick: Tick) -> None:
@@ -56,6 +57,11 @@ class RunWriter:
         A connection that is lost is made again and the same tick is written again, for
         RETRY_SECONDS: a commit whose answer was lost does no harm.
         """
+        if self._unsure:
+            raise StoreError(
+                f"store '{shown(self.url)}': the connection was lost within a transaction; whether "
+                f"it was committed is not known: open run '{self.lease.name}' again"
+            )
         with store_errors(self.url):
             self._attempt(tick)
 
@@ -65,9 +71,12 @@ class RunWriter:
             try:
                 return self._write(tick)
             except DBAPIError as error:
-                if not is_transient(error) or time.monotonic() - began > RETRY_SECONDS:
+                if not is_transient(error):
                     raise
                 self._disconnect()
+                if time.monotonic() - began > RETRY_SECONDS:
+                    self._unsure = True
+                    raise
                 if attempt == 1:
                     _log.warning(
                         "store '%s': %s; trying again for %.0f minutes",

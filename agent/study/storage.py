@@ -26,6 +26,9 @@ MEMORY = "memory"
 BUSY_SECONDS = 30
 """How long a write waits for another process's write to a SQLite store."""
 
+DURABLE = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
+"""Readers never block the run, and a power cut takes nothing that was committed."""
+
 CONNECT_SECONDS = 10
 """How long a connection to PostgreSQL may take."""
 
@@ -114,11 +117,11 @@ def _engine(url: str, create: bool) -> Engine:
     if path is not None:
         if create:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return _sqlite(_uri(path, "mode=rwc"), "BEGIN IMMEDIATE", "PRAGMA journal_mode=WAL")
+            return _sqlite(_uri(path, "mode=rwc"), "BEGIN IMMEDIATE", *DURABLE)
         if not path.is_file():
             raise StoreError(f"store '{shown(url)}': no such file")
         return _sqlite(_uri(path, "mode=ro"), "BEGIN")
-    return _postgresql(sqlalchemy.make_url(url), create)
+    return _postgresql(database_url(url), create)
 
 
 def _uri(path: Path, options: str) -> str:
@@ -142,12 +145,18 @@ def _sqlite(place: str, begin: str, *pragmas: str, poolclass: Any = QueuePool) -
     return engine
 
 
+def database_url(url: str) -> URL:
+    """The URL for SQLAlchemy; PostgreSQL without a driver means psycopg 3 where it is installed."""
+    parsed = sqlalchemy.make_url(url)
+    if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
 def _postgresql(url: URL, create: bool) -> Engine:
-    if url.drivername == "postgresql" and importlib.util.find_spec("psycopg"):
-        url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() != "postgresql":
         sqlalchemy.create_engine(url)  # SQLAlchemy's own word for a dialect that it does not know
-        raise StoreError(f"store '{shown(str(url))}': {ACCEPTED}")
+        raise StoreError(f"store '{url.render_as_string()}': no store; {ACCEPTED}")
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return sqlalchemy.create_engine(

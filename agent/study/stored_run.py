@@ -54,16 +54,15 @@ def stored_run(files: RunFiles) -> StoredRun:
             driven = driver_of(row.owner, row.age) is not None
             return StoredRun(attributes, objectives, trials, driven)
         names = _names(connection)
+        earlier = is_optuna_run(connection, files.name)
     if files.name not in names:
         raise StoreError(f"store '{shown(files.url)}': {unknown('run', files.name, names)}")
-    earlier = read_optuna_run(files.url, files.name)
-    if not earlier.begun:
+    if not earlier:
         raise StoreError(
             f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
         )
-    objectives = ObjectiveSet.stored(earlier.attributes["objective"])
-    trials = [trial for trial, _ in earlier.trials]
-    return StoredRun(earlier.attributes, objectives, trials, driven=False)
+    run = read_optuna_run(files.url, files.name)
+    return StoredRun(run.attributes, run.objectives, run.trials, driven=False)
 
 
 def studies(url: str) -> list[str]:

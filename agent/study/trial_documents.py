@@ -46,9 +46,7 @@ def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
         "ended": draft.ended,
         "seconds": trial.seconds,
         "metrics": dict(trial.metrics),
-        "values": list(trial.values)
-        if trial.values != _values(trial.metrics, objectives)
-        else None,
+        "values": list(trial.values) if trial.values != derived else None,
         "reason": trial.reason,
         "fidelity": trial.fidelity if trial.fidelity != 1.0 else None,
         "curve": list(trial.curve),
@@ -58,6 +56,18 @@ def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
         "place": trial.place,
     }
     return to_json({k: v for k, v in parts.items() if v or v == 0})
+
+
+def to_row(run: str, trial: Trial, draft: Draft, objectives: ObjectiveSet) -> dict[str, Any]:
+    """A trial as a row of its table."""
+    return {
+        "run": run,
+        "number": trial.number,
+        "ncode": trial.ncode,
+        "state": trial.state.value,
+        "attempt": trial.attempt,
+        "doc": to_document(trial, draft, objectives),
+    }
 
 
 def _values(metrics: Mapping[str, float], objectives: ObjectiveSet) -> tuple[float, ...]:
