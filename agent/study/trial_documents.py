@@ -38,7 +38,7 @@ def to_json(value: object) -> str:
 
 def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
     """The document of a trial."""
-    steps = list(draft.steps)
+    steps, derived = list(draft.steps), _values(trial.metrics, objectives)
     parts: dict[str, Any] = {
         "seed": trial.seed,
         "ranker": draft.ranker,
