@@ -89,13 +89,23 @@ class Context(Selector):
         self.observe(text)
 
     @contextlib.contextmanager
-    def observed_by(self, observe: Observer) -> Iterator[None]:
-        """Within the context, another observer is told."""
-        before, self.observe = self.observe, observe
+    def told_to(self, write: Callable[[Trial | str], None]) -> Iterator[None]:
+        """Within the context, another observer is told too.
+
+        The run's own does not read LangGraph's stream: for that, every node would run in a thread,
+        beside what has told the observer.
+        """
+        observe = self.observe
+
+        def both(event: Trial | str) -> None:
+            write(event)
+            observe(event)
+
+        self.observe = both
         try:
             yield
         finally:
-            self.observe = before
+            self.observe = observe
 
     # -- places ------------------------------------------------------------------------------
 

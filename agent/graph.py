@@ -98,10 +98,10 @@ def confirm(context: Context, state: State) -> Update:
 
 
 def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
-    """A node of the graph; what it tells goes to the graph's custom stream."""
+    """A node of the graph; what it tells goes to the graph's custom stream too."""
 
     def node(state: State, runtime: Runtime[Context]) -> Update:
-        with runtime.context.observed_by(runtime.stream_writer):
+        with runtime.context.told_to(runtime.stream_writer):
             return act(runtime.context, state)
 
     return node

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -30,7 +29,7 @@ def drive(context: Context) -> Stop:
     _begin(context)
     _log.info("run '%s' starts at trial %d", store.name, len(store))
     try:
-        stop = _stream(context)
+        stop = _run(context)
     except (GraphDrained, Cancelled):
         with contextlib.suppress(Cancelled):
             settle(context)
@@ -62,26 +61,11 @@ def _begin(context: Context) -> None:
     context.under_way, context.confirmations = {}, None
 
 
-def _stream(context: Context) -> Stop:
-    """Run the graph, and pass on what its nodes tell; why the search ended."""
-    observe = context.observe
+def _run(context: Context) -> Stop:
+    """Run the graph; why the search ended."""
+    graph = build_graph().compile()
     config: RunnableConfig = {"recursion_limit": 2**31 - 1}  # the budget bounds the loop
-    final: Any = {}
-    for mode, chunk in (
-        build_graph()
-        .compile()
-        .stream(
-            BEGINNING,
-            config,
-            context=context,
-            control=context.control,
-            stream_mode=["custom", "values"],
-        )
-    ):
-        if mode == "custom":
-            observe(chunk)
-        else:
-            final = chunk
+    final = graph.invoke(BEGINNING, config, context=context, control=context.control)
     stop = Stop.of(final["stop"])
     assert stop is not None  # the graph ends with a reason only
     return stop

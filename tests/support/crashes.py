@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Pool, event
 
 
 class Crash(BaseException):
@@ -44,20 +44,21 @@ def dying(at: int, written: bool) -> Iterator[None]:
 def let_lease_expire(store: Path) -> None:
     """As if the dead process had not been heard of for long."""
     with contextlib.closing(sqlite3.connect(store)) as connection, connection:
-        if connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'lm_searcher_run'"
-        ).fetchone():
+        tables = "SELECT name FROM sqlite_master WHERE name = 'lm_searcher_run'"
+        if connection.execute(tables).fetchone():
             connection.execute("UPDATE lm_searcher_run SET beat = 0")
 
 
-def every_crash(folder: Path, run: Callable[[Path], object]) -> Iterator[tuple[str, Path]]:
-    """For each commit of `run(folder)`, and before and after it: a folder in which the run has
-    died there. What is yielded first names the moment."""
+def every_crash(
+    folder: Path, run: Callable[[Path], object], prepare: Callable[[Path], object] = Path.mkdir
+) -> Iterator[tuple[str, Path]]:
+    """For each commit of `run(place)`, and before and after it: the moment's name and a `place` in
+    which the run has died then. `prepare(place)` makes what it begins with."""
     for at in itertools.count(1):
         for written in (False, True):
             moment = f"{'after' if written else 'before'} commit {at}"
             place = folder / moment.replace(" ", "-")
-            place.mkdir()
+            prepare(place)
             with dying(at, written):
                 try:
                     run(place)
@@ -65,5 +66,19 @@ def every_crash(folder: Path, run: Callable[[Path], object]) -> Iterator[tuple[s
                     pass
                 else:
                     return
-            let_lease_expire(place / "trials.db")
+            let_lease_expire(place / "run" / "trials.db")
             yield moment, place
+
+
+@contextlib.contextmanager
+def not_synchronized() -> Iterator[None]:
+    """Commits do not wait for the disk, which matters to a power failure only."""
+
+    def on_connect(connection: sqlite3.Connection, record: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Pool, "connect", on_connect)
+    try:
+        yield
+    finally:
+        event.remove(Pool, "connect", on_connect)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import Field
 
 from lm_searcher.tools.executors.outcome_check import checked_metrics, failure_reason
 from lm_searcher.tools.executors.protocol import Began, Ended, Event, Reported, Site
@@ -38,13 +39,13 @@ class FakeSettings(ExecutorSettings):
     """Lengths are lognormal with this standard deviation of the logarithm; 0: all are 1."""
     losses: float = 0.0
     """The probability that an attempt loses its place."""
-    doomed: list[int] = []
+    doomed: list[int] = Field(default_factory=list)
     """Keys of evaluations that lose every place."""
     window: float = 0.0
     """The simulated time that one poll covers."""
     unsteady: bool = False
     """Whether places come and go."""
-    order: list[list[int]] = []
+    order: list[list[int]] = Field(default_factory=list)
     """The keys that end with each poll; then as the clock says. No reports, no losses."""
     calls: str = ""
     """A file that gets a line for each evaluation: key, attempt, NCode."""
@@ -216,7 +217,3 @@ class FakeExecutor:
         """See Executor."""
         self._running.clear()
 
-
-def keywords(**settings: Any) -> dict[str, Any]:
-    """The keyword `executor` of Search for these settings."""
-    return {"executor": {"kind": "fake", **settings}}
