@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +52,12 @@ class FakeSettings(ExecutorSettings):
     def make(self, evaluator: Evaluator, site: Site) -> FakeExecutor:
         """See ExecutorSettings."""
         evaluator.prepare()
-        return FakeExecutor(evaluator, self)
+        MADE.append(FakeExecutor(evaluator, self))
+        return MADE[-1]
+
+
+MADE: list[FakeExecutor] = []
+"""Every executor made by settings, the latest last."""
 
 
 @dataclass
