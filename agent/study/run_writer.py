@@ -68,7 +68,7 @@ class RunWriter:
         self._unsure = False
 
     def _attempt(self, tick: Tick) -> None:
-        began, attempt = time.monotonic(), 0
+        began, attempt, lost = time.monotonic(), 0, False
         while True:
             try:
                 return self._write(tick)
@@ -76,8 +76,9 @@ class RunWriter:
                 self._unsure = False
                 raise
             except DBAPIError as error:
-                self._unsure = is_transient(error)
-                if not self._unsure or time.monotonic() - began > RETRY_SECONDS:
+                transient = is_transient(error)
+                self._unsure = lost = lost or transient
+                if not transient or time.monotonic() - began > RETRY_SECONDS:
                     raise
                 self._disconnect()
                 if attempt == 1:
