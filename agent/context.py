@@ -88,13 +88,19 @@ class Context(Selector):
         self.observe(text)
 
     @contextlib.contextmanager
-    def observed_by(self, observe: Observer) -> Iterator[None]:
-        """Within the context, another observer is told."""
-        before, self.observe = self.observe, observe
+    def streaming(self, stream: Observer) -> Iterator[None]:
+        """Within the context, what the observer is told goes to `stream` too."""
+        observe = self.observe
+
+        def tell(event: Trial | str) -> None:
+            observe(event)
+            stream(event)
+
+        self.observe = tell
         try:
             yield
         finally:
-            self.observe = before
+            self.observe = observe
 
     # -- places ------------------------------------------------------------------------------
 

@@ -98,10 +98,14 @@ def confirm(context: Context, state: State) -> Update:
 
 
 def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
-    """A node of the graph; what it tells goes to the graph's custom stream."""
+    """A node of the graph; what it tells goes to the graph's custom stream too.
+
+    The driver takes its news from the observer: to subscribe to the stream as well would run each
+    node in a thread of its own (measured: 2.3 ms a round instead of 0.8).
+    """
 
     def node(state: State, runtime: Runtime[Context]) -> Update:
-        with runtime.context.observed_by(runtime.stream_writer):
+        with runtime.context.streaming(runtime.stream_writer):
             return act(runtime.context, state)
 
     return node

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
@@ -33,7 +32,7 @@ def drive(context: Context) -> Stop:
     store.set_attribute("stop", "")
     _log.info("run '%s' starts at trial %d", store.name, first)
     try:
-        stop = _stream(context)
+        stop = _run_graph(context)
     except (GraphDrained, Cancelled):
         with contextlib.suppress(Cancelled):
             settle(context)
@@ -49,26 +48,12 @@ def drive(context: Context) -> Stop:
     return stop
 
 
-def _stream(context: Context) -> Stop:
-    """Run the graph, and pass on what its nodes tell; why the search ended."""
-    observe, context.confirmations = context.observe, None
+def _run_graph(context: Context) -> Stop:
+    """Run the graph to its end; why the search ended."""
+    context.confirmations = None
     config: RunnableConfig = {"recursion_limit": 2**31 - 1}  # the budget bounds the loop
-    final: Any = {}
-    for mode, chunk in (
-        build_graph()
-        .compile()
-        .stream(
-            BEGINNING,
-            config,
-            context=context,
-            control=context.control,
-            stream_mode=["custom", "values"],
-        )
-    ):
-        if mode == "custom":
-            observe(chunk)
-        else:
-            final = chunk
+    graph = build_graph().compile()
+    final = graph.invoke(BEGINNING, config, context=context, control=context.control)
     stop = Stop.of(final["stop"])
     assert stop is not None  # the graph ends with a reason only
     return stop
