@@ -18,7 +18,7 @@ from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.optuna_format import is_foreign
 from lm_searcher.agent.study.owner import Owner
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import FORMAT, Identity
+from lm_searcher.agent.study.records import CONFIG, FORMAT, Identity
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.run_writer import RunWriter
 from lm_searcher.agent.study.storage import one_at_a_time, open_engine, shown, store_errors
@@ -62,7 +62,8 @@ def opened(
             store.load()
             with store.tick():
                 store.put_back()
-                store.set_attribute("config", dict(config))
+                if store.attributes.get(CONFIG) != dict(config):
+                    store.record(CONFIG, dict(config))
                 store.set_attribute("versions", versions())
             yield store
 

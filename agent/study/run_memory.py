@@ -11,7 +11,7 @@ from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.pruning import Pruning
 from lm_searcher.agent.study.run_writer import Tick
 from lm_searcher.agent.study.trial_documents import Draft, to_draft, to_json, to_row
-from lm_searcher.spaces.history import Trial
+from lm_searcher.spaces.history import Trial, TrialState
 
 
 class RunMemory:
@@ -22,6 +22,8 @@ class RunMemory:
         self.trials: list[Trial] = []
         self.drafts: dict[int, Draft] = {}
         """Of the pending trials, in the order of their numbers."""
+        self.waiting: dict[int, None] = {}
+        """Of those, the trials that have no place."""
         self.attributes: dict[str, Any] = {}
         """The run's own, and the records."""
         self._own: dict[str, Any] = {}
@@ -51,6 +53,7 @@ class RunMemory:
         for trial, document in zip(trials, documents, strict=True):
             if not trial.state.finished:
                 self.drafts[trial.number] = to_draft(document)
+                self._note_waiting(trial)
             if self.pruning is not None:
                 self.pruning.put(trial, to_draft(document))
 
@@ -76,8 +79,15 @@ class RunMemory:
             self.drafts.pop(trial.number, None)
         else:
             self.drafts[trial.number] = draft
+        self._note_waiting(trial)
         if self.pruning is not None:
             self.pruning.put(trial, draft)
+
+    def _note_waiting(self, trial: Trial) -> None:
+        if trial.state is TrialState.WAITING:
+            self.waiting[trial.number] = None
+        else:
+            self.waiting.pop(trial.number, None)
 
     def set_attribute(self, key: str, value: object, own: bool) -> None:
         """Change an attribute: the run's own, or a record's."""
@@ -117,6 +127,7 @@ class RunMemory:
             if before is None:
                 self.trials.pop()
                 self.drafts.pop(number, None)
+                self.waiting.pop(number, None)
                 self.arrays.truncate(number)
                 if self.pruning is not None:
                     self.pruning.truncate(number)

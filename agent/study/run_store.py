@@ -110,10 +110,14 @@ class RunStore:
     def write(self, key: str, record: Record) -> None:
         """Store a record of the run: as an entry of the log, or what has one value at a time as an
         attribute."""
-        if not is_record(key):
+        if is_record(key):
+            self.record(key, record.document)
+        else:
             self.set_attribute(key, record.document)
-            return
+
+    def record(self, key: str, document: Mapping[str, Any]) -> None:
+        """Store a record as an entry of the log; the last of a key counts."""
         with self.tick():
-            event = Recorded(key=key, record=record.document)
+            event = Recorded(key=key, record=dict(document))
             self._memory.set_attribute(key, event.record, own=False)
             self._memory.log(event)

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from lm_searcher.agent.study.events import Event
 from lm_searcher.agent.study.lease import driver_of
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.optuna_format import is_optuna_run, read_optuna_run, study_names
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.run_rows import read_attributes, read_trials, run_row
+from lm_searcher.agent.study.run_rows import read_attributes, read_events, read_trials, run_row
 from lm_searcher.agent.study.sqlite_files import sqlite_path
 from lm_searcher.agent.study.storage import (
     has_table,
@@ -101,3 +102,19 @@ def _names(connection: Connection) -> set[str]:
     if _has_runs(connection):
         names |= set(connection.execute(select(RUN.c.name)).scalars())
     return names
+
+
+def stored_log(files: RunFiles) -> list[Event]:
+    """The log of a run, the oldest entry first. Raises StoreError if there is none."""
+    with (
+        open_engine(files.url, create=False) as engine,
+        store_errors(files.url),
+        engine.connect() as connection,
+    ):
+        row = run_row(connection, files.name) if _has_runs(connection) else None
+        if row is None:
+            raise StoreError(
+                f"run '{files.name}' in store '{shown(files.url)}' has no log: an earlier version "
+                f"stored it; lm-searcher migrate {files.name} begins one"
+            )
+        return read_events(connection, row.id)

@@ -13,9 +13,7 @@ from typing import Any
 
 from lm_searcher.agent.study.events import End, Lost
 from lm_searcher.agent.study.run_store import RunStore
-from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.trial_documents import Draft, ended
-from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.history import History, Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Values
@@ -42,6 +40,11 @@ class TrialStore(RunStore):
         """The numbers of the trials that run or wait, ascending."""
         return list(self._memory.drafts)
 
+    @property
+    def waiting(self) -> list[int]:
+        """The numbers of the trials that have no place yet, or no longer, ascending."""
+        return sorted(self._memory.waiting)
+
     def history(self, before: int | None = None, weights: Values | None = None) -> History:
         """The trials with a number below `before`, as a ranker sees them.
 
@@ -52,36 +55,27 @@ class TrialStore(RunStore):
         """
         return self._memory.arrays.history(before, weights)
 
-    def start(
-        self, number: int, ncode: NCode, seed: int, ranker: str, usage: Mapping[str, Any] = {}
-    ) -> Trial:
-        """Start trial `number`, or a trial that waits again; any other of that number is returned
-        as it is. `usage` is what asking a model for the pick took.
-
-        Raises StoreError if there is one of another architecture.
-        """
-        if number > len(self):
-            raise StoreError(f"run '{self.name}': trial {number} of {len(self)} cannot begin")
+    def add(self, ncode: NCode, seed: int, ranker: str, usage: Mapping[str, Any] = {}) -> Trial:
+        """The next trial, which waits for a place. `usage` is what asking a model for the pick
+        took."""
+        spent = Usage.of(usage) if usage else None
+        draft = Draft(ranker, round(time.time(), 3), account=dict(usage))
+        trial = Trial(len(self), ncode, TrialState.WAITING, seed=seed, usage=spent)
         with self.tick():
-            if number == len(self):
-                spent = Usage.of(usage) if usage else None
-                draft = Draft(ranker, round(time.time(), 3), account=dict(usage))
-                self._memory.put(Trial(number, ncode, seed=seed, usage=spent), draft)
-                return self[number]
-            trial = self[number]
-            if trial.ncode != ncode:
-                raise StoreError(
-                    f"store '{shown(self.url)}': trial {number} of run '{self.name}' is of "
-                    f"'{trial.ncode}', not '{ncode}'; another program wrote to this run"
-                )
-            if trial.state is TrialState.WAITING:
-                self._change(number, state=TrialState.RUNNING)
-            return self[number]
+            self._memory.put(trial, draft)
+        return trial
 
-    def place(self, number: int, place: str) -> None:
+    def begin(self, number: int) -> Trial:
+        """A trial that waits has a place, and runs."""
+        if number in self._memory.waiting:
+            self._change(number, state=TrialState.RUNNING)
+        return self[number]
+
+    def place(self, number: int, place: str) -> Trial:
         """Store where a pending trial runs."""
         if number in self._memory.drafts and self[number].place != place:
             self._change(number, place=place)
+        return self[number]
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Record one point of a learning curve; whether the pruner stops the trial here.

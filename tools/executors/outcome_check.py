@@ -54,3 +54,19 @@ def failure_reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"exited with code {error.code}"
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+DEVICE_FAULTS = (
+    "CUDA error",
+    "CUDA driver error",
+    "CUBLAS_STATUS_",
+    "CUDNN_STATUS_",
+    "an illegal memory access",
+    "device-side assert",
+)
+"""What the reason of a failure contains after which a process cannot use its GPU any more."""
+
+
+def is_device_fault(reason: str) -> bool:
+    """Whether a failure may be the fault of a GPU, and not of the evaluation that met it."""
+    return not reason.startswith("out of memory") and any(text in reason for text in DEVICE_FAULTS)
