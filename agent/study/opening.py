@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, insert
 
 from lm_searcher.agent.study.identity import check_same, versions
-from lm_searcher.agent.study.lease import Clock, Lease, Owner, beating, now, take
+from lm_searcher.agent.study.lease import Clock, Lease, beating, now, take
 from lm_searcher.agent.study.migration import migrate
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.optuna_format import is_foreign
+from lm_searcher.agent.study.owner import Owner
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import CONFIG, FORMAT, Identity
 from lm_searcher.agent.study.run_rows import run_row

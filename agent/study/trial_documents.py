@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row
-
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
+
+STATES = {state.value: state for state in TrialState}
+VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+to_json = json.JSONEncoder(separators=(",", ":")).encode
+"""Compact JSON."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,6 @@ class Draft:
     """The step of each point of the curve."""
     marks: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
     """What the pruner keeps with the trial, by name: the step at which it was set, and a value."""
-
-
-def to_json(value: object) -> str:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"))
 
 
 def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
@@ -72,42 +71,41 @@ def to_row(run: str, trial: Trial, draft: Draft, objectives: ObjectiveSet) -> di
 
 def _values(metrics: Mapping[str, float], objectives: ObjectiveSet) -> tuple[float, ...]:
     """The objectives among the metrics; empty if one is missing."""
-    if any(goal.metric not in metrics for goal in objectives.goals):
+    try:
+        return tuple([float(metrics[goal.metric]) for goal in objectives.goals])
+    except KeyError:
         return ()
-    return objectives.values(metrics)
 
 
 def trial_rows(
-    rows: Iterable[Row[Any]], objectives: ObjectiveSet
+    rows: Iterable[Any], objectives: ObjectiveSet
 ) -> tuple[list[Trial], list[Mapping[str, Any]]]:
     """The trials of the rows (number, ncode, state, attempt, doc), and their documents."""
     rows = list(rows)
-    documents = json.loads(f"[{','.join(row[4] for row in rows)}]")
+    documents = json.loads(f"[{','.join([row[4] for row in rows])}]")  # faster than one by one
     return [
-        to_trial(number, ncode, state, attempt, document, objectives)
+        _trial(number, ncode, STATES[state], attempt, document, objectives)
         for (number, ncode, state, attempt, _), document in zip(rows, documents, strict=True)
     ], documents
 
 
-def to_trial(
+def _trial(
     number: int,
     ncode: str,
-    state: str,
+    state: TrialState,
     attempt: int,
     document: Mapping[str, Any],
     objectives: ObjectiveSet,
 ) -> Trial:
-    """One trial of its row."""
     get, metrics = document.get, document.get("metrics", {})
-    valued = state in (TrialState.COMPLETE, TrialState.PRUNED)
     values: tuple[float, ...] = ()
-    if valued:
+    if state in VALUED:
         values = tuple(get("values") or _values(metrics, objectives))
     account = get("account")
     return Trial(
         number=number,
         ncode=ncode,
-        state=TrialState(state),
+        state=state,
         value=values[0] if values else None,
         values=values,
         violation=objectives.violation(metrics) if values and objectives.constraints else 0.0,
@@ -143,21 +141,16 @@ def steps_of(document: Mapping[str, Any]) -> tuple[int, ...]:
 def ended(trial: Trial, outcome: Outcome, fidelity: float, objectives: ObjectiveSet) -> Trial:
     """A pending trial with its outcome; one without all metrics has failed."""
     outcome = objectives.checked(outcome)
-    trial = replace(
+    values = objectives.values(outcome.metrics) if outcome.reason is None else ()
+    state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
+    return replace(
         trial,
-        state=TrialState.FAIL,
+        state=state if values else TrialState.FAIL,
+        value=values[0] if values else None,
+        values=values,
+        violation=objectives.violation(outcome.metrics) if values else 0.0,
         metrics=dict(outcome.metrics),
         fidelity=fidelity,
         reason=outcome.reason,
         seconds=round(outcome.seconds, 4),
-    )
-    if outcome.reason is not None:
-        return trial
-    values = objectives.values(outcome.metrics)
-    return replace(
-        trial,
-        state=TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE,
-        value=values[0],
-        values=values,
-        violation=objectives.violation(outcome.metrics),
     )
