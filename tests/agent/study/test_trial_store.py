@@ -60,8 +60,8 @@ def test_the_history_is_of_the_trials_below_a_number(url: str) -> None:
         assert history.failed.tolist() == [False, True, False, False]
         assert history.pending.tolist() == [False, False, False, True]
         assert len(store.history(2)) == 2 and len(store.history(0)) == 0
-        history.scores[0] = 99  # a copy
-        assert store.history().scores[0] == 0.5
+        with pytest.raises(ValueError, match="read-only"):
+            history.scores[0] = 99
 
 
 def test_what_is_minimised_is_turned_once(kept_url: str) -> None:

@@ -34,7 +34,7 @@ from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.evaluation_process import EvaluationProcess
 from lm_searcher.tools.executors.local import LocalExecutor
-from lm_searcher.tools.executors.protocol import Began, Ended, Reported
+from lm_searcher.tools.executors.protocol import Began, Ended, Event, Reported
 from lm_searcher.tools.protocols import Cancelled, Evaluation, Outcome
 
 
@@ -351,7 +351,7 @@ def test_crashes_at_the_same_time_on_one_device_are_lost_places(tmp_path: Path) 
     with executor(crash, workers=3, devices=["0"]) as running:
         for me in range(3):
             running.submit(evaluation(me, me=me), attempt=me)
-        seen = []
+        seen: list[Event] = []
         while sum(map(is_ended, seen)) < 3:
             seen += running.poll(60.0)
     assert {event.place for event in seen if isinstance(event, Began)} == {"gpu 0"}
