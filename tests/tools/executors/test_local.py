@@ -47,6 +47,7 @@ def start() -> Iterator[Start]:
     yield from started(LocalExecutor)
 
 
+@pytest.mark.slow
 class TestLocalExecutor(ExecutorContract):
     """Nothing differs."""
 
