@@ -50,6 +50,8 @@ def as_trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
         seconds=attributes.get("seconds"),
         curve=curve,
         usage=Usage.of(attributes["account"]) if "account" in attributes else None,
+        began=frozen.datetime_start.timestamp() if frozen.datetime_start else None,
+        ended=frozen.datetime_complete.timestamp() if frozen.datetime_complete else None,
     )
 
 
