@@ -64,7 +64,7 @@ class Trial:
     place: str = ""
     """Where it runs, or ran; empty where there is one place only."""
     began: float | None = None
-    """When the evaluation began, in seconds since the epoch; None where it was not stored."""
+    """When the evaluation began, in seconds since 1970; None where it was not stored."""
     ended: float | None = None
     """When the trial finished, likewise; None for unfinished trials."""
 

@@ -130,6 +130,11 @@ class Requests:
             if isinstance(record, PickRequest) and record.trial == number and not record.refused
         ]
 
+    def seeds(self, number: int) -> dict[NCode, int]:
+        """The seeds that users asked for, of the picks of trial `number` and after it."""
+        picks = (r for r in self.records.values() if isinstance(r, PickRequest))
+        return {r.ncode: r.seed for r in picks if r.trial == number and r.seed is not None}
+
     def _records_of_waiting(
         self, history: History, findings: Findings, most: int
     ) -> Iterator[tuple[Path, str, RequestRecord | None]]:
@@ -160,8 +165,9 @@ class Requests:
         number = len(history)
         if request.action == "pick":
             self._check_pick(request.ncode, history)
+            given = {} if request.seed is None else {"seed": request.seed}
             return PickRequest(
-                trial=number, action="pick", ncode=request.ncode, extra=request.extra
+                trial=number, action="pick", ncode=request.ncode, extra=request.extra, **given
             )
         pair = request.position, request.option
         widened = subspace.widen(*pair)

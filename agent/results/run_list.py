@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import studies
+from lm_searcher.agent.study.stored_run import studies
 from lm_searcher.spaces.errors import StoreError
 
 

@@ -12,7 +12,8 @@ from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMet
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import BUSY_SECONDS, store_errors
+from lm_searcher.agent.study.sqlite_files import BUSY_SECONDS
+from lm_searcher.agent.study.storage import store_errors
 
 
 class LatestSaver(SqliteSaver):

@@ -7,6 +7,8 @@ read the same: where a form has changed, its model accepts the old one.
     attribute                     record
     space, objective, ...         Identity       what makes two processes' trials comparable
     stop                          Stop           why the run ended
+    weighed                       Weighed        when memory last weighed the evidence
+    config                        (settings)     what drives the run now
     memory:TRIAL:N                Decision       an option that memory pruned or widened
     memory:TRIAL:hand:REQUEST     Decision       an option that a user pruned or widened
     request:TRIAL:hand:REQUEST    PickRequest    an architecture that a user asked for
@@ -26,8 +28,15 @@ from lm_searcher.agent.study.stop import Stop
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.ncode import NCode
 
-FORMAT = 2
-"""The version of the stored records; runs without the attribute `format` are of version 1."""
+FORMAT = 3
+"""The version of the stored form; runs without the attribute `format` are of version 1. Versions 1
+and 2 were Optuna studies (optuna_format.py)."""
+
+WEIGHED = "weighed"
+"""The attribute that tells when memory last weighed the evidence."""
+
+CONFIG = "config"
+"""The attribute with the settings of the process that drives the run."""
 
 USER = "hand"
 """Marks the records of users' requests, in keys and in `Decision.by`."""
@@ -56,6 +65,12 @@ class Decision(Record):
     """`USER` for a request; empty for memory."""
 
 
+class Weighed(Record):
+    """Memory has weighed the evidence of so many finished trials."""
+
+    trials: int
+
+
 class PickRequest(Record):
     """A user's request that was taken up before trial `trial`: an architecture to evaluate."""
 
@@ -64,6 +79,8 @@ class PickRequest(Record):
     ncode: NCode = ""
     extra: bool = False
     """Evaluated even if the search would end."""
+    seed: int | None = None
+    """The seed of the training that was asked for."""
     refused: str = ""
     """Why the request could not be met; empty if it was."""
     wish: str = ""
@@ -119,14 +136,14 @@ class RunRecords:
                 f"the run is stored in format {version}; this version of lm-searcher reads 1 to "
                 f"{FORMAT}: install a later one"
             )
-        keys, key = sorted(attributes), ""
+        # Formats 1 and 2 kept no order; their keys are in the order of the trials.
+        keys, key = list(attributes) if version > 2 else sorted(attributes), ""
         try:
             chosen: dict[str, dict[str, Any]] = {"decisions": {}, "picks": {}, "confirmations": {}}
             full = attributes.get(FULL, {})
             for key in keys:
-                kind = key.partition(":")[0]
-                if kind in _PREFIXES and ":" in key:
-                    name, model = _PREFIXES[kind]
+                if _is_of_many(key):
+                    name, model = _PREFIXES[key.partition(":")[0]]
                     chosen[name][key] = model.model_validate(attributes[key])
             key = "stop"
             stop = Stop.of(attributes.get(key))
@@ -145,7 +162,7 @@ class RunRecords:
             picks=chosen["picks"],
             confirmations=at_full,
             full=full,
-            weighed=attributes.get("weighed", 0),
+            weighed=_weighed(attributes.get(WEIGHED, 0)),
             forgiven=attributes.get("forgiven", 0),
             seconds=attributes.get("seconds"),
         )
@@ -160,7 +177,7 @@ class RunRecords:
         """What users asked for, by key."""
         asked: dict[str, Decision | PickRequest] = dict(self.picks)
         asked |= {k: d for k, d in self.decisions.items() if is_request(k)}
-        return {key: asked[key] for key in sorted(asked)}
+        return {key: asked[key] for key in sorted(asked, key=_request_order)}
 
     def confirmed(self) -> dict[int, list[Confirmation]]:
         """The confirmations by trial number, failed ones included."""
@@ -180,6 +197,16 @@ _PREFIXES: dict[str, tuple[str, type[Record]]] = {
 }
 
 
+def _request_order(key: str) -> str:
+    """By trial, then by the request's name, which tells when it was made."""
+    return key.partition(":")[2]
+
+
+def _weighed(stored: Any) -> int:
+    """Formats 1 and 2 stored the number alone."""
+    return stored if isinstance(stored, int) else Weighed.model_validate(stored).trials
+
+
 def memory_key(trial: int, place: int) -> str:
     """The attribute of memory's `place`-th decision before trial `trial`."""
     return f"memory:{trial:06d}:{place:03d}"
@@ -189,6 +216,16 @@ def request_key(record: Decision | PickRequest, request: str) -> str:
     """The attribute of a user's request; `request` is the name of its file."""
     kind = "request" if isinstance(record, PickRequest) else "memory"
     return f"{kind}:{record.trial:06d}:{USER}:{request}"
+
+
+def is_record(key: str) -> bool:
+    """Whether an attribute is an entry of the run's log, and not the run's own."""
+    return key in (WEIGHED, CONFIG) or _is_of_many(key)
+
+
+def _is_of_many(key: str) -> bool:
+    """Whether the key is that of one of many records of its kind."""
+    return ":" in key and key.partition(":")[0] in _PREFIXES
 
 
 def is_request(key: str) -> bool:

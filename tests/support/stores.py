@@ -1,0 +1,96 @@
+"""Runs for the tests of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lm_searcher.agent.study.identity import describe_space
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.opening import opened
+from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.records import Identity
+from lm_searcher.agent.study.trial_store import TrialStore
+from lm_searcher.spaces.history import Trial, TrialState
+from lm_searcher.spaces.space import SearchSpace
+from lm_searcher.spaces.usage import Usage
+from lm_searcher.tools.protocols import Outcome
+
+SPACE = SearchSpace.of("s", {"width": [16, 32, 64], "act": ["relu", "gelu"], "bias": [True, False]})
+NOWHERE = Path("no-such-folder")
+
+
+def files_of(url: str, name: str = "run") -> RunFiles:
+    return RunFiles(name, url, NOWHERE)
+
+
+def identity(objectives: ObjectiveSet) -> Identity:
+    return Identity(
+        space=describe_space(SPACE), objective=objectives.to_json(), evaluator={}, seed=0
+    )
+
+
+@contextmanager
+def open_store(
+    url: str, name: str = "run", direction: str = "max", pruner: Any = None, **options: Any
+) -> Iterator[TrialStore]:
+    """The store of a run of SPACE, driven by this process meanwhile."""
+    aims = ObjectiveSet.of("value", direction)
+    files = files_of(url, name)
+    with opened(files, SPACE, aims, identity(aims), pruner, {}, **options) as store:
+        yield store
+
+
+def fill(store: TrialStore) -> None:
+    """A trial of each kind; EXPECTED is what they become."""
+    store.start(0, "000", 11, "random")
+    store.report(0, 1, 0.25)
+    store.report(0, 2, 0.5)
+    store.finish(0, Outcome({"value": 0.5, "params": 3.0}, 1.23456))
+    store.start(1, "211", 12, "tpe", {"decisions": 1, "asks": 2})
+    store.finish(1, Outcome({}, 2.0, "out of memory"))
+    store.start(2, "110", 13, "tpe")
+    store.report(2, 1, 0.125)
+    store.place(2, "node-3 gpu 1")
+    store.finish(2, Outcome({"value": 0.125}, 0.5, stopped=True), fidelity=0.25)
+    store.start(3, "201", 14, "tpe")
+
+
+EXPECTED = [
+    Trial(
+        0,
+        "000",
+        TrialState.COMPLETE,
+        0.5,
+        {"value": 0.5, "params": 3.0},
+        seed=11,
+        seconds=1.2346,
+        curve=(0.25, 0.5),
+        values=(0.5,),
+    ),
+    Trial(
+        1,
+        "211",
+        TrialState.FAIL,
+        seed=12,
+        reason="out of memory",
+        seconds=2.0,
+        usage=Usage(decisions=1, asks=2),
+    ),
+    Trial(
+        2,
+        "110",
+        TrialState.PRUNED,
+        0.125,
+        {"value": 0.125},
+        seed=13,
+        fidelity=0.25,
+        seconds=0.5,
+        curve=(0.125,),
+        values=(0.125,),
+        place="node-3 gpu 1",
+    ),
+    Trial(3, "201", TrialState.RUNNING, seed=14),
+]
