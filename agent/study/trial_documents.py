@@ -118,6 +118,8 @@ def _trial(
         usage=Usage.of(account) if account else None,
         attempt=attempt,
         place=get("place", ""),
+        began=get("began"),
+        ended=get("ended"),
     )
 
 
