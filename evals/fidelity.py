@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.opening import memory_store
 from lm_searcher.agent.study.pruners import PrunerSettings, make_pruner
-from lm_searcher.agent.study.storage import MEMORY
-from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.evals.digits_benchmark import distinct_cells
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import TrialState
@@ -83,28 +83,29 @@ def search(
     """(epochs spent, final value) of each complete training, until `epochs` are spent."""
     (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
     objectives = ObjectiveSet.of(metric, DIRECTIONS[metric])
-    ranks = make_ranker(ranker, space).rank
-    store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSettings()))
-    untried, spent, found = rng.permutation(len(codes)), 0, []
+    ranks, pruner = make_ranker(ranker, space).rank, make_pruner(halving or PrunerSettings())
+    untried, spent, found = rng.permutation(len(codes)), 0, list[tuple[int, float]]()
     ncodes = to_ncodes(codes)
-    while spent < epochs and len(untried):
-        number = len(store)
-        if number >= 5:
-            history = store.history()
-            if not estimated:
-                history.scores[:] = [objectives.sign * (t.value or 0.0) for t in store.trials]
-            untried = untried[ranks(codes[untried], history, seed=number)]
-        cell, untried = untried[0], untried[1:]
-        store.start(number, ncodes[cell], 0, ranker)
-        for step, value in enumerate(curves[cell], start=1):
-            stop = store.report(number, step, value) and step < curves.shape[1]
-            if stop:
-                break
-        trial = store.finish(number, Outcome({metric: value}, 0.0, stopped=stop))
-        spent += step
-        if trial.state is TrialState.COMPLETE:
-            found.append((spent, float(value)))
-        untried = rng.permutation(untried)
+    with memory_store(space, objectives, pruner) as store:
+        while spent < epochs and len(untried):
+            number = len(store)
+            if number >= 5:
+                history = store.history()
+                if not estimated:
+                    reached = [objectives.sign * (t.value or 0.0) for t in store.trials]
+                    history = replace(history, scores=np.array(reached), leading=None)
+                untried = untried[ranks(codes[untried], history, seed=number)]
+            cell, untried = untried[0], untried[1:]
+            store.begin(store.add(ncodes[cell], 0, ranker).number)
+            for step, value in enumerate(curves[cell], start=1):
+                stop = store.report(number, step, value) and step < curves.shape[1]
+                if stop:
+                    break
+            trial = store.finish(number, Outcome({metric: value}, 0.0, stopped=stop))
+            spent += step
+            if trial.state is TrialState.COMPLETE:
+                found.append((spent, float(value)))
+            untried = rng.permutation(untried)
     return found
 
 

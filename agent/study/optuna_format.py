@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -101,20 +102,24 @@ def _trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
         seconds=attributes.get("seconds"),
         curve=tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values)),
         usage=Usage.of(attributes["account"]) if "account" in attributes else None,
+        began=_time(frozen.datetime_start),
+        ended=_time(frozen.datetime_complete),
     )
 
 
 def _draft(frozen: FrozenTrial) -> Draft:
-    started, ended = frozen.datetime_start, frozen.datetime_complete
     marks = frozen.system_attrs.items() if frozen.state.is_finished() else ()
     return Draft(
         ranker=frozen.user_attrs.get("ranker", ""),
-        began=round(started.timestamp(), 3) if started else None,
-        ended=round(ended.timestamp(), 3) if ended else None,
         account=frozen.user_attrs.get("account", {}),
         steps=tuple(sorted(frozen.intermediate_values)),
         marks={name: (0, value) for name, value in marks if name.startswith(RUNG)},
     )
+
+
+def _time(moment: datetime | None) -> float | None:
+    """Optuna's local time in seconds since 1970."""
+    return None if moment is None else round(moment.timestamp(), 3)
 
 
 @contextlib.contextmanager

@@ -303,7 +303,7 @@ def test_an_interruption_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
 
     def interrupt(event: Trial | str) -> None:
         if isinstance(event, Trial) and event.number == 4 and mine._context:
-            mine._context.interrupted = True
+            mine._context.control.request_drain("by the test")
 
     mine.observe = interrupt
     with pytest.raises(Interrupted):
@@ -393,6 +393,8 @@ def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Pat
     files = RunFiles.of("r", tmp_path, None)
     files.folder.mkdir()
     (files.folder / "trials.db").touch()
+    with pytest.raises(StoreError, match="holds no runs yet"):
+        read_run(files)
     assert len(search(tmp_path, trials=3).run().trials) == 3
     for left in ("tables", "study"):
         mine = search(tmp_path / left, trials=3)

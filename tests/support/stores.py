@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def driving(files: RunFiles, **changes: Any) -> Iterator[TrialStore]:
     space, objectives = stored_space(same.space), ObjectiveSet.stored(same.objective)
     with opened(files, space, objectives, same, None, config) as store:
         yield store
+
+
+def timeless(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials without the times when they began and ended."""
+    return [replace(trial, began=None, ended=None) for trial in trials]
 
 
 def log_of(store: TrialStore) -> list[Event]:
