@@ -11,10 +11,10 @@ The store is the truth: a process begins at START, wherever the last one ended.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
 
 from lm_searcher.agent.context import Context
@@ -97,14 +97,20 @@ def confirm(context: Context, state: State) -> Update:
     return {}
 
 
-def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
+class _GraphNode(Protocol):
+    """A node as LangGraph calls it."""
+
+    def __call__(self, state: State, *, runtime: Runtime[Context]) -> Update: ...
+
+
+def _node(act: Node) -> _GraphNode:
     """A node of the graph; what it tells goes to the graph's custom stream too.
 
     The driver takes its news from the observer: to subscribe to the stream as well would run each
     node in a thread of its own (measured: 2.3 ms a round instead of 0.8).
     """
 
-    def node(state: State, runtime: Runtime[Context]) -> Update:
+    def node(state: State, *, runtime: Runtime[Context]) -> Update:
         with runtime.context.streaming(runtime.stream_writer):
             return act(runtime.context, state)
 
@@ -113,14 +119,9 @@ def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
 
 def after_remember(
     state: State, runtime: Runtime[Context]
-) -> Literal["submit", "propose", "collect", "confirm"]:
+) -> Literal["propose", "submit", "collect", "confirm"]:
     """The next picks, where there is room for more than the trials that wait for a place."""
-    context = runtime.context
-    if state["wanted"]:
-        return "propose"
-    if context.store.waiting and context.room():
-        return "submit"
-    return "confirm" if state["stop"] and not context.store.pending else "collect"
+    return "propose" if state["wanted"] else _without_picks(state, runtime.context)
 
 
 def after_propose(
@@ -129,12 +130,19 @@ def after_propose(
     """Onwards, unless there is nothing left to try."""
     if state["calls"] or not state["stop"]:
         return "rank"
-    return after_remember({**state, "wanted": 0}, runtime)
+    return _without_picks(state, runtime.context)
+
+
+def _without_picks(state: State, context: Context) -> Literal["submit", "collect", "confirm"]:
+    """Trials that wait for a place, then those that run; at the end, the confirmation."""
+    if context.store.waiting and context.room():
+        return "submit"
+    return "confirm" if state["stop"] and not context.store.pending else "collect"
 
 
 def after_confirm(state: State, runtime: Runtime[Context]) -> Literal["confirm", "__end__"]:
     """Once more, until every finalist is confirmed."""
-    return "confirm" if runtime.context.unconfirmed else END
+    return "confirm" if runtime.context.unconfirmed else "__end__"
 
 
 def build_graph() -> StateGraph[State, Context, State, State]:
