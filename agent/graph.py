@@ -78,14 +78,15 @@ def rank(context: Context, state: State) -> Update:
         evaluate_call(number + i, ncode, seeds.get(ncode, context.trial_seed(number + i)))
         for i, ncode in enumerate(selection.picks)
     ]
-    return {"pool": b"", "calls": calls, "wanted": wanted, "usage": selection.usage}
+    asked = wanted if calls else 0
+    return {"pool": b"", "calls": calls, "wanted": asked, "usage": selection.usage}
 
 
 def submit(context: Context, state: State) -> Update:
     """Record the picks as trials in one transaction, and hand to the executor what it has room
     for."""
     evaluation.submit(context, state["calls"], state["wanted"], state["usage"])
-    return {"calls": [], "usage": {}, "wanted": 0}
+    return {"calls": [], "usage": {}, "wanted": 0 if state["calls"] else state["wanted"]}
 
 
 def confirm(context: Context, state: State) -> Update:
@@ -120,8 +121,9 @@ def _node(act: Node) -> _GraphNode:
 def after_remember(
     state: State, runtime: Runtime[Context]
 ) -> Literal["propose", "submit", "collect", "confirm"]:
-    """The next picks, where there is room for more than the trials that wait for a place."""
-    return "propose" if state["wanted"] else _without_picks(state, runtime.context)
+    """Trials that wait for a place first: they cost no time. Then the next picks."""
+    onwards = _without_picks(state, runtime.context)
+    return "propose" if state["wanted"] and onwards != "submit" else onwards
 
 
 def after_propose(
@@ -140,6 +142,11 @@ def _without_picks(state: State, context: Context) -> Literal["submit", "collect
     return "confirm" if state["stop"] and not context.store.pending else "collect"
 
 
+def after_submit(state: State) -> Literal["propose", "collect"]:
+    """The next picks, if so far only trials that waited were submitted."""
+    return "propose" if state["wanted"] else "collect"
+
+
 def after_confirm(state: State, runtime: Runtime[Context]) -> Literal["confirm", "__end__"]:
     """Once more, until every finalist is confirmed."""
     return "confirm" if runtime.context.unconfirmed else "__end__"
@@ -155,6 +162,6 @@ def build_graph() -> StateGraph[State, Context, State, State]:
     graph.add_conditional_edges("remember", after_remember)
     graph.add_conditional_edges("propose", after_propose)
     graph.add_edge("rank", "submit")
-    graph.add_edge("submit", "collect")
+    graph.add_conditional_edges("submit", after_submit)
     graph.add_conditional_edges("confirm", after_confirm)
     return graph
