@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from selectors import BaseSelector, DefaultSelector
@@ -42,7 +42,8 @@ class LocalExecutor:
     Evaluations in one process would wait for each other's Python code, and one that fails or runs
     out of memory would end the others; the GPU takes turns between processes unless NVIDIA's
     multi-process service runs (`nvidia-cuda-mps-control -d`). What evaluations print goes to the
-    file `log`, or to this process's stderr. Raises EvaluatorError if the evaluator does not start.
+    file `log`, or to this process's stderr. Workers get the variables of `environment` too. Raises
+    EvaluatorError if the evaluator does not start.
 
     A place is lost with a worker that is killed (another takes its place), with an evaluation
     that the kernel kills, and with several that crash on one GPU (see DeviceFaults).
@@ -54,6 +55,7 @@ class LocalExecutor:
     memory: int | None = None
     devices: Sequence[str] = ()
     log: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     _pool: list[WorkerProcess] = field(default_factory=list, init=False)
     _selector: BaseSelector = field(default_factory=DefaultSelector, init=False)
     _faults: DeviceFaults = field(default_factory=DeviceFaults, init=False)
@@ -99,7 +101,7 @@ class LocalExecutor:
             environment["CUDA_VISIBLE_DEVICES"] = device
             if (sharing := self._sharing(index)) > 1:
                 environment[SHARE] = str(DEVICE_MEMORY / sharing)
-        return environment
+        return environment | self.environment
 
     def _free(self) -> list[WorkerProcess]:
         held = self._faults.held
