@@ -40,6 +40,8 @@ class _Held:
     dropped: bool = False
 
 
+_call = ray.method(enable_task_events=False)
+"""Ray keeps no record of calls: those take as long as a call."""
 _Job = tuple[Callable[[], None], threading.Event]
 
 
@@ -67,6 +69,7 @@ class Slot:
 
     # -- calls of controllers ------------------------------------------------------------------
 
+    @_call
     def greet(self, owner: Owner, work: Work, sharing: int) -> Greeting:
         """Obey this controller, and evaluate as it says; waits until the evaluator is loaded.
 
@@ -90,6 +93,7 @@ class Slot:
             error="" if held else self._error,
         )
 
+    @_call
     def run(
         self, owner: Owner, evaluation: Evaluation, holding: Holding, seen: int
     ) -> list[Item] | None:
@@ -110,6 +114,7 @@ class Slot:
             self._changed.wait_for(lambda: len(held.items) > seen or self._left(owner), WAIT)
             return None if self._left(owner) else held.items[seen:]
 
+    @_call
     def watch(self, owner: Owner) -> bool | None:
         """Waits for long. The call keeps the slot alive, and its failure tells of the slot's."""
         if not self._obeys(owner):
@@ -118,11 +123,13 @@ class Slot:
             pause = min(WAIT, self._orphan / 3)
             return None if self._changed.wait_for(lambda: self._left(owner), pause) else True
 
+    @_call
     def stop(self, owner: Owner, serial: int) -> None:
         """Have this evaluation end at its next report."""
         if self._obeys(owner):
             self._stops.add(serial)
 
+    @_call
     def release(self, owner: Owner) -> bool | None:
         """Forget the evaluation and its outcome; ends it if it runs."""
         if not self._obeys(owner):
@@ -131,6 +138,7 @@ class Slot:
             self._drop()
         return True
 
+    @_call
     def close(self, owner: Owner) -> bool | None:
         """End the worker process and its evaluation; the slot itself is then to be killed."""
         if not self._obeys(owner):
@@ -161,12 +169,6 @@ class Slot:
 
     # -- the slot's own thread -----------------------------------------------------------------
 
-    def _do(self, job: Callable[[], None]) -> threading.Event:
-        """Have the slot's thread do this; the event tells that it is done."""
-        done = threading.Event()
-        self._jobs.put((job, done))
-        return done
-
     def _serve(self) -> None:
         while True:
             try:
@@ -178,6 +180,12 @@ class Slot:
                 job()
             finally:
                 done.set()
+
+    def _do(self, job: Callable[[], None]) -> threading.Event:
+        """Have the slot's thread do this; the event tells that it is done."""
+        done = threading.Event()
+        self._jobs.put((job, done))
+        return done
 
     def _look(self) -> None:
         """End the slot if no controller has called for long."""
