@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lm_searcher.agent.optuna_view.freshness import store_state
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.run_list import run_names
-from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import sqlite_path
 from lm_searcher.spaces.errors import StoreError, unknown
 
 _log = logging.getLogger("lm_searcher.dashboard")
@@ -104,19 +101,3 @@ class StoredRuns:
             return False
         self._looked[name] = now
         return True
-
-
-def store_state(files: RunFiles) -> Hashable:
-    """A value that differs once the run has changed: the one place that decides on freshness.
-
-    Of SQLite: the state of its files; of a database server: always a new one.
-    """
-    path = sqlite_path(files.url)
-    if path is None:
-        return time.monotonic_ns()
-    found = []
-    for file in (path, path.with_name(path.name + "-wal")):
-        with contextlib.suppress(OSError):
-            status = os.stat(file)
-            found.append((status.st_mtime_ns, status.st_size))
-    return *found, is_driven(files)
