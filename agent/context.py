@@ -21,6 +21,7 @@ from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.pruners import make_pruner
 from lm_searcher.agent.study.records import FULL, WEIGHED, RunRecords, Weighed, memory_key
+from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import EvaluatorError, unknown
@@ -114,12 +115,15 @@ class Context(Selector):
         """Evaluations that the executor can begin now."""
         return self.executor.room() if self.executor is not None else 0
 
-    def wanted(self) -> int:
-        """How many picks to make now: one for each free place, or a batch when none is pending."""
-        most = self.room()
+    def wanted(self, stop: Stop | None) -> int:
+        """How many picks to make now: one for each place that no waiting trial takes, or a batch
+        when no trial is pending; after the end of the search, the extra requests of users only."""
+        most = max(0, self.room() - len(self.store.waiting))
         if not self.asynchronous:
             most = 0 if self.store.pending else self.batch
-        return min(most, self.left or int(self.requests.extra))
+        if stop is None:
+            return min(most, self.left)
+        return 0 if stop.failed else min(most, self.requests.extra(len(self.store)))
 
     def begin(self, evaluation: Evaluation, attempt: int) -> None:
         """Hand an evaluation to the executor."""
@@ -223,7 +227,7 @@ def open_context(problem: Problem, observe: Observer, run_id: str) -> Iterator[C
             **problem.selection(Requests.of(files, problem.space, records.requests(), feasibility)),
             store=store,
             ranker_name=settings.ranker.name,
-            findings=remembered(problem.space, records.settled(), records.weighed),
+            findings=remembered(problem.space, records.settled(len(store)), records.weighed),
             budget=settings.budget,
             confirm=problem.confirm,
             epochs=problem.epochs,

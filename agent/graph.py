@@ -37,7 +37,8 @@ def collect(context: Context, state: State) -> Update:
 def remember(context: Context, state: State) -> Update:
     """Weigh the evidence, prune or widen the subspace, and decide whether to go on."""
     store, history = context.store, context.store.history()
-    context.weigh(history)
+    if context.asynchronous or not store.pending:  # else a batch's order of completion would count
+        context.weigh(history)
     context.keep_time()
     stop = find_stop(
         context.budget,
@@ -46,9 +47,8 @@ def remember(context: Context, state: State) -> Update:
         context.objectives,
         seconds=context.seconds,
         forgiven=context.forgiven,
-        extra=context.requests.extra,
     )
-    return {"stop": stop.document if stop else {}, "wanted": 0 if stop else context.wanted()}
+    return {"stop": stop.document if stop else {}, "wanted": context.wanted(stop)}
 
 
 def propose(context: Context, state: State) -> Update:
@@ -60,7 +60,7 @@ def propose(context: Context, state: State) -> Update:
     context.findings = proposal.findings
     calls = [evaluate_call(number + i, ncode) for i, ncode in enumerate(proposal.requested)]
     update: Update = {"pool": proposal.pool.tobytes(), "calls": calls}
-    if not calls and not len(proposal.pool):
+    if not calls and not len(proposal.pool) and not state["stop"]:
         stop = Stop(reason=StopReason.EXHAUSTED, detail=context.proposer.exception)
         update["stop"] = stop.document
     return update
@@ -71,7 +71,7 @@ def rank(context: Context, state: State) -> Update:
     number = len(context.store)
     pool = np.frombuffer(state["pool"], np.uint8).reshape(-1, len(context.space.positions))
     requested = [call["args"]["ncode"] for call in state["calls"]]
-    wanted = min(state["wanted"], context.left)  # an extra request may be beyond the budget
+    wanted = 0 if state["stop"] else state["wanted"]  # after the end, users' requests only
     selection = context.select(pool, context.history(number), requested, wanted)
     seeds = context.requests.seeds(number)
     calls = [
@@ -114,20 +114,22 @@ def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
 def after_remember(
     state: State, runtime: Runtime[Context]
 ) -> Literal["submit", "propose", "collect", "confirm"]:
-    """Trials that lost their place first; then the next picks, where there is room for them."""
+    """The next picks, where there is room for more than the trials that wait for a place."""
     context = runtime.context
+    if state["wanted"]:
+        return "propose"
     if context.store.waiting and context.room():
         return "submit"
-    if state["stop"]:
-        return "collect" if context.store.pending else "confirm"
-    return "propose" if state["wanted"] else "collect"
+    return "confirm" if state["stop"] and not context.store.pending else "collect"
 
 
-def after_propose(state: State, runtime: Runtime[Context]) -> Literal["rank", "collect", "confirm"]:
+def after_propose(
+    state: State, runtime: Runtime[Context]
+) -> Literal["rank", "submit", "collect", "confirm"]:
     """Onwards, unless there is nothing left to try."""
-    if state["stop"]:
-        return "collect" if runtime.context.store.pending else "confirm"
-    return "rank"
+    if state["calls"] or not state["stop"]:
+        return "rank"
+    return after_remember({**state, "wanted": 0}, runtime)
 
 
 def after_confirm(state: State, runtime: Runtime[Context]) -> Literal["confirm", "__end__"]:

@@ -15,10 +15,9 @@ from lm_searcher.agent.loop.ask_tell import ask, tell
 from lm_searcher.agent.loop.driver import drive
 from lm_searcher.agent.loop.signals import interrupts
 from lm_searcher.agent.problem import Problem
-from lm_searcher.agent.results.result import Result, read_run
+from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings.build import as_evaluator, as_space, from_run_file, settings_of
 from lm_searcher.agent.settings.run_file import Settings, load_run_file
-from lm_searcher.agent.study.identity import check_same
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.stored_run import has_run
@@ -140,9 +139,9 @@ class Search:
     def _executor(self) -> Executor:
         files, evaluator = self.files, self.problem.evaluator
         if self._context is None and files.kept and has_run(files.url, files.name):
-            stored = read_run(files).attributes
-            check_same(files, stored, self.problem.identity)  # no worker yet
-            self._run_id = stored["id"]
+            self._open()  # nobody else drives the run: before any place is touched
+        if self._context is not None:
+            self._run_id = self._context.store.id
         if isinstance(evaluator, SlowlyPreparedEvaluator) and evaluator.note:
             self.observe(evaluator.note)
         try:

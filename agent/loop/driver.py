@@ -13,7 +13,7 @@ from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.loop import confirmation_runs, evaluation
 from lm_searcher.agent.loop.stopping import Interrupted
 from lm_searcher.agent.state import BEGINNING
-from lm_searcher.agent.study.stop import Stop
+from lm_searcher.agent.study.stop import Ending, Stop
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.tools.protocols import Cancelled
 
@@ -25,14 +25,11 @@ def drive(context: Context) -> Stop:
 
     The store alone says where the run stands. Raises Interrupted after Ctrl-C.
     """
-    store, records, first = context.store, context.records, len(context.store)
-    if records.stop is not None and records.stop.failed:  # begun again: the cause may be mended
-        store.set_attribute("forgiven", first)
-    context.forgiven = context.records.forgiven
-    store.set_attribute("stop", "")
-    _log.info("run '%s' starts at trial %d", store.name, first)
+    store = context.store
+    _begin(context)
+    _log.info("run '%s' starts at trial %d", store.name, len(store))
     try:
-        stop = _run_graph(context)
+        stop = _run(context)
     except (GraphDrained, Cancelled):
         with contextlib.suppress(Cancelled):
             settle(context)
@@ -41,18 +38,33 @@ def drive(context: Context) -> Stop:
     finally:
         with contextlib.suppress(StoreError):  # what ended the graph matters more
             store.set_attribute("seconds", round(context.seconds, 3))
-    if records.stop is not None and _extra_only(context, first):
-        stop = records.stop
+    ended = context.records.ended
+    if ended is not None and _extra_only(context, ended.trials):
+        stop = ended.stop
     store.set_attribute("stop", stop.document)
     _log.info("run '%s' ended after %d trials: %s", store.name, len(store), stop)
     return stop
 
 
-def _run_graph(context: Context) -> Stop:
-    """Run the graph to its end; why the search ended."""
-    context.confirmations = None
-    config: RunnableConfig = {"recursion_limit": 2**31 - 1}  # the budget bounds the loop
+def _begin(context: Context) -> None:
+    """Record that a run which had ended goes on. Nothing is under way yet: trials that were left
+    running, or asked for, wait for a place."""
+    store, stop = context.store, context.records.stop
+    with store.tick():
+        store.put_back()
+        if stop is not None:
+            store.write(Ending.key, Ending(trials=len(store), stop=stop))
+            if stop.failed:  # the cause may be mended
+                store.set_attribute("forgiven", len(store))
+        store.set_attribute("stop", "")
+    context.forgiven = context.records.forgiven
+    context.under_way, context.confirmations = {}, None
+
+
+def _run(context: Context) -> Stop:
+    """Run the graph; why the search ended."""
     graph = build_graph().compile()
+    config: RunnableConfig = {"recursion_limit": 2**31 - 1}  # the budget bounds the loop
     final = graph.invoke(BEGINNING, config, context=context, control=context.control)
     stop = Stop.of(final["stop"])
     assert stop is not None  # the graph ends with a reason only

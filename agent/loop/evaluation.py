@@ -73,6 +73,8 @@ def _record(context: Context, event: Event) -> list[Trial]:
     store, key = context.store, event.key
     if key not in context.under_way or store[key].state.finished:
         return []  # a second completion: the first counts
+    if isinstance(event, Ended) and event.outcome is None and event.attempt < store[key].attempt:
+        return []  # an earlier place, whose loss is known
     if isinstance(event, Began):
         return [store.place(key, event.place)] if event.place else []
     if isinstance(event, Reported):

@@ -55,10 +55,14 @@ class Requests:
         """The requests of a run with those records."""
         return cls(space, files.requests if files.kept else None, dict(records), feasibility)
 
-    @property
-    def extra(self) -> bool:
-        """Whether a waiting pick is to be evaluated even if the search would end."""
-        return self.folder is not None and any(r.extra for _, r in waiting(self.folder))
+    def extra(self, number: int) -> int:
+        """How many picks wait that are to be evaluated even if the search ends before trial
+        `number`: not taken up yet, or taken up for that trial."""
+        new = waiting(self.folder) if self.folder is not None else ()
+        taken_up = (r for r in self.records.values() if isinstance(r, PickRequest))
+        return sum(request.extra for _, request in new) + sum(
+            r.extra and not r.refused and r.trial == number for r in taken_up
+        )
 
     @property
     def barred(self) -> frozenset[Pair]:

@@ -7,6 +7,7 @@ read the same: where a form has changed, its model accepts the old one.
     attribute                     record
     space, objective, ...         Identity       what makes two processes' trials comparable
     stop                          Stop           why the run ended
+    ended                         Ending         why it ended before, of a run that goes on
     weighed                       Weighed        when memory last weighed the evidence
     config                        (settings)     what drives the run now
     memory:TRIAL:N                Decision       an option that memory pruned or widened
@@ -24,7 +25,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from lm_searcher.agent.study.record import Record
-from lm_searcher.agent.study.stop import Stop
+from lm_searcher.agent.study.stop import Ending, Stop
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.ncode import NCode
 
@@ -111,6 +112,7 @@ class RunRecords:
     id: str = ""
     identity: Identity | None = None
     stop: Stop | None = None
+    ended: Ending | None = None
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """By key: of one trial memory's come first, then users'."""
     picks: Mapping[str, PickRequest] = field(default_factory=dict)
@@ -147,6 +149,8 @@ class RunRecords:
                     chosen[name][key] = model.model_validate(attributes[key])
             key = "stop"
             stop = Stop.of(attributes.get(key))
+            key = Ending.key
+            ended = Ending.model_validate(attributes[key]) if key in attributes else None
             key = "identity"
             parts = {name: attributes.get(name) for name in Identity.model_fields}
             known = all(part is not None for part in parts.values())
@@ -158,6 +162,7 @@ class RunRecords:
             id=attributes.get("id", ""),
             identity=identity,
             stop=stop,
+            ended=ended,
             decisions=chosen["decisions"],
             picks=chosen["picks"],
             confirmations=at_full,
@@ -167,11 +172,17 @@ class RunRecords:
             seconds=attributes.get("seconds"),
         )
 
-    def settled(self) -> list[Decision]:
+    def settled(self, trials: int | None = None) -> list[Decision]:
         """The decisions that stand, in order. Of memory's latest, none counts before all are
-        stored: after a crash they are made again."""
-        made = self.decisions.items()
-        return [d for key, d in made if is_request(key) or d.trial <= self.weighed]
+        stored: after a crash they are made again. Nor do, of a run that has so many `trials`,
+        users' decisions for the next: they are applied when it is picked."""
+
+        def stands(key: str, decision: Decision) -> bool:
+            if is_request(key):
+                return trials is None or decision.trial < trials
+            return decision.trial <= self.weighed
+
+        return [decision for key, decision in self.decisions.items() if stands(key, decision)]
 
     def requests(self) -> dict[str, Decision | PickRequest]:
         """What users asked for, by key."""

@@ -88,13 +88,15 @@ def open_engine(url: str, create: bool = True, empty: bool = False) -> Iterator[
         with store_errors(url), engine.connect() as connection:
             if create:
                 _create_tables(connection)
-            elif not empty and not (
-                has_table(connection, RUN.name) or has_table(connection, OPTUNA)
-            ):
+            elif not (empty or url == MEMORY or _has_runs(connection)):
                 raise StoreError(f"store '{shown(url)}': it holds no runs yet")
         yield engine
     finally:
         engine.dispose()
+
+
+def _has_runs(connection: Connection) -> bool:
+    return has_table(connection, RUN.name) or has_table(connection, OPTUNA)
 
 
 def has_table(connection: Connection, name: str) -> bool:
@@ -143,7 +145,7 @@ def database_url(url: str) -> URL:
 
 def _postgresql(url: URL, create: bool) -> Engine:
     if url.get_backend_name() != "postgresql":
-        sqlalchemy.create_engine(url)  # SQLAlchemy's own word for a dialect that it does not know
+        url.get_dialect()  # SQLAlchemy's own word for one that it does not know
         raise StoreError(f"store '{url.render_as_string()}': no store; {ACCEPTED}")
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

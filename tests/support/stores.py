@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lm_searcher.agent.study.events import Event, Recorded
 from lm_searcher.agent.study.identity import describe_space
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import Identity
+from lm_searcher.agent.study.records import CONFIG, Identity
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.space import SearchSpace
@@ -43,19 +44,32 @@ def open_store(
         yield store
 
 
+def log_of(store: TrialStore) -> list[Event]:
+    """The log without the settings, which an opening records if they are new."""
+    return [e for e in store.events() if not (isinstance(e, Recorded) and e.key == CONFIG)]
+
+
+def start(
+    store: TrialStore, ncode: str, seed: int = 0, ranker: str = "random", **usage: int
+) -> int:
+    """The number of a new trial that runs."""
+    with store.tick():
+        return store.begin(store.add(ncode, seed, ranker, usage).number).number
+
+
 def fill(store: TrialStore) -> None:
     """A trial of each kind; EXPECTED is what they become."""
-    store.start(0, "000", 11, "random")
+    start(store, "000", 11)
     store.report(0, 1, 0.25)
     store.report(0, 2, 0.5)
     store.finish(0, Outcome({"value": 0.5, "params": 3.0}, 1.23456))
-    store.start(1, "211", 12, "tpe", {"decisions": 1, "asks": 2})
+    start(store, "211", 12, "tpe", decisions=1, asks=2)
     store.finish(1, Outcome({}, 2.0, "out of memory"))
-    store.start(2, "110", 13, "tpe")
+    start(store, "110", 13, "tpe")
     store.report(2, 1, 0.125)
     store.place(2, "node-3 gpu 1")
     store.finish(2, Outcome({"value": 0.125}, 0.5, stopped=True), fidelity=0.25)
-    store.start(3, "201", 14, "tpe")
+    start(store, "201", 14, "tpe")
 
 
 EXPECTED = [

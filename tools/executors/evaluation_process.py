@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from selectors import EVENT_READ, BaseSelector
 
-from lm_searcher.tools.executors.outcome_check import EXITED, KILLED
+from lm_searcher.tools.executors.outcome_check import EXITED, KILLED, KILLS, is_lost
 from lm_searcher.tools.executors.protocol import Ended, Reported
 from lm_searcher.tools.protocols import Evaluation, Metrics, Outcome
-
-WORKER_KILLED = "the worker process was killed"
 
 _log = logging.getLogger("lm_searcher.executors")
 
@@ -114,9 +112,9 @@ class EvaluationProcess:
         if self.metrics is not None:
             outcome = Outcome(self.metrics, seconds, stopped=self.stopped)
             return Ended(key, outcome, attempt=self.attempt)
-        reason = self.reason or (WORKER_KILLED if code is None else _exit_reason(code))
+        reason = self.reason or (KILLS[0] if code is None else _exit_reason(code))
         _log.debug("evaluation %d failed after %.1f s: %s", key, seconds, reason)
-        if self.reason is None and code in (None, -signal.SIGKILL):  # by somebody else
+        if is_lost(reason):
             return Ended(key, None, reason, self.attempt)
         return Ended(key, Outcome({}, seconds, reason), attempt=self.attempt)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +34,8 @@ class LocalExecutor:
     EvaluatorError if the evaluator does not start.
 
     A place is lost with a worker that is killed (another is started), with an evaluation that
-    somebody else kills (the kernel, when memory runs out), and with several evaluations that
-    crash on one device (see DeviceFaults).
+    somebody else kills (the kernel, when memory runs out; see `is_lost`), and with several
+    evaluations that crash on one device (see DeviceFaults).
     """
 
     evaluator: Evaluator
@@ -69,8 +70,9 @@ class LocalExecutor:
         return [w for w in self._pool if w.ready and w.running is None and w.index not in held]
 
     def submit(self, evaluation: Evaluation, attempt: int = 1) -> None:
-        """See Executor."""
-        worker = self._free()[0]
+        """See Executor. The device with the fewest evaluations gets it."""
+        busy = Counter(self._pool.device(w.index) for w in self._pool if w.running)
+        worker = min(self._free(), key=lambda w: busy[self._pool.device(w.index)])
         worker.start(evaluation, attempt, self.seconds, self.memory)
         if place := self._pool.place(worker.index):
             self._events.append(Began(evaluation.key, place))

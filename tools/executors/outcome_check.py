@@ -59,6 +59,10 @@ def failure_reason(error: BaseException) -> str:
 EXITED, KILLED = "exited with code", "killed by"
 """How the reasons begin of evaluations whose process ended before it returned a result."""
 
+KILLS = ("the worker process was killed", f"{KILLED} SIGKILL", f"{KILLED} signal: Killed")
+"""What the reason of a failure contains if somebody else killed the evaluation or what it started:
+the kernel does when memory runs out. The last is PyTorch's word for a DataLoader's process."""
+
 DEVICE_FAULTS = (
     "CUDA error",
     "CUDA driver error",
@@ -68,6 +72,11 @@ DEVICE_FAULTS = (
     "device-side assert",
 )
 """What the reason of a failure contains after which a process cannot use its GPU any more."""
+
+
+def is_lost(reason: str) -> bool:
+    """Whether the place was lost, which says nothing about the architecture."""
+    return any(text in reason for text in KILLS)
 
 
 def is_crash(reason: str) -> bool:

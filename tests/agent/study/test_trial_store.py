@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stores import EXPECTED, SPACE, fill, files_of, open_store
+from stores import EXPECTED, SPACE, files_of, fill, log_of, open_store, start
 
 from lm_searcher.agent.study.events import Ask, End, Lost, Recorded
 from lm_searcher.agent.study.objectives import ObjectiveSet
@@ -19,7 +19,6 @@ from lm_searcher.agent.study.records import Decision, Identity, memory_key
 from lm_searcher.agent.study.stop import Stop, StopReason
 from lm_searcher.agent.study.storage import MEMORY
 from lm_searcher.agent.study.trial_store import TrialStore
-from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.tools.protocols import Outcome
 
@@ -49,7 +48,7 @@ def test_trials_survive_the_process(kept_url: str) -> None:
         waiting = replace(EXPECTED[3], state=TrialState.WAITING)
         assert list(after.trials) == [*EXPECTED[:3], waiting]
         assert after.pending == [3] and same_history(before, after)
-        assert after.start(3, "201", 99, "other") == EXPECTED[3], "its seed is what it was"
+        assert after.waiting == [3] and after.begin(3) == EXPECTED[3] and not after.waiting
         assert after.finish(3, GOOD).value == 1.0 and not after.pending
 
 
@@ -61,8 +60,8 @@ def test_the_history_is_of_the_trials_below_a_number(url: str) -> None:
         assert history.failed.tolist() == [False, True, False, False]
         assert history.pending.tolist() == [False, False, False, True]
         assert len(store.history(2)) == 2 and len(store.history(0)) == 0
-        history.scores[0] = 99  # a copy
-        assert store.history().scores[0] == 0.5
+        with pytest.raises(ValueError, match="read-only"):
+            history.scores[0] = 99
 
 
 def test_what_is_minimised_is_turned_once(kept_url: str) -> None:
@@ -78,7 +77,7 @@ def test_the_history_grows_past_its_first_room(kept_url: str) -> None:
     with open_store(kept_url) as store:
         with store.tick():
             for number, code in enumerate(codes):
-                store.start(number, "".join(map(str, code)), number, "random")
+                start(store, "".join(map(str, code)), number)
                 store.finish(number, Outcome({"value": float(number)}, 0.0))
         history = store.history()
         assert np.array_equal(history.codes, codes)
@@ -106,7 +105,7 @@ def test_several_objectives_and_constraints_are_derived_anew(kept_url: str) -> N
         seed=0,
     )
     with opened(files_of(kept_url), SPACE, objectives, same, None, {}) as store:
-        store.start(0, "000", 1, "nsga2")
+        start(store, "000")
         given = store.finish(0, Outcome({"acc": 0.5, "ms": 3, "params": 3.5}, 1.0))
         assert given.values == (0.5, 3.0) and given.violation == 0.75
     with opened(files_of(kept_url), SPACE, objectives, same, None, {}) as store:
@@ -116,16 +115,16 @@ def test_several_objectives_and_constraints_are_derived_anew(kept_url: str) -> N
 # -- trials that begin, end and are lost ---------------------------------------------------------
 
 
-def test_a_started_trial_is_not_started_twice(url: str) -> None:
+def test_a_trial_waits_for_its_place(url: str) -> None:
     with open_store(url) as store:
         fill(store)
-        assert store.start(0, "000", 99, "other") == EXPECTED[0]
-        assert store.start(3, "201", 14, "tpe") == EXPECTED[3]
-        assert len(store) == 4
-        with pytest.raises(StoreError, match=r"trial 3 of run 'run' is of '201', not '200'"):
-            store.start(3, "200", 14, "tpe")
-        with pytest.raises(StoreError, match="trial 9 of 4"):
-            store.start(9, "200", 14, "tpe")
+        assert store.add("100", 15, "tpe").state is TrialState.WAITING
+        assert store.pending == [3, 4] and store.waiting == [4]
+        assert store.history().pending.tolist() == [False, False, False, True, True]
+        assert store.begin(4).state is TrialState.RUNNING and not store.waiting
+        assert store.begin(4).seed == 15 and store.begin(0) == EXPECTED[0], "it has finished"
+        store.put_back()
+        assert store.waiting == store.pending == [3, 4]
 
 
 def test_the_first_completion_counts(url: str) -> None:
@@ -134,31 +133,31 @@ def test_the_first_completion_counts(url: str) -> None:
         assert store.finish(0, Outcome({"value": 9.0}, 9.0)) == EXPECTED[0]
         assert store.lose(0, "the node is gone") == EXPECTED[0]
         assert store.report(0, 7, 0.1) is False and store[0] == EXPECTED[0]
-        assert len([e for e in store.events() if isinstance(e, End)]) == 3
+        assert len([e for e in log_of(store) if isinstance(e, End)]) == 3
 
 
 def test_a_lost_trial_waits_with_its_next_attempt(kept_url: str) -> None:
     with open_store(kept_url) as store:
-        store.start(0, "000", 5, "tpe")
+        start(store, "000", 5)
         store.place(0, "node-1")
         store.report(0, 1, 0.5)
         lost = store.lose(0, "node-1 is gone")
         assert (lost.state, lost.attempt, lost.curve, lost.place) == ("WAITING", 2, (), "")
-        assert store.start(0, "000", 0, "other").seed == 5
+        assert store.waiting == [0] and store.begin(0).seed == 5
         store.report(0, 1, 0.25)
     with open_store(kept_url) as store:
         assert (store[0].state, store[0].attempt, store[0].curve) == ("WAITING", 2, (0.25,))
         store.finish(0, GOOD)
-        assert store.events()[0] == Lost(trial=0, attempt=1, reason="node-1 is gone")
+        assert log_of(store)[0] == Lost(trial=0, attempt=1, reason="node-1 is gone")
 
 
 def test_a_curve_begins_anew_with_its_first_step(kept_url: str) -> None:
     with open_store(kept_url) as store:
-        store.start(0, "000", 1, "random")
+        start(store, "000")
         for step in (2, 4, 6):
             store.report(0, step, step / 10)
     with open_store(kept_url) as store:
-        store.start(0, "000", 1, "random")
+        store.begin(0)
         assert store[0].curve == (0.2, 0.4, 0.6), "it may have been found again, still running"
         store.report(0, 8, 0.8)
         assert store[0].curve == (0.2, 0.4, 0.6, 0.8)
@@ -196,13 +195,13 @@ def test_the_log_has_everything_in_order(kept_url: str) -> None:
     with open_store(kept_url) as store:
         with store.tick():
             store.log(ask)
-            store.start(0, "000", 1, "random")
-            store.start(1, "100", 2, "random")
+            start(store, "000")
+            start(store, "100")
         store.finish(1, GOOD)
         store.write(memory_key(20, 0), DECISION)
     with open_store(kept_url) as store:
         store.finish(0, Outcome({}, 1.0, "no"))
-        assert store.events() == [
+        assert log_of(store) == [
             ask,
             End(trial=1, state=TrialState.COMPLETE),
             Recorded(key=memory_key(20, 0), record=DECISION.document),
@@ -219,7 +218,7 @@ def snapshot(store: TrialStore) -> Any:
         list(store.trials),
         dict(store.attributes),
         store.pending,
-        store.events(),
+        log_of(store),
         history.codes.tolist(),
         np.nan_to_num(history.scores, nan=-99).tolist(),
         history.pending.tolist(),
@@ -228,13 +227,13 @@ def snapshot(store: TrialStore) -> Any:
 
 def change(store: TrialStore, draw: random.Random) -> None:
     """One change of any kind."""
-    n, pending = len(store), store.pending
+    pending = store.pending
     number = draw.choice(pending) if pending else 0
     kind = draw.choice(["start", "start", "finish", "lose", "report", "write", "set", "back"])
     if kind == "start":
         ncode = f"{draw.randrange(3)}{draw.randrange(2)}{draw.randrange(2)}"
-        store.log(Ask(first=n, n=1, ncodes=(ncode,)))
-        store.start(n, ncode, n, "random")
+        store.log(Ask(first=len(store), n=1, ncodes=(ncode,)))
+        store.add(ncode, len(store), "random")
     elif kind == "write":
         store.write(memory_key(draw.randrange(3), 0), DECISION)
     elif kind == "set":
@@ -247,7 +246,7 @@ def change(store: TrialStore, draw: random.Random) -> None:
     elif pending and kind == "lose":
         store.lose(number, "gone")
     elif pending:
-        store.start(number, store[number].ncode, 0, "")
+        store.begin(number)
         store.report(number, draw.randrange(1, 4), draw.random())
 
 
@@ -290,7 +289,7 @@ def test_within_a_tick_its_own_changes_are_seen(url: str) -> None:
         with store.tick():
             store.finish(3, GOOD)
         assert store[3].state is TrialState.COMPLETE
-        assert store.events() == [] or url == MEMORY
+        assert log_of(store) == [] or url == MEMORY
 
 
 # -- pruning --------------------------------------------------------------------------------------
@@ -300,7 +299,9 @@ HALVING = PrunerSettings(name="successive_halving", min_resource=1, reduction_fa
 
 def train(store: TrialStore, number: int, curve: list[float]) -> tuple[int, bool]:
     """Epochs that were trained, and whether the pruner stopped there."""
-    store.start(number, ["000", "100", "200", "010"][number % 4], number, "random")
+    if number == len(store):
+        store.add(["000", "100", "200", "010"][number % 4], number, "random")
+    store.begin(number)
     for step, value in enumerate(curve, start=1):
         if store.report(number, step, value):
             store.finish(number, Outcome({"value": value}, 1.0, stopped=True), step / 4)
@@ -332,8 +333,8 @@ def test_stops_are_those_of_optuna_itself(name: str) -> None:
     with open_store(MEMORY, pruner=make_pruner(settings)) as store:
         for first in range(0, 40, 4):
             live = {number: study.ask() for number in range(first, first + 4)}
-            for number in live:
-                store.start(number, "000", 0, "random")
+            for _ in live:
+                start(store, "000")
             for step in range(1, 10):
                 for number, trial in list(live.items()):
                     value = float(curves[number, step - 1])
@@ -368,7 +369,7 @@ def test_a_trial_that_was_cut_short_is_stopped_where_it_would_have_been(
         expected = train(store, 6, curve)
     with open_store(kept_url, pruner=make_pruner(settings)) as store:
         first(store)
-        store.start(6, "200", 6, "random")
+        start(store, "200", 6)
         store.report(6, 1, 0.6)
         store.report(6, 4, 0.3)  # then it was killed
     with open_store(kept_url, pruner=make_pruner(settings)) as store:
@@ -379,7 +380,7 @@ def test_a_trial_that_was_cut_short_is_stopped_where_it_would_have_been(
 
 def test_a_report_that_is_no_number_is_passed_over(url: str) -> None:
     with open_store(url, pruner=make_pruner(HALVING)) as store:
-        store.start(0, "000", 1, "random")
+        start(store, "000")
         assert store.report(0, 1, float("nan")) is False
         assert store.report(0, 1, float("inf")) is False
         assert store[0].curve == ()
