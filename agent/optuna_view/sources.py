@@ -68,6 +68,7 @@ class StoredRuns:
     def names(self) -> Sequence[str]:
         """See Source."""
         if not self._given and self._due(None):
+            self._looked[None] = time.monotonic()
             self._found = run_names(self.folder, self.store)
         return self._given or self._found
 
@@ -84,8 +85,13 @@ class StoredRuns:
                 _log.warning("the last result of run '%s' stays: %s", name, error)
         return self._results[name]
 
+    def _due(self, name: str | None) -> bool:
+        """Whether to look again whether a run has changed, or which runs there are."""
+        return name not in self._looked or time.monotonic() - self._looked[name] >= self.every
+
     def _read(self, name: str) -> Result:
         """The run as it is, or the last result if it has not changed."""
+        self._looked[name] = time.monotonic()
         files = RunFiles.of(name, self.folder, self.store)
         state = store_state(files)  # before reading: what is written meanwhile is read once more
         if name in self._results and state == self._states.get(name):
@@ -93,11 +99,3 @@ class StoredRuns:
         result = read_run(files)
         self._states[name] = state
         return result
-
-    def _due(self, name: str | None) -> bool:
-        """Whether to look up the state of a run, or the names of all, again."""
-        now = time.monotonic()
-        if name in self._looked and now - self._looked[name] < self.every:
-            return False
-        self._looked[name] = now
-        return True

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
-from stores import SPACE, fill, open_store
+from stores import SPACE, fill, open_store, start
 
 from lm_searcher.agent import Result, RunStorage, Search
 from lm_searcher.agent.optuna_view.sources import FixedResults, StoredRuns
@@ -170,7 +170,7 @@ def test_a_live_run_shows_what_is_new_and_keeps_what_is_not(tmp_path: Path) -> N
         store.report(3, 1, 0.75)
         assert storage.get_trial(3).intermediate_values == {1: 0.75}
         store.finish(3, Outcome({"value": 1.0}, 1.0))
-        store.start(4, "001", 15, "tpe")
+        assert start(store, "001", 15, "tpe") == 4
         after = storage.get_all_trials(0, deepcopy=False)
         assert [t.state for t in after][3:] == [TrialState.COMPLETE, TrialState.RUNNING]
         assert before[3].state is TrialState.RUNNING, "what was read once does not change"
@@ -247,6 +247,7 @@ def measure(config: dict[str, Any]) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.filterwarnings("ignore:PedAnovaImportanceEvaluator:UserWarning")
+@pytest.mark.filterwarnings("ignore:The number of trials is too small:UserWarning")
 @pytest.mark.parametrize("several", [False, True])
 def test_every_figure_of_optuna(folder: Path, several: bool) -> None:
     goals = {"objectives": TWO.to_json()["objectives"], "constraints": ["size <= 3.0"]}
