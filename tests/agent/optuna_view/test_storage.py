@@ -13,16 +13,15 @@ from optuna.distributions import CategoricalDistribution
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
+from optuna_view_results import CONSTRAINED, GOALS, result_of
 from stores import SPACE, fill, open_store, start
 
-from lm_searcher.agent import Result, RunStorage, Search
+from lm_searcher.agent import RunStorage, Search
 from lm_searcher.agent.optuna_view.sources import FixedResults, StoredRuns
 from lm_searcher.agent.optuna_view.storage import ResultStorage
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import StoreError
-from lm_searcher.spaces.history import Trial
-from lm_searcher.spaces.history import TrialState as State
 from lm_searcher.tools.protocols import Outcome
 
 
@@ -104,36 +103,9 @@ def test_what_is_changed_in_a_copy_changes_nothing_else(folder: Path) -> None:
     assert storage.get_all_trials(0)[0].user_attrs
 
 
-TWO = ObjectiveSet.stored(
-    {
-        "objectives": [
-            {"metric": "acc", "direction": "max"},
-            {"metric": "size", "direction": "min"},
-        ],
-        "constraints": ["size <= 3.0"],
-    }
-)
-
-
-def result_of(objectives: ObjectiveSet, *measured: dict[str, float]) -> Result:
-    """A finished run of trials that were measured so."""
-    trials = []
-    for number, metrics in enumerate(measured):
-        values, violation = objectives.values(metrics), objectives.violation(metrics)
-        ncode = f"{number}00"
-        trials.append(
-            Trial(
-                *(number, ncode, State.COMPLETE, values[0], metrics),
-                values=values,
-                violation=violation,
-            )
-        )
-    return Result("made", "memory", SPACE, "finished", None, objectives, trials, {"id": "made"})
-
-
 def test_constraints_are_those_of_optuna() -> None:
     points = [(0.9, 5.0), (0.8, 3.0), (0.7, 1.0)]
-    result = result_of(TWO, *({"acc": acc, "size": size} for acc, size in points))
+    result = result_of(CONSTRAINED, *({"acc": acc, "size": size} for acc, size in points))
     study = optuna.load_study(study_name="made", storage=ResultStorage(FixedResults(result)))
     assert study.metric_names == ["acc", "size"]
     assert study.directions == [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
@@ -146,7 +118,7 @@ def test_constraints_are_those_of_optuna() -> None:
 
 
 def test_the_best_trial_is_a_feasible_one() -> None:
-    one = ObjectiveSet(TWO.goals[:1], TWO.constraints)
+    one = ObjectiveSet(CONSTRAINED.goals[:1], CONSTRAINED.constraints)
     result = result_of(one, {"acc": 0.9, "size": 5.0}, {"acc": 0.8, "size": 3.0})
     storage = ResultStorage(FixedResults(result))
     assert storage.get_best_trial(0).number == 1
@@ -250,7 +222,7 @@ def measure(config: dict[str, Any]) -> dict[str, float]:
 @pytest.mark.filterwarnings("ignore:The number of trials is too small:UserWarning")
 @pytest.mark.parametrize("several", [False, True])
 def test_every_figure_of_optuna(folder: Path, several: bool) -> None:
-    goals = {"objectives": TWO.to_json()["objectives"], "constraints": ["size <= 3.0"]}
+    goals = {"objectives": GOALS, "constraints": ["size <= 3.0"]}
     settings: dict[str, Any] = goals if several else {"metric": "acc"}
     space = {p.name: p.choices for p in SPACE.positions}
     made = {"trials": 12, "ranker": "random", "folder": folder, "name": "run"}
