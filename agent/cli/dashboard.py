@@ -37,6 +37,6 @@ def dashboard(
     with DashboardServer(source, host, port) as server:
         if host not in LOOPBACK:
             print("anyone who reaches this address can read the runs", file=sys.stderr)
-        print(f"{server.url}  (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
+            print(f"{server.url}  (Ctrl-C ends it)", flush=True)
             server.serve_forever()

@@ -10,21 +10,22 @@ from lm_searcher.spaces.errors import StoreError
 
 
 class ReadOnlyStorage(BaseStorage):
-    """The methods that write raise StoreError; subclasses have those that read."""
+    """The methods that write raise StoreError; subclasses have those that read, and
+    `create_new_study`."""
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+    def refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise StoreError, whatever is to be written."""
         raise StoreError(
             "Optuna's view of a run is read-only: only the search writes its trials; "
             "`lm-searcher export RUN --optuna URL` writes a study that may be changed"
         )
 
-    create_new_study = _refuse
-    delete_study = _refuse
-    set_study_user_attr = _refuse
-    set_study_system_attr = _refuse
-    create_new_trial = _refuse
-    set_trial_param = _refuse
-    set_trial_state_values = _refuse
-    set_trial_intermediate_value = _refuse
-    set_trial_user_attr = _refuse
-    set_trial_system_attr = _refuse
+    delete_study = refuse
+    set_study_user_attr = refuse
+    set_study_system_attr = refuse
+    create_new_trial = refuse
+    set_trial_param = refuse
+    set_trial_state_values = refuse
+    set_trial_intermediate_value = refuse
+    set_trial_user_attr = refuse
+    set_trial_system_attr = refuse

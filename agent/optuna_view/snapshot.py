@@ -25,6 +25,8 @@ class Snapshot:
     Trials that are the same `before` are not converted again.
     """
 
+    _before: Snapshot | None
+
     def __init__(
         self, result: Result, study_id: int, listed: bool, before: Snapshot | None = None
     ) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from lm_searcher.agent.optuna_view.freshness import store_state
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.run_list import run_names
-from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import sqlite_path
 from lm_searcher.spaces.errors import StoreError, unknown
 
 _log = logging.getLogger("lm_searcher.dashboard")
@@ -71,6 +68,7 @@ class StoredRuns:
     def names(self) -> Sequence[str]:
         """See Source."""
         if not self._given and self._due(None):
+            self._looked[None] = time.monotonic()
             self._found = run_names(self.folder, self.store)
         return self._given or self._found
 
@@ -87,8 +85,13 @@ class StoredRuns:
                 _log.warning("the last result of run '%s' stays: %s", name, error)
         return self._results[name]
 
+    def _due(self, name: str | None) -> bool:
+        """Whether to look again whether a run has changed, or which runs there are."""
+        return name not in self._looked or time.monotonic() - self._looked[name] >= self.every
+
     def _read(self, name: str) -> Result:
         """The run as it is, or the last result if it has not changed."""
+        self._looked[name] = time.monotonic()
         files = RunFiles.of(name, self.folder, self.store)
         state = store_state(files)  # before reading: what is written meanwhile is read once more
         if name in self._results and state == self._states.get(name):
@@ -96,27 +99,3 @@ class StoredRuns:
         result = read_run(files)
         self._states[name] = state
         return result
-
-    def _due(self, name: str | None) -> bool:
-        """Whether to look up the state of a run, or the names of all, again."""
-        now = time.monotonic()
-        if name in self._looked and now - self._looked[name] < self.every:
-            return False
-        self._looked[name] = now
-        return True
-
-
-def store_state(files: RunFiles) -> Hashable:
-    """A value that differs once the run has changed: the one place that decides on freshness.
-
-    Of SQLite: the state of its files; of a database server: always a new one.
-    """
-    path = sqlite_path(files.url)
-    if path is None:
-        return time.monotonic_ns()
-    found = []
-    for file in (path, path.with_name(path.name + "-wal")):
-        with contextlib.suppress(OSError):
-            status = os.stat(file)
-            found.append((status.st_mtime_ns, status.st_size))
-    return *found, is_driven(files)

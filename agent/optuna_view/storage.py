@@ -61,7 +61,7 @@ class ResultStorage(ReadOnlyStorage):
         """Refused; `optuna.create_study(load_if_exists=True)` finds a run that there is."""
         if study_name in self._ids():
             raise DuplicatedStudyError(f"there is a run '{study_name}' already")
-        self._refuse()
+        self.refuse()
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """See BaseStorage."""
