@@ -33,11 +33,6 @@ class RunFiles:
         return self.folder / (f"{path.name}.{self.name}{suffix}" if path else self.name + suffix)
 
     @property
-    def checkpoints(self) -> Path:
-        """The SQLite file of the graph's checkpoints."""
-        return self._beside(".checkpoints")
-
-    @property
     def lock(self) -> Path:
         """The file that versions before format 3 locked while they drove the run."""
         return self._beside(".lock")

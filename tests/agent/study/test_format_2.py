@@ -102,7 +102,7 @@ def test_it_goes_on_as_it_would_have(folder: Path, files: RunFiles) -> None:
 
 @pytest.mark.slow
 def test_its_checkpoint_is_no_loss(folder: Path, files: RunFiles) -> None:
-    files.checkpoints.unlink()
+    (files.folder / "trials.db.earlier.checkpoints").unlink()
     check_as_it_would_have_gone_on(go_on(folder))
 
 
