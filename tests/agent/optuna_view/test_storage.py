@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 from optuna_view_results import CONSTRAINED, GOALS, result_of
+from postgres import Postgres
 from stores import SPACE, fill, open_store, start
 
 from lm_searcher.agent import RunStorage, Search
@@ -177,6 +178,20 @@ def test_runs_of_one_store(tmp_path: Path) -> None:
     assert optuna.get_all_study_names(RunStorage("b", store=url)) == ["b"]
     with pytest.raises(StoreError, match="unknown run 'c'"):
         RunStorage("c", store=url)
+
+
+@pytest.mark.slow
+def test_a_live_run_on_a_database_server(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.url()
+    with open_store(url, "live") as store:
+        fill(store)
+        source = StoredRuns(tmp_path, url, every=0.0)
+        storage = ResultStorage(source)
+        assert [t.number for t in storage.get_all_trials(0)] == [0, 1, 2, 3]
+        store.finish(3, Outcome({"value": 1.0}, 1.0))
+        assert storage.get_best_trial(0).number == 3
+    assert storage.get_study_user_attrs(0)["state"] == "interrupted"
+    assert source.result("live") is source.result("live")
 
 
 # -- what is refused ------------------------------------------------------------------------------
