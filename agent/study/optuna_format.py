@@ -111,8 +111,6 @@ def _draft(frozen: FrozenTrial) -> Draft:
     marks = frozen.system_attrs.items() if frozen.state.is_finished() else ()
     return Draft(
         ranker=frozen.user_attrs.get("ranker", ""),
-        began=_time(frozen.datetime_start),
-        ended=_time(frozen.datetime_complete),
         account=frozen.user_attrs.get("account", {}),
         steps=tuple(sorted(frozen.intermediate_values)),
         marks={name: (0, value) for name, value in marks if name.startswith(RUNG)},

@@ -24,9 +24,6 @@ class Draft:
     """What the document of a trial has beside the trial itself; kept while the trial is pending."""
 
     ranker: str = ""
-    began: float | None = None
-    """When it was first started, in seconds since 1970; None where that was never stored."""
-    ended: float | None = None
     account: Mapping[str, Any] = field(default_factory=dict)
     """Usage of the language model."""
     steps: tuple[int, ...] = ()
@@ -41,8 +38,8 @@ def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
     parts: dict[str, Any] = {
         "seed": trial.seed,
         "ranker": draft.ranker,
-        "began": draft.began,
-        "ended": draft.ended,
+        "began": trial.began,
+        "ended": trial.ended,
         "seconds": trial.seconds,
         "metrics": dict(trial.metrics),
         "values": list(trial.values) if trial.values != derived else None,
@@ -127,7 +124,6 @@ def to_draft(document: Mapping[str, Any]) -> Draft:
     """What a trial's document has beside the trial."""
     return Draft(
         ranker=document.get("ranker", ""),
-        began=document.get("began"),
         account=document.get("account", {}),
         steps=steps_of(document),
         marks={name: (step, v) for name, (step, v) in document.get("pruner", {}).items()},
@@ -140,8 +136,10 @@ def steps_of(document: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(document.get("steps") or range(1, len(curve) + 1))
 
 
-def ended(trial: Trial, outcome: Outcome, fidelity: float, objectives: ObjectiveSet) -> Trial:
-    """A pending trial with its outcome; one without all metrics has failed."""
+def ended(
+    trial: Trial, outcome: Outcome, fidelity: float, objectives: ObjectiveSet, now: float
+) -> Trial:
+    """A pending trial with its outcome, ended now; one without all metrics has failed."""
     outcome = objectives.checked(outcome)
     values = objectives.values(outcome.metrics) if outcome.reason is None else ()
     state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
@@ -155,4 +153,6 @@ def ended(trial: Trial, outcome: Outcome, fidelity: float, objectives: Objective
         fidelity=fidelity,
         reason=outcome.reason,
         seconds=round(outcome.seconds, 4),
+        began=now if trial.began is None else trial.began,
+        ended=now,
     )

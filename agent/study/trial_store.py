@@ -59,7 +59,7 @@ class TrialStore(RunStore):
         """The next trial, which waits for a place. `usage` is what asking a model for the pick
         took."""
         spent = Usage.of(usage) if usage else None
-        draft = Draft(ranker, round(time.time(), 3), account=dict(usage))
+        draft = Draft(ranker, account=dict(usage))
         trial = Trial(len(self), ncode, TrialState.WAITING, seed=seed, usage=spent)
         with self.tick():
             self._memory.put(trial, draft)
@@ -68,7 +68,8 @@ class TrialStore(RunStore):
     def begin(self, number: int) -> Trial:
         """A trial that waits has a place, and runs."""
         if number in self._memory.waiting:
-            self._change(number, state=TrialState.RUNNING)
+            began = self[number].began
+            self._change(number, state=TrialState.RUNNING, began=_now() if began is None else began)
         return self[number]
 
     def place(self, number: int, place: str) -> Trial:
@@ -107,9 +108,9 @@ class TrialStore(RunStore):
         A trial that has finished already is left as it is: its first outcome counts.
         """
         if (draft := self._memory.drafts.get(number)) is not None:
-            trial = ended(self[number], outcome, fidelity, self.objectives)
+            trial = ended(self[number], outcome, fidelity, self.objectives, _now())
             with self.tick():
-                self._memory.put(trial, replace(draft, ended=round(time.time(), 3)))
+                self._memory.put(trial, draft)
                 self._memory.log(End(trial=number, state=trial.state))
         return self[number]
 
@@ -125,6 +126,7 @@ class TrialStore(RunStore):
                     attempt=attempt + 1,
                     curve=(),
                     place="",
+                    began=None,
                 )
                 self._memory.log(Lost(trial=number, attempt=attempt, reason=reason))
         return self[number]
@@ -141,3 +143,8 @@ class TrialStore(RunStore):
         with self.tick():
             trial = replace(self[number], **fields)
             self._memory.put(trial, draft or self._memory.drafts[number])
+
+
+def _now() -> float:
+    """Seconds since 1970."""
+    return round(time.time(), 3)

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -216,4 +215,3 @@ class FakeExecutor:
     def close(self, keep: bool = False) -> None:
         """See Executor."""
         self._running.clear()
-

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lm_searcher.agent.study.events import Event, Recorded
-from lm_searcher.agent.study.identity import describe_space
+from lm_searcher.agent.study.identity import describe_space, stored_space
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import CONFIG, Identity
+from lm_searcher.agent.study.records import CONFIG, Identity, RunRecords
+from lm_searcher.agent.study.stored_run import stored_run
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.space import SearchSpace
@@ -42,6 +44,22 @@ def open_store(
     files = files_of(url, name)
     with opened(files, SPACE, aims, identity(aims), pruner, {}, **options) as store:
         yield store
+
+
+@contextmanager
+def driving(files: RunFiles, **changes: Any) -> Iterator[TrialStore]:
+    """The store of a run that is there, driven by this process meanwhile, with changed settings."""
+    attributes = stored_run(files).attributes
+    same, config = RunRecords.of(attributes).identity, dict(attributes[CONFIG]) | changes
+    assert same is not None
+    space, objectives = stored_space(same.space), ObjectiveSet.stored(same.objective)
+    with opened(files, space, objectives, same, None, config) as store:
+        yield store
+
+
+def timeless(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials without the times when they began and ended."""
+    return [replace(trial, began=None, ended=None) for trial in trials]
 
 
 def log_of(store: TrialStore) -> list[Event]:

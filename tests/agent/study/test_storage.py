@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from postgres import Postgres
-from stores import EXPECTED, files_of, fill, open_store
+from stores import EXPECTED, files_of, fill, open_store, timeless
 
 from lm_searcher.agent.results.run_list import list_runs
 from lm_searcher.agent.study.paths import RunFiles
@@ -105,7 +105,7 @@ def test_runs_of_one_store_do_not_mix(kept_url: str) -> None:
     assert not has_run(kept_url, "three")
     with pytest.raises(StoreError, match=r"unknown run 'tow'; did you mean 'two'\?"):
         stored_run(files_of(kept_url, "tow"))
-    assert list(stored_run(files_of(kept_url, "one")).trials) == EXPECTED
+    assert timeless(stored_run(files_of(kept_url, "one")).trials) == EXPECTED
 
 
 def test_a_run_in_memory_is_not_found_again() -> None:
@@ -121,7 +121,7 @@ def test_a_place_with_a_name_that_means_something_in_a_url(tmp_path: Path) -> No
     with open_store(files.url) as store:
         fill(store)
     assert studies(files.url) == ["run"] and (folder / "x" / "trials.db").is_file()
-    assert list(stored_run(files_of(files.url)).trials)[:3] == EXPECTED[:3]
+    assert timeless(stored_run(files_of(files.url)).trials)[:3] == EXPECTED[:3]
 
 
 def test_sqlite_paths() -> None:
@@ -147,7 +147,7 @@ def test_a_url_without_a_driver_means_psycopg_3(postgres: Postgres) -> None:
     with open_store(url) as store:
         fill(store)
     full = url.replace("postgresql://", "postgresql+psycopg://")
-    assert list(stored_run(files_of(full)).trials)[:3] == EXPECTED[:3]
+    assert timeless(stored_run(files_of(full)).trials)[:3] == EXPECTED[:3]
 
 
 def test_a_reader_sees_one_state(kept_url: str) -> None:
