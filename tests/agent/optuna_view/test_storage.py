@@ -169,6 +169,18 @@ def test_a_run_that_is_removed(folder: Path) -> None:
     assert all_runs.get_all_studies() == []
 
 
+def test_a_store_that_is_removed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'all.db'}"
+    with open_store(url, "one") as store:
+        fill(store)
+    storage = ResultStorage(StoredRuns(tmp_path, url, every=0.0))
+    assert len(storage.get_all_trials(0)) == 4
+    (tmp_path / "all.db").unlink()
+    assert len(storage.get_all_trials(0)) == 4, "the last that was read"
+    with pytest.raises(StoreError, match="no such file"):
+        RunStorage(store=url).get_all_studies()
+
+
 def test_runs_of_one_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'all.db'}"
     for name in ("b", "a"):
