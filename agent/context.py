@@ -34,6 +34,11 @@ from lm_searcher.tools.protocols import AskingRanker, Evaluation, Outcome
 if TYPE_CHECKING:
     from lm_searcher.agent.loop.confirmation_runs import Task
 
+AHEAD = 16
+"""With so many places, one pick waits beside them, with twice as many two: where places become free
+one after the other all the time, none waits for a decision. Each pick then knows a sixteenth of the
+running trials less than it might."""
+
 Observer = Callable[[Trial | str], None]
 """Called with each trial when it starts and when it has finished, and with other news as text."""
 
@@ -89,19 +94,15 @@ class Context(Selector):
         self.observe(text)
 
     @contextlib.contextmanager
-    def told_to(self, write: Callable[[Trial | str], None]) -> Iterator[None]:
-        """Within the context, another observer is told too.
-
-        The run's own does not read LangGraph's stream: for that, every node would run in a thread,
-        beside what has told the observer.
-        """
+    def streaming(self, stream: Observer) -> Iterator[None]:
+        """Within the context, what the observer is told goes to `stream` too."""
         observe = self.observe
 
-        def both(event: Trial | str) -> None:
-            write(event)
+        def tell(event: Trial | str) -> None:
             observe(event)
+            stream(event)
 
-        self.observe = both
+        self.observe = tell
         try:
             yield
         finally:
@@ -120,10 +121,14 @@ class Context(Selector):
         return self.executor.room() if self.executor is not None else 0
 
     def wanted(self, stop: Stop | None) -> int:
-        """How many picks to make now: one for each place that no waiting trial takes, or a batch
-        when no trial is pending; after the end of the search, the extra requests of users only."""
-        most = max(0, self.room() - len(self.store.waiting))
-        if not self.asynchronous:
+        """How many picks to make now: one for each place that no waiting trial takes, and a few
+        ahead, or a batch when no trial is pending; after the end of the search, the extra requests
+        of users only."""
+        if self.asynchronous:
+            room = self.room()
+            ahead = (room + len(self.under_way)) // AHEAD
+            most = max(0, room + ahead - len(self.store.waiting))
+        else:
             most = 0 if self.store.pending else self.batch
         if stop is None:
             return min(most, self.left)

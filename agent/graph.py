@@ -11,10 +11,10 @@ The store is the truth: a process begins at START, wherever the last one ended.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
 
 from lm_searcher.agent.context import Context
@@ -78,14 +78,15 @@ def rank(context: Context, state: State) -> Update:
         evaluate_call(number + i, ncode, seeds.get(ncode, context.trial_seed(number + i)))
         for i, ncode in enumerate(selection.picks)
     ]
-    return {"pool": b"", "calls": calls, "wanted": wanted, "usage": selection.usage}
+    asked = wanted if calls else 0
+    return {"pool": b"", "calls": calls, "wanted": asked, "usage": selection.usage}
 
 
 def submit(context: Context, state: State) -> Update:
     """Record the picks as trials in one transaction, and hand to the executor what it has room
     for."""
     evaluation.submit(context, state["calls"], state["wanted"], state["usage"])
-    return {"calls": [], "usage": {}, "wanted": 0}
+    return {"calls": [], "usage": {}, "wanted": 0 if state["calls"] else state["wanted"]}
 
 
 def confirm(context: Context, state: State) -> Update:
@@ -97,11 +98,21 @@ def confirm(context: Context, state: State) -> Update:
     return {}
 
 
-def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
-    """A node of the graph; what it tells goes to the graph's custom stream too."""
+class _GraphNode(Protocol):
+    """A node as LangGraph calls it."""
 
-    def node(state: State, runtime: Runtime[Context]) -> Update:
-        with runtime.context.told_to(runtime.stream_writer):
+    def __call__(self, state: State, *, runtime: Runtime[Context]) -> Update: ...
+
+
+def _node(act: Node) -> _GraphNode:
+    """A node of the graph; what it tells goes to the graph's custom stream too.
+
+    The driver takes its news from the observer: to subscribe to the stream as well would run each
+    node in a thread of its own (measured: 2.3 ms a round instead of 0.8).
+    """
+
+    def node(state: State, *, runtime: Runtime[Context]) -> Update:
+        with runtime.context.streaming(runtime.stream_writer):
             return act(runtime.context, state)
 
     return node
@@ -109,14 +120,10 @@ def _node(act: Node) -> Callable[[State, Runtime[Context]], Update]:
 
 def after_remember(
     state: State, runtime: Runtime[Context]
-) -> Literal["submit", "propose", "collect", "confirm"]:
-    """The next picks, where there is room for more than the trials that wait for a place."""
-    context = runtime.context
-    if state["wanted"]:
-        return "propose"
-    if context.store.waiting and context.room():
-        return "submit"
-    return "confirm" if state["stop"] and not context.store.pending else "collect"
+) -> Literal["propose", "submit", "collect", "confirm"]:
+    """Trials that wait for a place first: they cost no time. Then the next picks."""
+    onwards = _without_picks(state, runtime.context)
+    return "propose" if state["wanted"] and onwards != "submit" else onwards
 
 
 def after_propose(
@@ -125,12 +132,24 @@ def after_propose(
     """Onwards, unless there is nothing left to try."""
     if state["calls"] or not state["stop"]:
         return "rank"
-    return after_remember({**state, "wanted": 0}, runtime)
+    return _without_picks(state, runtime.context)
+
+
+def _without_picks(state: State, context: Context) -> Literal["submit", "collect", "confirm"]:
+    """Trials that wait for a place, then those that run; at the end, the confirmation."""
+    if context.store.waiting and context.room():
+        return "submit"
+    return "confirm" if state["stop"] and not context.store.pending else "collect"
+
+
+def after_submit(state: State) -> Literal["propose", "collect"]:
+    """The next picks, if so far only trials that waited were submitted."""
+    return "propose" if state["wanted"] else "collect"
 
 
 def after_confirm(state: State, runtime: Runtime[Context]) -> Literal["confirm", "__end__"]:
     """Once more, until every finalist is confirmed."""
-    return "confirm" if runtime.context.unconfirmed else END
+    return "confirm" if runtime.context.unconfirmed else "__end__"
 
 
 def build_graph() -> StateGraph[State, Context, State, State]:
@@ -143,6 +162,6 @@ def build_graph() -> StateGraph[State, Context, State, State]:
     graph.add_conditional_edges("remember", after_remember)
     graph.add_conditional_edges("propose", after_propose)
     graph.add_edge("rank", "submit")
-    graph.add_edge("submit", "collect")
+    graph.add_conditional_edges("submit", after_submit)
     graph.add_conditional_edges("confirm", after_confirm)
     return graph

@@ -36,6 +36,11 @@ class Curves:
         self._reports[number, : len(curve)] = curve
         self._stopped[number] = stopped
 
+    @property
+    def any_stopped(self) -> bool:
+        """Whether any trial was stopped early."""
+        return bool(self._stopped.any())
+
     def final(self, scores: Floats) -> Floats:
         """`scores` of the first trials, shape [n], with estimates for stopped trials."""
         n = min(len(scores), len(self._stopped))

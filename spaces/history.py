@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -63,6 +63,10 @@ class Trial:
     """How many places the evaluation has had: 1 unless one was lost with it."""
     place: str = ""
     """Where it runs, or ran; empty where there is one place only."""
+    began: float | None = field(default=None, compare=False)
+    """When the evaluation began, in seconds since 1970; None where it was not stored."""
+    ended: float | None = field(default=None, compare=False)
+    """When the trial finished, likewise; None for unfinished trials."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class History:
     values: NDArray[np.float64] | None = None
     """The several objectives behind the scores: higher-is-better, shape [trials, objectives], NaN
     for trials without a score. None for a single objective."""
+    leading: NDArray[np.intp] | None = None
+    """What `elites` returns for as many trials, where it is known: saves a look at all trials."""
 
     @classmethod
     def empty(cls, positions: int) -> History:
@@ -122,18 +128,36 @@ class History:
     def with_pending(self, codes: Codes) -> History:
         """The history with `codes` appended as pending trials."""
         n = len(codes)
-        return self + History(codes, np.full(n, np.nan), np.zeros(n, bool), np.ones(n, bool))
+        if not n:
+            return self
+        more = History(codes, np.full(n, np.nan), np.zeros(n, bool), np.ones(n, bool))
+        return replace(self + more, leading=self.leading)
 
     @property
     def scored(self) -> NDArray[np.intp]:
         """Indices of the trials that have a score."""
         return np.flatnonzero(~np.isnan(self.scores))
 
+    def latest(self, k: int) -> NDArray[np.intp]:
+        """Indices of the last `k` trials that have a score, ascending."""
+        n, looked = len(self), 2 * k
+        while True:
+            first = max(0, n - looked)
+            scored = first + np.flatnonzero(~np.isnan(self.scores[first:]))
+            if len(scored) >= k or first == 0:
+                return scored[max(0, len(scored) - k) :]
+            looked *= 4
+
     def elites(self, k: int) -> NDArray[np.intp]:
         """Indices of the `k` best scored trials, best first, earliest first among equals."""
+        if self.leading is not None and k <= len(self.leading):
+            return self.leading[:k]
         scored = self.scored
-        order = np.argsort(-self.scores[scored], kind="stable")
-        return scored[order[:k]]
+        losses = -self.scores[scored]
+        if 0 < k < len(scored):  # only those as good as the k-th need to be sorted
+            good = np.flatnonzero(losses <= np.partition(losses, k - 1)[k - 1])
+            scored, losses = scored[good], losses[good]
+        return scored[np.argsort(losses, kind="stable")[:k]]
 
 
 def _stacked(

@@ -16,6 +16,7 @@ from lm_searcher.spaces.ncode import Codes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.feasibility import Feasibility
+from lm_searcher.tools.tried import TriedArchitectures
 from lm_searcher.tools.variation import breed
 
 MAX_ENUMERATED = 20_000
@@ -52,11 +53,13 @@ class Proposer:
         """Every architecture that may be proposed, shape [n, positions]; None if too many."""
         if rows is None and space.size <= MAX_ENUMERATED:
             self.enumerated = space.enumerate()
+        self._tried = TriedArchitectures(space)
         if feasibility is not None:
             self._apply(feasibility)
         if self.enumerated is not None:
             canonical = canonical_keys(self.space, self.enumerated)
-            self._classes, self._class_of = np.unique(canonical, return_inverse=True)
+            classes, self._class_of = np.unique(canonical, return_inverse=True)
+            self._tried = TriedArchitectures(space, classes)
 
     def _apply(self, feasibility: Feasibility) -> None:
         """Filter an enumerated pool; for a sampled pool, check that some candidate is feasible."""
@@ -164,12 +167,7 @@ class Proposer:
     def _from_enumerated(
         self, codes: Codes, history: History, subspace: Subspace, rng: np.random.Generator
     ) -> Codes:
-        untried = np.ones(len(self._classes), dtype=bool)
-        if len(history):
-            tried = canonical_keys(self.space, history.codes)
-            indices = np.searchsorted(self._classes, tried).clip(max=len(self._classes) - 1)
-            untried[indices[self._classes[indices] == tried]] = False
-        new = untried[self._class_of]
+        new = self._tried.untried(history.codes)[self._class_of]
         chosen = new & subspace.contains(codes)
         outside = np.flatnonzero(new & ~chosen)
         if chosen.any() and len(outside):
@@ -182,8 +180,7 @@ class Proposer:
         """One row of each class of identical architectures that the history does not have."""
         canonical = canonical_keys(self.space, codes)
         first = first_rows(canonical)
-        new = ~np.isin(canonical[first], canonical_keys(self.space, history.codes))
-        return codes[first[new]]
+        return codes[first[self._tried.new(canonical[first], history.codes)]]
 
     def _sample(self, elites: Codes, subspace: Subspace, rng: np.random.Generator, n: int) -> Codes:
         if not len(elites):

@@ -8,7 +8,7 @@ from typing import Any
 from lm_searcher.agent.context import Context
 from lm_searcher.agent.loop.tool_calls import EvaluateNCode, ToolCall
 from lm_searcher.agent.study.events import Ask
-from lm_searcher.spaces.errors import EvaluatorError, LMSearcherError
+from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.tools.executors.protocol import Began, Ended, Event, Reported
 from lm_searcher.tools.protocols import Outcome
@@ -52,10 +52,16 @@ def collect(context: Context) -> None:
     """
     assert context.executor is not None
     events = context.executor.poll(POLL_SECONDS)
-    if not events:
-        return
+    while events:
+        _record_all(context, events)
+        if not any(isinstance(event, Reported) for event in events):
+            return
+        events = context.executor.poll(0)  # a training waits for the answer to its report
+
+
+def _record_all(context: Context, events: Sequence[Event]) -> None:
     news: list[Trial] = []
-    error: LMSearcherError | None = None
+    error: EvaluatorError | None = None
     with context.store.tick():
         for event in events:
             try:

@@ -57,14 +57,16 @@ def find_stop(
 ) -> Stop | None:
     """Why the search ends after the trials of `history`; None while it goes on.
 
-    `seconds` is the wall-clock time spent so far; `forgiven`, the trials whose failures no longer
-    count; `extra`, whether a request waits that is evaluated beyond the budget.
+    Pending trials count for the budget of trials only. `seconds` is the wall-clock time spent so
+    far; `forgiven`, the trials whose failures no longer count; `extra`, whether a request waits
+    that is evaluated beyond the budget.
     """
     n = len(history)
-    failures = min(trailing_failures(history), n - forgiven)
+    failures = trailing_failures(history, forgiven)
     if failures >= budget.failures:
-        reason = trials[n - 1].reason or ""
-        return Stop(reason=StopReason.FAILURES, limit=failures, detail=reason)
+        return Stop(
+            reason=StopReason.FAILURES, limit=failures, detail=_last_reason(history, trials)
+        )
     if extra:
         return None
     if budget.target is not None and _reached(budget.target, history, trials, objectives):
@@ -89,13 +91,30 @@ def _reached(
     return bool(history.scores[best[0]] >= objectives.sign * target)
 
 
-def trailing_failures(history: History) -> int:
-    """The number of failed trials since the last success."""
-    good = np.flatnonzero(~history.failed)
-    return len(history) - (int(good[-1]) + 1 if len(good) else 0)
+def _last_reason(history: History, trials: Sequence[Trial]) -> str:
+    """Why the latest failed trial failed."""
+    last = len(history) - 1 - int(np.argmax(history.failed[::-1]))
+    return trials[last].reason or ""
+
+
+def trailing_failures(history: History, forgiven: int = 0) -> int:
+    """The most failed trials in a row since the last success, from trial `forgiven` on.
+
+    A pending trial ends a row: among many trials that run, those that failed at once say nothing
+    about their neighbours, which may yet succeed.
+    """
+    good = ~(history.failed | history.pending)[::-1]
+    since = int(np.argmax(good)) if good.any() else len(history)
+    failed = history.failed[max(forgiven, len(history) - since) :]
+    ends = np.concatenate([[-1], np.flatnonzero(~failed), [len(failed)]])
+    return int(np.diff(ends).max()) - 1
 
 
 def stagnant_trials(history: History) -> int:
-    """The number of trials since the best one, or since the front last changed; 0 without one."""
+    """The number of finished trials since the best one, or since the front last changed; 0 without
+    one."""
     best = history.elites(1)
-    return len(history) - 1 - int(best[0]) if len(best) else 0
+    if not len(best):
+        return 0
+    later = history.pending[int(best[0]) + 1 :]
+    return len(later) - int(np.count_nonzero(later))

@@ -6,13 +6,13 @@ ranker makes its picks as calls of it, a model or a person calls it in words.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lm_searcher.spaces.ncode import NCode
 
-EVALUATE = "evaluate_ncode"
+EVALUATE: Final = "evaluate_ncode"
 """The tool's name."""
 
 

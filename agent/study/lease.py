@@ -7,23 +7,17 @@ transaction of the owner checks the epoch, so a process that has lost the lease 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import os
-import platform
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
-import psutil
-from sqlalchemy import Connection, Double, Engine, Row, cast, func, select, update
+from sqlalchemy import Connection, Double, Engine, Row, bindparam, cast, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from lm_searcher.agent.study.owner import Owner
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.storage import open_engine
 from lm_searcher.agent.study.tables import RUN
@@ -42,77 +36,6 @@ _log = logging.getLogger("lm_searcher.store")
 
 
 @dataclass(frozen=True)
-class Owner:
-    """A process that drives a run."""
-
-    host: str = ""
-    boot: str = ""
-    """The start of the host's operating system, and the processes that can be seen from there."""
-    pid: int = 0
-    started: float = 0.0
-    """When the process was started, which tells it from a later one of the same number."""
-    token: str = ""
-    """Of each opening its own: two of one process exclude each other too."""
-
-    @classmethod
-    def of_this_process(cls) -> Self:
-        """A new owner in this process."""
-        pid = os.getpid()
-        return cls(platform.node(), boot_id(), pid, start_of(pid) or 0.0, secrets.token_hex(4))
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """An owner as stored; without a name if it cannot be read."""
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return cls()
-
-    @property
-    def text(self) -> str:
-        """As it is stored."""
-        return json.dumps(asdict(self))
-
-    def __str__(self) -> str:
-        return f"{self.host or 'an unknown host'}, process {self.pid}"
-
-    @property
-    def known_dead(self) -> bool:
-        """Whether the process was of this host, and is no more; False if that cannot be known."""
-        here = (self.host, self.boot) == (platform.node(), boot_id())
-        return here and start_of(self.pid) != self.started
-
-
-@cache
-def boot_id() -> str:
-    """Names the boot of the operating system and the namespace of process numbers."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux
-        return f"{psutil.boot_time():.0f}"
-
-
-def start_of(pid: int) -> float | None:
-    """When a process was started, on a clock of its own; None if it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else float(fields[19])
-    except OSError:
-        pass
-    if Path("/proc/self/stat").exists():
-        return None
-    with contextlib.suppress(psutil.Error):  # no Linux
-        process = psutil.Process(pid)
-        if process.status() != psutil.STATUS_ZOMBIE:
-            return round(process.create_time())
-    return None
-
-
-# -- taking a lease and keeping it ------------------------------------------------------------
-
-
-@dataclass(frozen=True)
 class Lease:
     """The right of one process to write to a run."""
 
@@ -124,12 +47,17 @@ class Lease:
     clock: Clock | None = None
     """None: the database's own clock, where it has one."""
 
-    def renew(self, connection: Connection, **columns: Any) -> None:
-        """Check the lease and write the beat, with other columns of the run, in the transaction of
-        `connection`. Raises StoreError, naming the new owner, if the lease was taken."""
-        mine = (RUN.c.id == self.run) & (RUN.c.epoch == self.epoch)
-        beat = now(connection, self.clock)
-        if connection.execute(update(RUN).where(mine).values(beat=beat, **columns)).rowcount == 1:
+    def renew(self, connection: Connection, attributes: str | None = None) -> None:
+        """Check the lease and write the beat, and the run's attributes if given, in the
+        transaction of `connection`. Raises StoreError, naming the new owner, if the lease was
+        taken."""
+        values: dict[str, Any] = {"held_run": self.run, "held_epoch": self.epoch}
+        if attributes is not None:
+            values["attributes"] = attributes
+        statement = RENEW_BY_SERVER
+        if self.clock is not None or not has_clock(connection):
+            statement, values["beat"] = RENEW, (self.clock or time.time)()
+        if connection.execute(statement, values).rowcount == 1:
             return
         owner = connection.execute(select(RUN.c.owner).where(RUN.c.id == self.run)).scalar()
         if owner is None:
@@ -142,14 +70,24 @@ class Lease:
 
     def release(self, connection: Connection) -> None:
         """Give the lease back, unless another has taken it."""
-        mine = (RUN.c.id == self.run) & (RUN.c.epoch == self.epoch)
-        connection.execute(update(RUN).where(mine).values(owner=""))
+        values = {"held_run": self.run, "held_epoch": self.epoch, "owner": ""}
+        connection.execute(RENEW, values)
+
+
+SERVER_TIME = cast(func.extract("epoch", func.clock_timestamp()), Double)
+RENEW = update(RUN).where(RUN.c.id == bindparam("held_run"), RUN.c.epoch == bindparam("held_epoch"))
+RENEW_BY_SERVER = RENEW.values(beat=SERVER_TIME)
+
+
+def has_clock(connection: Connection) -> bool:
+    """Whether the database has a clock that all its clients share."""
+    return connection.dialect.name == "postgresql"
 
 
 def now(connection: Connection, clock: Clock | None) -> Any:
     """The time for a statement: by the given clock, the server's, or else this machine's."""
-    if clock is None and connection.dialect.name == "postgresql":
-        return cast(func.extract("epoch", func.clock_timestamp()), Double)
+    if clock is None and has_clock(connection):
+        return SERVER_TIME
     return (clock or time.time)()
 
 

@@ -7,20 +7,22 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, insert
 
-from lm_searcher.agent.study.identity import check_same, versions
-from lm_searcher.agent.study.lease import Clock, Lease, Owner, beating, now, take
+from lm_searcher.agent.study.identity import check_same, describe_space, versions
+from lm_searcher.agent.study.lease import Clock, Lease, beating, now, take
 from lm_searcher.agent.study.migration import migrate
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.optuna_format import is_foreign
+from lm_searcher.agent.study.owner import Owner
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import CONFIG, FORMAT, Identity
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.run_writer import RunWriter
-from lm_searcher.agent.study.storage import one_at_a_time, open_engine, shown, store_errors
+from lm_searcher.agent.study.storage import MEMORY, one_at_a_time, open_engine, shown, store_errors
 from lm_searcher.agent.study.tables import RUN
 from lm_searcher.agent.study.trial_documents import to_json
 from lm_searcher.agent.study.trial_store import TrialStore
@@ -65,6 +67,19 @@ def opened(
                     store.record(CONFIG, dict(config))
                 store.set_attribute("versions", versions())
             yield store
+
+
+@contextlib.contextmanager
+def memory_store(
+    space: SearchSpace, objectives: ObjectiveSet, pruner: BasePruner | None = None
+) -> Iterator[TrialStore]:
+    """The store of a new run that writes nothing to disk."""
+    identity = Identity(
+        space=describe_space(space), objective=objectives.to_json(), evaluator={}, seed=0
+    )
+    files = RunFiles("memory", MEMORY, Path())
+    with opened(files, space, objectives, identity, pruner, {}) as store:
+        yield store
 
 
 def _lease(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from sqlalchemy import Connection, text
+from sqlalchemy.pool import QueuePool
 
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.sqlite_files import connect_reader, sqlite_path
 from lm_searcher.agent.study.storage import (
     OPTUNA,
     database_url,
     has_table,
     shown,
-    sqlite_path,
     store_errors,
 )
 from lm_searcher.agent.study.trial_documents import Draft
@@ -100,20 +102,24 @@ def _trial(frozen: FrozenTrial, objectives: ObjectiveSet) -> Trial:
         seconds=attributes.get("seconds"),
         curve=tuple(frozen.intermediate_values[s] for s in sorted(frozen.intermediate_values)),
         usage=Usage.of(attributes["account"]) if "account" in attributes else None,
+        began=_time(frozen.datetime_start),
+        ended=_time(frozen.datetime_complete),
     )
 
 
 def _draft(frozen: FrozenTrial) -> Draft:
-    started, ended = frozen.datetime_start, frozen.datetime_complete
     marks = frozen.system_attrs.items() if frozen.state.is_finished() else ()
     return Draft(
         ranker=frozen.user_attrs.get("ranker", ""),
-        began=started and round(started.timestamp(), 3),
-        ended=ended and round(ended.timestamp(), 3),
         account=frozen.user_attrs.get("account", {}),
         steps=tuple(sorted(frozen.intermediate_values)),
         marks={name: (0, value) for name, value in marks if name.startswith(RUNG)},
     )
+
+
+def _time(moment: datetime | None) -> float | None:
+    """Optuna's local time in seconds since 1970."""
+    return None if moment is None else round(moment.timestamp(), 3)
 
 
 @contextlib.contextmanager
@@ -122,9 +128,13 @@ def _reading(url: str) -> Iterator[RDBStorage]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place, options = database_url(url).render_as_string(hide_password=False), dict[str, Any]()
+    if (path := sqlite_path(url)) is not None:
+        place, options = "sqlite://", {"creator": partial(connect_reader, path)}
+        options["poolclass"] = QueuePool
     try:
         with store_errors(url):
-            storage = optuna.storages.RDBStorage(_place(url))
+            storage = optuna.storages.RDBStorage(place, engine_kwargs=options)
     except (RuntimeError, optuna.exceptions.OptunaError) as error:  # a schema of another version
         raise StoreError(f"store '{shown(url)}': {one_line(error, 300)}") from error
     try:
@@ -132,12 +142,3 @@ def _reading(url: str) -> Iterator[RDBStorage]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
-
-
-def _place(url: str) -> str:
-    """The URL by which Optuna reads."""
-    path = sqlite_path(url)
-    if path is None:
-        return database_url(url).render_as_string(hide_password=False)
-    # quoted for SQLite, and once more for SQLAlchemy
-    return f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"

@@ -59,41 +59,47 @@ class RunWriter:
         """
         if self._unsure:
             raise StoreError(
-                f"store '{shown(self.url)}': the connection was lost within a transaction; whether "
-                f"it was committed is not known: open run '{self.lease.name}' again"
+                f"store '{shown(self.url)}': a transaction was cut short, and whether it was "
+                f"committed is not known: open run '{self.lease.name}' again"
             )
+        self._unsure = True
         with store_errors(self.url):
             self._attempt(tick)
+        self._unsure = False
 
     def _attempt(self, tick: Tick) -> None:
-        began, attempt = time.monotonic(), 0
+        began, attempt, lost = time.monotonic(), 0, False
         while True:
             try:
                 return self._write(tick)
+            except StoreError:
+                self._unsure = False
+                raise
             except DBAPIError as error:
-                if not is_transient(error):
+                transient = is_transient(error)
+                self._unsure = lost = lost or transient
+                if not transient or time.monotonic() - began > RETRY_SECONDS:
                     raise
                 self._disconnect()
-                if time.monotonic() - began > RETRY_SECONDS:
-                    self._unsure = True
-                    raise
                 if attempt == 1:
-                    _log.warning(
-                        "store '%s': %s; trying again for %.0f minutes",
-                        shown(self.url),
-                        first_line(error.orig or error),
-                        RETRY_SECONDS / 60,
-                    )
+                    self._tell(error)
             time.sleep(WAITS[min(attempt, len(WAITS) - 1)])
             attempt += 1
+
+    def _tell(self, error: DBAPIError) -> None:
+        _log.warning(
+            "store '%s': %s; trying again for %.0f minutes",
+            shown(self.url),
+            first_line(error.orig or error),
+            RETRY_SECONDS / 60,
+        )
 
     def _write(self, tick: Tick) -> None:
         if self._connection is None:
             self._connection = self.engine.connect()
         connection = self._connection
-        columns = {} if tick.attributes is None else {"attributes": tick.attributes}
         with connection.begin():
-            self.lease.renew(connection, **columns)
+            self.lease.renew(connection, tick.attributes)
             if tick.trials:
                 connection.execute(self._upsert, tick.trials)
             if tick.events:

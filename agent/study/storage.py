@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
-from urllib.parse import quote, unquote
 
 import sqlalchemy
 import sqlalchemy.event
@@ -17,17 +16,18 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from lm_searcher.agent.study.sqlite_files import (
+    BUSY_SECONDS,
+    connect_memory,
+    connect_reader,
+    connect_writer,
+    sqlite_path,
+)
 from lm_searcher.agent.study.tables import METADATA, RUN
-from lm_searcher.spaces.errors import StoreError, first_line
+from lm_searcher.spaces.errors import StoreError, first_line, one_line
 
 MEMORY = "memory"
 """The store URL of a run that writes nothing to disk."""
-
-BUSY_SECONDS = 30
-"""How long a write waits for another process's write to a SQLite store."""
-
-DURABLE = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
-"""Readers never block the run, and a power cut takes nothing that was committed."""
 
 CONNECT_SECONDS = 10
 """How long a connection to PostgreSQL may take."""
@@ -36,12 +36,6 @@ ACCEPTED = "accepted: memory, sqlite:///PATH, postgresql://..."
 
 OPTUNA = "studies"
 """The table by which a store of formats 1 and 2, or of another program with Optuna, is known."""
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for any other store."""
-    path = url.removeprefix("sqlite:///")
-    return Path(unquote(path)) if path != url else None
 
 
 def shown(url: str) -> str:
@@ -63,8 +57,6 @@ def store_errors(url: str) -> Iterator[None]:
         raise StoreError(f"store '{shown(url)}': {_advice(first_line(cause, 300))}") from error
     except sqlite3.Error as error:
         raise StoreError(f"store '{shown(url)}': {_advice(str(error))}") from error
-    except OSError as error:
-        raise StoreError(f"store '{shown(url)}': {error.strerror or error}") from error
     except ImportError as error:
         raise StoreError(
             f"store '{shown(url)}' wants a database driver that is not installed "
@@ -73,7 +65,7 @@ def store_errors(url: str) -> Iterator[None]:
 
 
 def _advice(text: str) -> str:
-    if "locked" in text:
+    if "locked" in text or "lock timeout" in text:
         return f"the database is locked by another process; end it, or wait ({text})"
     if "readonly database" in text:
         return f"there is no right to write to it ({text})"
@@ -96,13 +88,15 @@ def open_engine(url: str, create: bool = True, empty: bool = False) -> Iterator[
         with store_errors(url), engine.connect() as connection:
             if create:
                 _create_tables(connection)
-            elif not empty and not (
-                has_table(connection, RUN.name) or has_table(connection, OPTUNA)
-            ):
+            elif not (empty or url == MEMORY or _has_runs(connection)):
                 raise StoreError(f"store '{shown(url)}': it holds no runs yet")
         yield engine
     finally:
         engine.dispose()
+
+
+def _has_runs(connection: Connection) -> bool:
+    return has_table(connection, RUN.name) or has_table(connection, OPTUNA)
 
 
 def has_table(connection: Connection, name: str) -> bool:
@@ -113,35 +107,31 @@ def has_table(connection: Connection, name: str) -> bool:
 def _engine(url: str, create: bool) -> Engine:
     path = sqlite_path(url)
     if url == MEMORY:
-        return _sqlite(":memory:", "BEGIN", poolclass=StaticPool)
-    if path is not None:
-        if create:
+        return _sqlite(connect_memory, "BEGIN", StaticPool)
+    if path is None:
+        return _postgresql(database_url(url), create)
+    if create:
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return _sqlite(_uri(path, "mode=rwc"), "BEGIN IMMEDIATE", *DURABLE)
-        if not path.is_file():
-            raise StoreError(f"store '{shown(url)}': no such file")
-        return _sqlite(_uri(path, "mode=ro"), "BEGIN")
-    return _postgresql(database_url(url), create)
+        except OSError as error:
+            raise StoreError(f"store '{shown(url)}': {one_line(error)}") from None
+        return _sqlite(partial(connect_writer, path), "BEGIN IMMEDIATE")
+    if not path.is_file():
+        raise StoreError(f"store '{shown(url)}': no such file")
+    return _sqlite(partial(connect_reader, path), "BEGIN")
 
 
-def _uri(path: Path, options: str) -> str:
-    return f"file:{quote(str(path))}?{options}"
-
-
-def _sqlite(place: str, begin: str, *pragmas: str, poolclass: Any = QueuePool) -> Engine:
+def _sqlite(
+    connect: Callable[[], sqlite3.Connection], begin: str, poolclass: Any = QueuePool
+) -> Engine:
     """An engine whose transactions begin with `begin`: writers take the lock at once, so that no
     transaction fails half-way because another has written meanwhile."""
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            place, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        for pragma in pragmas:
-            connection.execute(pragma)
-        return connection
-
     engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=poolclass)
-    sqlalchemy.event.listen(engine, "begin", lambda c: c.exec_driver_sql(begin) and None)
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    sqlalchemy.event.listen(engine, "begin", on_begin)
     return engine
 
 
@@ -155,7 +145,7 @@ def database_url(url: str) -> URL:
 
 def _postgresql(url: URL, create: bool) -> Engine:
     if url.get_backend_name() != "postgresql":
-        sqlalchemy.create_engine(url)  # SQLAlchemy's own word for a dialect that it does not know
+        url.get_dialect()  # SQLAlchemy's own word for one that it does not know
         raise StoreError(f"store '{url.render_as_string()}': no store; {ACCEPTED}")
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -183,5 +173,6 @@ def _create_tables(connection: Connection) -> None:
 
 def one_at_a_time(connection: Connection) -> None:
     """Let one process at a time open or make runs, until this transaction ends."""
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql":  # a SQLite transaction is alone anyway
+        connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(7368787263)"))

@@ -14,11 +14,11 @@ from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.optuna_format import is_optuna_run, read_optuna_run, study_names
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.run_rows import read_attributes, read_events, read_trials, run_row
+from lm_searcher.agent.study.sqlite_files import sqlite_path
 from lm_searcher.agent.study.storage import (
     has_table,
     open_engine,
     shown,
-    sqlite_path,
     store_errors,
 )
 from lm_searcher.agent.study.tables import RUN

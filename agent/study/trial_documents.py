@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row
-
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
+
+STATES = {state.value: state for state in TrialState}
+VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+to_json = json.JSONEncoder(separators=(",", ":")).encode
+"""Compact JSON."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,6 @@ class Draft:
     """What the document of a trial has beside the trial itself; kept while the trial is pending."""
 
     ranker: str = ""
-    began: float | None = None
-    """When it was first started, in seconds since 1970; None where that was never stored."""
-    ended: float | None = None
     account: Mapping[str, Any] = field(default_factory=dict)
     """Usage of the language model."""
     steps: tuple[int, ...] = ()
@@ -31,19 +33,14 @@ class Draft:
     """What the pruner keeps with the trial, by name: the step at which it was set, and a value."""
 
 
-def to_json(value: object) -> str:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"))
-
-
 def to_document(trial: Trial, draft: Draft, objectives: ObjectiveSet) -> str:
     """The document of a trial."""
     steps, derived = list(draft.steps), _values(trial.metrics, objectives)
     parts: dict[str, Any] = {
         "seed": trial.seed,
         "ranker": draft.ranker,
-        "began": draft.began,
-        "ended": draft.ended,
+        "began": trial.began,
+        "ended": trial.ended,
         "seconds": trial.seconds,
         "metrics": dict(trial.metrics),
         "values": list(trial.values) if trial.values != derived else None,
@@ -72,42 +69,52 @@ def to_row(run: str, trial: Trial, draft: Draft, objectives: ObjectiveSet) -> di
 
 def _values(metrics: Mapping[str, float], objectives: ObjectiveSet) -> tuple[float, ...]:
     """The objectives among the metrics; empty if one is missing."""
-    if any(goal.metric not in metrics for goal in objectives.goals):
+    try:
+        return tuple([float(metrics[goal.metric]) for goal in objectives.goals])
+    except KeyError:
         return ()
-    return objectives.values(metrics)
 
 
 def trial_rows(
-    rows: Iterable[Row[Any]], objectives: ObjectiveSet
+    rows: Iterable[Any], objectives: ObjectiveSet
 ) -> tuple[list[Trial], list[Mapping[str, Any]]]:
     """The trials of the rows (number, ncode, state, attempt, doc), and their documents."""
-    rows = list(rows)
-    documents = json.loads(f"[{','.join(row[4] for row in rows)}]")
+    collects = gc.isenabled()
+    gc.disable()  # all that is made here stays; the search for garbage in it takes a third longer
+    try:
+        return _trials(list(rows), objectives)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _trials(
+    rows: list[Any], objectives: ObjectiveSet
+) -> tuple[list[Trial], list[Mapping[str, Any]]]:
+    documents = json.loads(f"[{','.join([row[4] for row in rows])}]")  # faster than one by one
     return [
-        to_trial(number, ncode, state, attempt, document, objectives)
+        _trial(number, ncode, STATES[state], attempt, document, objectives)
         for (number, ncode, state, attempt, _), document in zip(rows, documents, strict=True)
     ], documents
 
 
-def to_trial(
+def _trial(
     number: int,
     ncode: str,
-    state: str,
+    state: TrialState,
     attempt: int,
     document: Mapping[str, Any],
     objectives: ObjectiveSet,
 ) -> Trial:
-    """One trial of its row."""
     get, metrics = document.get, document.get("metrics", {})
-    valued = state in (TrialState.COMPLETE, TrialState.PRUNED)
     values: tuple[float, ...] = ()
-    if valued:
+    if state in VALUED:
         values = tuple(get("values") or _values(metrics, objectives))
     account = get("account")
     return Trial(
         number=number,
         ncode=ncode,
-        state=TrialState(state),
+        state=state,
         value=values[0] if values else None,
         values=values,
         violation=objectives.violation(metrics) if values and objectives.constraints else 0.0,
@@ -120,6 +127,8 @@ def to_trial(
         usage=Usage.of(account) if account else None,
         attempt=attempt,
         place=get("place", ""),
+        began=get("began"),
+        ended=get("ended"),
     )
 
 
@@ -127,7 +136,6 @@ def to_draft(document: Mapping[str, Any]) -> Draft:
     """What a trial's document has beside the trial."""
     return Draft(
         ranker=document.get("ranker", ""),
-        began=document.get("began"),
         account=document.get("account", {}),
         steps=steps_of(document),
         marks={name: (step, v) for name, (step, v) in document.get("pruner", {}).items()},
@@ -140,24 +148,23 @@ def steps_of(document: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(document.get("steps") or range(1, len(curve) + 1))
 
 
-def ended(trial: Trial, outcome: Outcome, fidelity: float, objectives: ObjectiveSet) -> Trial:
-    """A pending trial with its outcome; one without all metrics has failed."""
+def ended(
+    trial: Trial, outcome: Outcome, fidelity: float, objectives: ObjectiveSet, now: float
+) -> Trial:
+    """A pending trial with its outcome, ended now; one without all metrics has failed."""
     outcome = objectives.checked(outcome)
-    trial = replace(
+    values = objectives.values(outcome.metrics) if outcome.reason is None else ()
+    state = TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE
+    return replace(
         trial,
-        state=TrialState.FAIL,
+        state=state if values else TrialState.FAIL,
+        value=values[0] if values else None,
+        values=values,
+        violation=objectives.violation(outcome.metrics) if values else 0.0,
         metrics=dict(outcome.metrics),
         fidelity=fidelity,
         reason=outcome.reason,
         seconds=round(outcome.seconds, 4),
-    )
-    if outcome.reason is not None:
-        return trial
-    values = objectives.values(outcome.metrics)
-    return replace(
-        trial,
-        state=TrialState.PRUNED if outcome.stopped else TrialState.COMPLETE,
-        value=values[0],
-        values=values,
-        violation=objectives.violation(outcome.metrics),
+        began=now if trial.began is None else trial.began,
+        ended=now,
     )

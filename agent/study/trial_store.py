@@ -1,137 +1,28 @@
-"""The trial store: a run's trials and records, in memory and in the database.
+"""The trial store: a run's trials, in memory and in the database.
 
-Questions are answered from memory. Changes are written by ticks: everything within
-``with store.tick():`` is one transaction, committed whole or not at all. Values carry the user's
-own signs; `history` turns them.
+Values carry the user's own signs; `history` turns them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lm_searcher.agent.study.events import End, Event, Lost, Recorded
-from lm_searcher.agent.study.history_arrays import HistoryArrays
-from lm_searcher.agent.study.objectives import ObjectiveSet
-from lm_searcher.agent.study.pruning import Pruning
-from lm_searcher.agent.study.record import Record
-from lm_searcher.agent.study.records import is_record
-from lm_searcher.agent.study.run_memory import RunMemory
-from lm_searcher.agent.study.run_rows import next_event, read_events, read_records, read_trials
-from lm_searcher.agent.study.run_writer import RunWriter
-from lm_searcher.agent.study.storage import store_errors
-from lm_searcher.agent.study.tables import RUN
-from lm_searcher.agent.study.trial_documents import Draft, ended, to_json
+from lm_searcher.agent.study.events import End, Lost
+from lm_searcher.agent.study.run_store import RunStore
+from lm_searcher.agent.study.trial_documents import Draft, ended
 from lm_searcher.spaces.history import History, Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Values
-from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
 
-if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
 
-
-class TrialStore:
-    """One run's trials and records. Only the holder of the run's lease writes them.
-
-    Of one thread at a time. Every method that writes raises StoreError if the database fails or
-    the lease was taken; memory is then as before the tick.
-    """
-
-    def __init__(
-        self,
-        writer: RunWriter,
-        space: SearchSpace,
-        objectives: ObjectiveSet,
-        pruner: BasePruner | None = None,
-    ) -> None:
-        self.space, self.objectives, self._writer = space, objectives, writer
-        self.id, self.name, self.url = writer.lease.run, writer.lease.name, writer.url
-        pruning = None if pruner is None else Pruning(pruner, objectives)
-        self._memory = RunMemory(self.id, HistoryArrays(space, objectives), pruning)
-        self._in_tick = False
-
-    def load(self) -> None:
-        """Read what is stored of the run."""
-        with store_errors(self.url), self._writer.engine.connect() as connection:
-            query = RUN.select().where(RUN.c.id == self.id)
-            own = json.loads(connection.execute(query).one().attributes)
-            trials, documents = read_trials(connection, self.id, self.objectives)
-            records = read_records(connection, self.id)
-            self._memory.load(trials, documents, own, records, next_event(connection, self.id))
-
-    # -- a tick --------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def tick(self) -> Iterator[None]:
-        """Write everything within as one transaction at the end; within another tick, as part of
-        that one.
-
-        If the block raises, or the transaction fails for good, nothing is written, and memory is
-        as before.
-        """
-        if self._in_tick:
-            yield
-            return
-        self._in_tick = True
-        try:
-            yield
-            if (tick := self._memory.tick(self.objectives)) is not None:
-                self._writer.write(tick)
-        except BaseException:
-            self._memory.undo()
-            raise
-        else:
-            self._memory.settle()
-        finally:
-            self._in_tick = False
-
-    def log(self, event: Event) -> None:
-        """Add an entry to the run's log."""
-        with self.tick():
-            self._memory.log(event)
-
-    def events(self) -> list[Event]:
-        """The run's log as it is stored, the oldest first."""
-        with store_errors(self.url), self._writer.engine.connect() as connection:
-            return read_events(connection, self.id)
-
-    # -- attributes of the run -----------------------------------------------------------------
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """What is stored with the run beside its trials, records included."""
-        return MappingProxyType(self._memory.attributes)
-
-    def set_attribute(self, key: str, value: object) -> None:
-        """Store a value with the run, as JSON."""
-        with self.tick():
-            self._memory.set_attribute(key, json.loads(to_json(value)), own=True)
-
-    def write(self, key: str, record: Record) -> None:
-        """Store a record of the run: as an entry of the log, or what has one value at a time as an
-        attribute."""
-        if is_record(key):
-            self.record(key, record.document)
-        else:
-            self.set_attribute(key, record.document)
-
-    def record(self, key: str, document: Mapping[str, Any]) -> None:
-        """Store a record as an entry of the log; the last of a key counts."""
-        with self.tick():
-            event = Recorded(key=key, record=dict(document))
-            self._memory.set_attribute(key, event.record, own=False)
-            self._memory.log(event)
-
-    # -- trials --------------------------------------------------------------------------------
+class TrialStore(RunStore):
+    """A run with its trials. What changes them is part of a tick, or one of its own."""
 
     def __len__(self) -> int:
         return len(self._memory.trials)
@@ -168,7 +59,7 @@ class TrialStore:
         """The next trial, which waits for a place. `usage` is what asking a model for the pick
         took."""
         spent = Usage.of(usage) if usage else None
-        draft = Draft(ranker, round(time.time(), 3), account=dict(usage))
+        draft = Draft(ranker, account=dict(usage))
         trial = Trial(len(self), ncode, TrialState.WAITING, seed=seed, usage=spent)
         with self.tick():
             self._memory.put(trial, draft)
@@ -177,7 +68,8 @@ class TrialStore:
     def begin(self, number: int) -> Trial:
         """A trial that waits has a place, and runs."""
         if number in self._memory.waiting:
-            self._change(number, state=TrialState.RUNNING)
+            began = self[number].began
+            self._change(number, state=TrialState.RUNNING, began=_now() if began is None else began)
         return self[number]
 
     def place(self, number: int, place: str) -> Trial:
@@ -216,9 +108,9 @@ class TrialStore:
         A trial that has finished already is left as it is: its first outcome counts.
         """
         if (draft := self._memory.drafts.get(number)) is not None:
-            trial = ended(self[number], outcome, fidelity, self.objectives)
+            trial = ended(self[number], outcome, fidelity, self.objectives, _now())
             with self.tick():
-                self._memory.put(trial, replace(draft, ended=round(time.time(), 3)))
+                self._memory.put(trial, draft)
                 self._memory.log(End(trial=number, state=trial.state))
         return self[number]
 
@@ -234,6 +126,7 @@ class TrialStore:
                     attempt=attempt + 1,
                     curve=(),
                     place="",
+                    began=None,
                 )
                 self._memory.log(Lost(trial=number, attempt=attempt, reason=reason))
         return self[number]
@@ -250,3 +143,8 @@ class TrialStore:
         with self.tick():
             trial = replace(self[number], **fields)
             self._memory.put(trial, draft or self._memory.drafts[number])
+
+
+def _now() -> float:
+    """Seconds since 1970."""
+    return round(time.time(), 3)

@@ -387,19 +387,30 @@ def test_a_foreign_study_of_that_name_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Path) -> None:
-    """Before there are tables, and before there is a run in them."""
+    """Before there are tables, before there is a run; and a study that an earlier version left."""
+    import optuna
+
     files = RunFiles.of("r", tmp_path, None)
     files.folder.mkdir()
     (files.folder / "trials.db").touch()
     with pytest.raises(StoreError, match="holds no runs yet"):
         read_run(files)
     assert len(search(tmp_path, trials=3).run().trials) == 3
-    files = RunFiles.of("r", tmp_path / "tables", None)
-    with open_engine(files.url):
-        pass
-    with pytest.raises(StoreError, match="unknown run 'r'"):
-        read_run(files)
-    assert len(search(tmp_path / "tables", trials=3).run().trials) == 3
+    for left in ("tables", "study"):
+        mine = search(tmp_path / left, trials=3)
+        with open_engine(mine.files.url):
+            message = "unknown run 'r'"
+        if left == "study":
+            storage = optuna.storages.RDBStorage(mine.files.url)
+            study = optuna.create_study(study_name="r", storage=storage)
+            study.set_user_attr("space", mine.problem.identity.space)
+            storage.remove_session()
+            storage.engine.dispose()
+            message = "is no run that has begun"
+        with pytest.raises(StoreError, match=message):
+            read_run(mine.files)
+        assert len(mine.run().trials) == 3
+        assert len(read_run(mine.files).trials) == 3
 
 
 @pytest.mark.slow

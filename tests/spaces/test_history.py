@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,31 @@ def test_elites_are_best_first_and_earliest_among_equals() -> None:
     assert history.elites(3).tolist() == [2, 4, 0]
     assert history.elites(99).tolist() == [2, 4, 0, 5]
     assert history.elites(0).tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_elites_and_latest_of_any_history(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(0, 60))
+    scores = rng.integers(0, 9, n).astype(float)  # with ties
+    scores[rng.random(n) < 0.3] = np.nan
+    scores[rng.random(n) < 0.1] = -np.inf
+    none = np.zeros(n, bool)
+    history = History(SPACE.sample(n, rng), scores, none, none)
+    best = sorted(history.scored.tolist(), key=lambda i: (-scores[i], i))
+    for k in (0, 1, 2, 7, n, n + 1):
+        assert history.elites(k).tolist() == best[:k]
+        assert (
+            history.latest(k).tolist() == history.scored.tolist()[len(best) - min(k, len(best)) :]
+        )
+        known = replace(history, leading=np.array(best[:k], np.intp))
+        assert known.elites(7).tolist() == best[:7]
+        assert known.with_pending(SPACE.sample(2, rng)).elites(1).tolist() == best[:1]
+
+
+def test_nothing_pending_is_the_same_history() -> None:
+    history = History.of(SPACE, TRIALS)
+    assert history.with_pending(to_codes([], 2)) is history
 
 
 def test_what_is_minimised_is_turned() -> None:

@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from selectors import EVENT_READ, BaseSelector
 
-from lm_searcher.tools.executors.outcome_check import is_device_fault
+from lm_searcher.tools.executors.outcome_check import EXITED, KILLED, KILLS, is_lost
 from lm_searcher.tools.executors.protocol import Ended, Reported
 from lm_searcher.tools.protocols import Evaluation, Metrics, Outcome
-
-WORKER_KILLED = "the worker process was killed"
 
 _log = logging.getLogger("lm_searcher.executors")
 
@@ -105,24 +103,20 @@ class EvaluationProcess:
             with contextlib.suppress(ProcessLookupError):  # before it leads a group of its own
                 os.kill(self.pid, signal.SIGKILL)
 
-    def ended(self, code: int | None, at: float) -> tuple[Ended, bool]:
-        """What became of it, and whether it crashed: more than an exception of its own.
-
-        `code` is its exit code, None if its worker died with it.
-        """
+    def ended(self, code: int | None, at: float) -> Ended:
+        """What became of it; `code` is its exit code, None if its worker died with it."""
         while self.pipe is not None and self.pipe.poll():  # its last messages
             self.read()
         self.close_pipe()
         key, seconds = self.evaluation.key, at - self.started
         if self.metrics is not None:
             outcome = Outcome(self.metrics, seconds, stopped=self.stopped)
-            return Ended(key, outcome, attempt=self.attempt), False
-        reason = self.reason or (WORKER_KILLED if code is None else _exit_reason(code))
+            return Ended(key, outcome, attempt=self.attempt)
+        reason = self.reason or (KILLS[0] if code is None else _exit_reason(code))
         _log.debug("evaluation %d failed after %.1f s: %s", key, seconds, reason)
-        if self.reason is None and code in (None, -signal.SIGKILL):  # by somebody else
-            return Ended(key, None, reason, self.attempt), False
-        crashed = self.reason is None or is_device_fault(self.reason)
-        return Ended(key, Outcome({}, seconds, reason), attempt=self.attempt), crashed
+        if is_lost(reason):
+            return Ended(key, None, reason, self.attempt)
+        return Ended(key, Outcome({}, seconds, reason), attempt=self.attempt)
 
     def close_pipe(self) -> None:
         """Read no more."""
@@ -134,7 +128,7 @@ class EvaluationProcess:
 
 def _exit_reason(code: int) -> str:
     if code >= 0:
-        return f"exited with code {code} before it returned a result"
+        return f"{EXITED} {code} before it returned a result"
     name = signal.Signals(-code).name
     hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"killed by {name}{hint}"
+    return f"{KILLED} {name}{hint}"

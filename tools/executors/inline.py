@@ -26,10 +26,9 @@ class _Abandoned(BaseException):
 class InlineExecutor:
     """Evaluates one after the other, for look-ups that need no protection.
 
-    Each `poll` goes on with the oldest evaluation until it reports or ends, however long that
-    takes, so that what happens depends on no clock. It runs in a thread, which waits while the
-    controller considers a report; a hand-over takes about 0.01 ms. The processes of `workers`
-    evaluations at once would be waiting for each other's Python code.
+    Of `workers` evaluations, each `poll` continues the oldest until it reports or ends, beyond the
+    timeout if need be, so that the events depend on no clock. Evaluations run in a thread, which
+    waits while the controller considers a report; handing over takes about 0.01 ms.
     """
 
     def __init__(self, evaluator: Evaluator, workers: int = 1) -> None:

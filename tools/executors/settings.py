@@ -69,7 +69,11 @@ _HERE = "lm_searcher.tools.executors.settings"
 EXECUTORS: Registry[type[ExecutorSettings]] = Registry(
     "kind",
     "lm_searcher.executors",
-    {"local": f"{_HERE}:ExecutorSettings", "inline": f"{_HERE}:ExecutorSettings"},
+    {
+        "local": f"{_HERE}:ExecutorSettings",
+        "inline": f"{_HERE}:ExecutorSettings",
+        "ray": "lm_searcher.tools.executors.cluster.settings:RaySettings",
+    },
 )
 """A new executor is one file and one line: its ExecutorSettings, which make it."""
 

@@ -21,6 +21,7 @@ import cloudpickle
 
 from lm_searcher.spaces.errors import EvaluatorError
 from lm_searcher.tools.executors.evaluation_process import EvaluationProcess
+from lm_searcher.tools.executors.protocol import Ended
 from lm_searcher.tools.executors.worker import receive, send
 from lm_searcher.tools.protocols import Evaluation, Evaluator
 
@@ -28,11 +29,7 @@ _log = logging.getLogger("lm_searcher.executors")
 
 
 class WorkerDied(Exception):
-    """A worker process has ended, with this exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    """A worker process has ended, and with it what it ran."""
 
 
 @dataclass
@@ -105,7 +102,7 @@ class WorkerProcess:
         except (EOFError, ConnectionError):
             if self.running is not None:
                 self.running.kill_group()  # where it does not end with its parent
-            raise WorkerDied(self.process.wait()) from None
+            raise WorkerDied from None
         if kind == "exit":
             code, at = content
             return code, at
@@ -115,6 +112,12 @@ class WorkerProcess:
             raise EvaluatorError(content)
         self.ready = True
         return None
+
+    def end(self, code: int | None, at: float) -> Ended:
+        """What became of its evaluation; see EvaluationProcess. The worker is free then."""
+        assert self.running is not None
+        ended, self.running = self.running.ended(code, at), None
+        return ended
 
     def let_go(self) -> None:
         """Have the worker end: it exits, and kills its child, when the socket closes."""

@@ -33,7 +33,7 @@ class EvolutionRanker:
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
         rng = np.random.default_rng(seed)
-        population = history.scored[-self.population :]
+        population = history.latest(self.population)
         if not len(population):
             return rng.permutation(len(pool))
         distances = []

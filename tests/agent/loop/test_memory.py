@@ -214,3 +214,11 @@ def test_evidence_counts_and_averages() -> None:
     assert np.all(evidence.lower <= evidence.mean) and np.all(evidence.mean <= evidence.upper)
     wider = Evidence.of(history([1.0, 2.0, 3.0, 4.0], codes), 4, 4.0)
     assert np.all(wider.upper[0, [0, 3]] > evidence.upper[0, [0, 3]])
+
+
+def test_a_long_run_looks_at_the_evidence_after_a_hundredth_of_it() -> None:
+    known = bad_option(5049)
+    weighed = Findings(Subspace.full(SPACE), [], 5000)
+    assert PATIENT.revise(known, weighed) == (weighed, [])
+    findings, decisions = PATIENT.revise(bad_option(5050), weighed)
+    assert findings.weighed == 5050 and decisions

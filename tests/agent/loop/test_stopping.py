@@ -97,6 +97,36 @@ def test_counts() -> None:
     assert stagnant_trials(history([1, 3])) == 0 and stagnant_trials(history([NAN])) == 0
 
 
+def waiting(scores: list[float], pending: list[int]) -> History:
+    """The same, with some of those without a score pending instead of failed."""
+    found = history(scores)
+    mask = np.isin(np.arange(len(scores)), pending)
+    return History(found.codes, found.scores, found.failed & ~mask, mask)
+
+
+def test_pending_trials_are_neither_failures_nor_stagnation() -> None:
+    assert trailing_failures(waiting([1, NAN, NAN, NAN, NAN], [3, 4])) == 2
+    assert trailing_failures(waiting([1, NAN, NAN, NAN, NAN], [4])) == 3
+    assert trailing_failures(waiting([NAN] * 3, [0, 1, 2])) == 0
+    assert stagnant_trials(waiting([3, 1, NAN, 2, NAN], [2, 4])) == 2
+    assert stagnant_trials(waiting([3, NAN], [1])) == 0
+
+
+def test_failures_between_trials_that_run_are_not_in_a_row() -> None:
+    # Of many at a time, those that fail at once end first.
+    assert trailing_failures(waiting([1] + [NAN] * 12, [2, 4, 6, 8, 10])) == 2
+    # One that hangs does not hide that all others fail.
+    assert trailing_failures(waiting([1] + [NAN] * 12, [3])) == 9
+    assert trailing_failures(waiting([NAN] * 12, [3]), 6) == 6
+
+
+def test_the_reason_of_the_latest_failure_is_told() -> None:
+    trials = [Trial(i, "0", TrialState.FAIL, reason=f"r{i}") for i in range(12)]
+    some = waiting([NAN] * 12, [11])
+    stop = find_stop(Budget(), some, trials, ObjectiveSet.of("value"))
+    assert stop == Stop(reason=StopReason.FAILURES, limit=11, detail="r10")
+
+
 def test_an_interruption_passes_every_except_exception() -> None:
     assert issubclass(Interrupted, KeyboardInterrupt) and not issubclass(Interrupted, Exception)
 

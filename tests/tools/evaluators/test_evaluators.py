@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -46,7 +47,8 @@ class Reports:
 
 def outcome(evaluator: Evaluator, ncode: str = "21") -> Outcome:
     """What becomes of one evaluation behind the evaluation boundary."""
-    ((_, found),) = evaluate_all(InlineExecutor(evaluator), [evaluation(ncode)])
+    with contextlib.closing(InlineExecutor(evaluator)) as executor:
+        ((_, found),) = evaluate_all(executor, [evaluation(ncode)])
     return found
 
 
@@ -291,8 +293,8 @@ def test_a_function_reports_and_is_told_to_stop() -> None:
     reports = Reports(stop_at=3)
     assert FunctionEvaluator(train).evaluate(evaluation(), reports) == 0.3
     assert reports.heard == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    executor = InlineExecutor(FunctionEvaluator(train))
-    ((_, found),) = evaluate_all(executor, [evaluation()], lambda e, step, value: step == 2)
+    with contextlib.closing(InlineExecutor(FunctionEvaluator(train))) as executor:
+        ((_, found),) = evaluate_all(executor, [evaluation()], lambda e, step, value: step == 2)
     assert found.stopped and found.metrics == {"value": 0.2}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lm_searcher.tools.executors.device_faults import FAULT_SECONDS, DeviceFaults
-from lm_searcher.tools.executors.outcome_check import is_device_fault
+from lm_searcher.tools.executors.outcome_check import is_crash
 from lm_searcher.tools.executors.protocol import Ended
 from lm_searcher.tools.protocols import Outcome
 
@@ -68,8 +68,12 @@ def test_the_times_of_the_crashes_decide_not_when_they_are_heard_of() -> None:
         ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True),
         ("out of memory: CUDA error: out of memory", False),
         ("out of memory: CUDA out of memory. Tried to allocate 20.00 MiB", False),
+        ("killed by SIGSEGV", True),
+        ("exited with code 3 before it returned a result", True),
+        ("command exited with code 3", False),
+        ("timed out after 2 s", False),
         ("ValueError: two lines", False),
     ],
 )
-def test_which_exceptions_may_be_a_fault_of_the_device(reason: str, fault: bool) -> None:
-    assert is_device_fault(reason) == fault
+def test_which_failures_may_be_a_fault_of_the_device(reason: str, fault: bool) -> None:
+    assert is_crash(reason) == fault

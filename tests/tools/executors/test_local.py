@@ -27,14 +27,14 @@ from executor_contract import (
     started,
 )
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import EvaluatorError, TrialFailure
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.tools.devices import SHARE
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.evaluation_process import EvaluationProcess
 from lm_searcher.tools.executors.local import LocalExecutor
-from lm_searcher.tools.executors.protocol import Began, Ended, Reported
+from lm_searcher.tools.executors.protocol import Began, Ended, Event, Reported
 from lm_searcher.tools.protocols import Cancelled, Evaluation, Outcome
 
 
@@ -47,6 +47,7 @@ def start() -> Iterator[Start]:
     yield from started(LocalExecutor)
 
 
+@pytest.mark.slow
 class TestLocalExecutor(ExecutorContract):
     """Nothing differs."""
 
@@ -89,6 +90,8 @@ def misbehave(config: dict[str, Any]) -> Any:
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "killed inside":
+        raise TrialFailure("command was killed by SIGKILL")
     if how == "memory":
         return len(bytearray(10**12))
     return {"good": 1.5, "nan": float("nan"), "string": "0.9", "nothing": None}[how]
@@ -262,8 +265,12 @@ def test_an_evaluation_that_somebody_kills_is_a_lost_place() -> None:
         running.submit(evaluation(0, how="killed"))
         lost = events_until(running, is_ended)[-1]
         assert lost == Ended(0, None, "killed by SIGKILL (out of memory?)")
-        running.submit(evaluation(0, how="good"), attempt=2)
-        assert events_until(running, is_ended)[-1] != lost
+        running.submit(evaluation(0, how="killed inside"), attempt=2)
+        lost = events_until(running, is_ended)[-1]
+        assert lost == Ended(0, None, "command was killed by SIGKILL", attempt=2)
+        running.submit(evaluation(0, how="good"), attempt=3)
+        good = events_until(running, is_ended)[-1]
+        assert isinstance(good, Ended) and good.outcome is not None
 
 
 def test_cancelling_ends_what_runs(tmp_path: Path) -> None:
@@ -351,7 +358,7 @@ def test_crashes_at_the_same_time_on_one_device_are_lost_places(tmp_path: Path) 
     with executor(crash, workers=3, devices=["0"]) as running:
         for me in range(3):
             running.submit(evaluation(me, me=me), attempt=me)
-        seen = []
+        seen: list[Event] = []
         while sum(map(is_ended, seen)) < 3:
             seen += running.poll(60.0)
     assert {event.place for event in seen if isinstance(event, Began)} == {"gpu 0"}
@@ -383,6 +390,25 @@ def test_crashes_on_devices_of_their_own_are_failures(tmp_path: Path) -> None:
         "killed by SIGSEGV",
         "exited with code 1 before it returned a result",
     ]
+
+
+@pytest.mark.slow
+def test_the_device_with_the_fewest_evaluations_gets_the_next(tmp_path: Path) -> None:
+    def wait(config: dict[str, Any]) -> float:
+        while not (tmp_path / config["until"]).exists():
+            time.sleep(0.01)
+        return 1.0
+
+    with executor(wait, workers=4, devices=["0", "1"]) as running:
+        for key, until in enumerate(("first", "first", "last")):
+            running.submit(evaluation(key, until=until))
+        (tmp_path / "first").touch()
+        seen: list[Event] = []
+        while sum(map(is_ended, seen)) < 2:
+            seen += running.poll(60.0)
+        running.submit(evaluation(3, until="first"))
+        assert Began(3, "gpu 1") in running.poll(60.0)
+        (tmp_path / "last").touch()
 
 
 # -- the clock ------------------------------------------------------------------------------------
