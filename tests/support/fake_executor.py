@@ -1,8 +1,8 @@
 """An executor without processes, on a simulated clock.
 
-What becomes of an evaluation follows from its NCode and seed: its length, the places that it
-loses, its result. `kind = "fake"` in the settings, once `known_as_fake` has made it known. Losses
-and lengths are drawn, so a seed stands for an order of completion; `order` gives one outright.
+What becomes of an evaluation follows from its NCode and seed: its result, and the places that it
+loses. How long it takes is drawn, so that the setting `seed` stands for an order of completion;
+`order` gives one outright. `kind = "fake"` in the settings, once `known_as_fake` was called.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FakeSettings(ExecutorSettings):
 
     kind: str | None = "fake"
     seed: int = 0
-    """Of lengths and losses."""
+    """Of the lengths of evaluations."""
     spread: float = 1.0
     """Lengths are lognormal with this standard deviation of the logarithm; 0: all are 1."""
     losses: float = 0.0
@@ -52,7 +52,12 @@ class FakeSettings(ExecutorSettings):
     def make(self, evaluator: Evaluator, site: Site) -> FakeExecutor:
         """See ExecutorSettings."""
         evaluator.prepare()
-        return FakeExecutor(evaluator, self)
+        MADE.append(FakeExecutor(evaluator, self))
+        return MADE[-1]
+
+
+MADE: list[FakeExecutor] = []
+"""Every executor made by settings, the latest last."""
 
 
 @dataclass
@@ -126,7 +131,8 @@ class FakeExecutor:
         key, settings = evaluation.key, self.settings
         same = (int(evaluation.ncode, 36), evaluation.seed)
         length = float(np.exp(settings.spread * self._draw(*same).normal()))
-        if key in settings.doomed or self._draw(*same, attempt).random() < settings.losses:
+        lost = np.random.default_rng([*same, attempt]).random() < settings.losses
+        if lost or key in settings.doomed:
             return [(self.clock + length / 2, Ended(key, None, f"place {attempt} burnt", attempt))]
         curve: list[tuple[int, float]] = []
 
@@ -134,7 +140,7 @@ class FakeExecutor:
             curve.append((step, value))
             return False
 
-        outcome = Outcome({}, round(length, 3))
+        outcome = Outcome({}, 0.5)
         try:
             result = self.evaluator.evaluate(evaluation, report)
             metrics = checked_metrics(result, self.evaluator.metric)
