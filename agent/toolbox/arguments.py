@@ -187,7 +187,7 @@ class OneNCode(OneRun):
     ncode: Annotated[str, Field(description="One digit 0-9a-z a position, see describe_space.")]
 
 
-class EvaluateInRun(OneRun, EvaluateNCode):
+class EvaluateInRun(EvaluateNCode, OneRun):
     """The tool that the graph calls too, with the run that it is for."""
 
 

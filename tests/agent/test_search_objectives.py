@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from lm_searcher.agent.loop.request_files import Request, submit
+from lm_searcher.agent.optuna_view.storage import RunStorage
 from lm_searcher.agent.results.live import LiveView
 from lm_searcher.agent.results.report import render
 from lm_searcher.agent.results.result import Result, read_run
@@ -101,7 +102,7 @@ def test_optuna_sees_the_same_front(tmp_path: Path) -> None:
     given = {"objectives": TWO, "constraints": ["speed >= 8.5"]}
     run = search(store=None, folder=tmp_path, name="two", trials=20, **given)
     result = run.run()
-    study = optuna.load_study(study_name="two", storage=run.files.url)
+    study = optuna.load_study(study_name="two", storage=RunStorage("two", folder=tmp_path))
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert {t.number for t in study.best_trials} == {m.number for m in result.front}
     for theirs, ours in zip(study.trials, result.trials, strict=True):

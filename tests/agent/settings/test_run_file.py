@@ -117,6 +117,7 @@ budget = 2
 kind = "local"
 workers = 2
 batch = 4
+mode = "batch"
 seconds = 1.5
 memory_gb = 2
 devices = ["0", "1"]
