@@ -50,12 +50,16 @@ def let_lease_expire(store: Path) -> None:
 
 
 def every_crash(
-    folder: Path, run: Callable[[Path], object], prepare: Callable[[Path], object] = Path.mkdir
+    folder: Path,
+    run: Callable[[Path], object],
+    prepare: Callable[[Path], object] = Path.mkdir,
+    before: bool = False,
 ) -> Iterator[tuple[str, Path]]:
-    """For each commit of `run(place)`, and before and after it: the moment's name and a `place` in
-    which the run has died then. `prepare(place)` makes what it begins with."""
+    """For each commit of `run(place)`: the moment's name, and a `place` in which the run has died
+    right after the commit, and, where that differs in more than the store, right `before` it.
+    `prepare(place)` makes what the run begins with."""
     for at in itertools.count(1):
-        for written in (False, True):
+        for written in (False, True)[0 if before else 1 :]:
             moment = f"{'after' if written else 'before'} commit {at}"
             place = folder / moment.replace(" ", "-")
             prepare(place)

@@ -13,12 +13,13 @@ from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.events import Ask, End, Event, Lost, Recorded
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.stored_run import StoredRun, stored_log, stored_run
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import SearchSpace
 
 SPACE = SearchSpace.of("grid", {f"p{i}": [0, 1, 2, 3, 4] for i in range(4)})  # 625
-MEMORY = {"start": 5, "interval": 3, "width": 1.0, "elites": 2, "stagnation": 6}
+MEMORY = {"start": 4, "interval": 2, "width": 1.0, "elites": 2, "stagnation": 6}
 
 
 def measure(config: dict[str, int], seed: int) -> dict[str, float]:
@@ -36,14 +37,14 @@ def with_curve(config: dict[str, int], seed: int, report: Callable[[int, float],
     return value
 
 
-def search(folder: Path, evaluator: Callable[..., Any] = measure, **keywords: Any) -> Search:
-    """A search of 12 trials in `folder`, confirmation included; `fake` are FakeSettings."""
+def search(folder: Path, evaluator: Callable[..., Any] | None = measure, **keywords: Any) -> Search:
+    """A search of 9 trials in `folder`, confirmation included; `fake` are FakeSettings."""
     executor = {"kind": "fake", **keywords.pop("fake", {})}
     return Search(
         SPACE,
         evaluator,
         **{
-            "trials": 12,
+            "trials": 9,
             "ranker": "evolution",
             "initial": 3,
             "seed": 7,
@@ -51,7 +52,7 @@ def search(folder: Path, evaluator: Callable[..., Any] = measure, **keywords: An
             "folder": folder,
             "executor": executor,
             "memory": MEMORY,
-            "confirm": {"top": 2, "seeds": 2},
+            "confirm": {"top": 1, "seeds": 2},
             **keywords,
         },
     )
@@ -70,7 +71,7 @@ class Found:
     decisions: dict[str, Any]
     confirmations: dict[str, Any]
     requests: dict[str, Any]
-    stop: object
+    stop: Stop | None
 
 
 def found(folder: Path) -> Found:
