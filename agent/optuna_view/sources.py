@@ -49,8 +49,8 @@ class StoredRuns:
     """Runs of a folder or a store: those of the given names, or all that there are at the time.
 
     A run is read again when its store has changed, which is looked up at most once in `every`
-    seconds. If it cannot be read any more, its last result stays. Raises StoreError if one of the
-    given runs cannot be read at first.
+    seconds. If the store cannot be read any more, what was read last stays. Raises StoreError if
+    one of the given runs cannot be read at first.
     """
 
     def __init__(
@@ -69,7 +69,12 @@ class StoredRuns:
         """See Source."""
         if not self._given and self._due(None):
             self._looked[None] = time.monotonic()
-            self._found = run_names(self.folder, self.store)
+            try:
+                self._found = run_names(self.folder, self.store)
+            except StoreError as error:
+                if not self._found:
+                    raise
+                _log.warning("the runs that were found last stay: %s", error)
         return self._given or self._found
 
     def result(self, name: str) -> Result:

@@ -19,6 +19,8 @@ from warm import WarmProcess
 from lm_searcher.agent.cli import app
 from lm_searcher.agent.study.paths import RunFiles
 
+pytestmark = pytest.mark.slow  # Optuna makes its tables, and the dashboard is imported
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -92,7 +94,6 @@ def test_without_the_extra(
     assert "pip install 'lm-searcher[dashboard]'" in command("dashboard")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("two",)])
 def test_the_dashboard_is_served_until_ctrl_c(
     place: Path, warm_python: Callable[..., WarmProcess], names: tuple[str, ...]

@@ -25,6 +25,8 @@ from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.tools.protocols import Outcome
 
+pytestmark = pytest.mark.slow  # the dashboard's import
+
 
 @contextmanager
 def served(runs: Source) -> Iterator[DashboardServer]:
@@ -126,7 +128,6 @@ class Browser:
         return shown.stdout
 
 
-@pytest.mark.slow
 def test_a_new_trial_appears_in_the_browser(tmp_path: Path) -> None:
     browser = Browser(tmp_path / "profile")
     files = RunFiles.of("live", tmp_path, None)

@@ -16,6 +16,8 @@ from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.spaces.errors import StoreError
 
+pytestmark = pytest.mark.slow  # Optuna makes its tables
+
 
 def run_in(folder: Path) -> Result:
     return read_run(RunFiles.of("one", folder, None))

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
 from optuna_view_results import CONSTRAINED, GOALS, result_of
+from postgres import Postgres
 from stores import SPACE, fill, open_store, start
 
 from lm_searcher.agent import RunStorage, Search
@@ -168,6 +169,18 @@ def test_a_run_that_is_removed(folder: Path) -> None:
     assert all_runs.get_all_studies() == []
 
 
+def test_a_store_that_is_removed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'all.db'}"
+    with open_store(url, "one") as store:
+        fill(store)
+    storage = ResultStorage(StoredRuns(tmp_path, url, every=0.0))
+    assert len(storage.get_all_trials(0)) == 4
+    (tmp_path / "all.db").unlink()
+    assert len(storage.get_all_trials(0)) == 4, "the last that was read"
+    with pytest.raises(StoreError, match="no such file"):
+        RunStorage(store=url).get_all_studies()
+
+
 def test_runs_of_one_store(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'all.db'}"
     for name in ("b", "a"):
@@ -177,6 +190,20 @@ def test_runs_of_one_store(tmp_path: Path) -> None:
     assert optuna.get_all_study_names(RunStorage("b", store=url)) == ["b"]
     with pytest.raises(StoreError, match="unknown run 'c'"):
         RunStorage("c", store=url)
+
+
+@pytest.mark.slow
+def test_a_live_run_on_a_database_server(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.url()
+    with open_store(url, "live") as store:
+        fill(store)
+        source = StoredRuns(tmp_path, url, every=0.0)
+        storage = ResultStorage(source)
+        assert [t.number for t in storage.get_all_trials(0)] == [0, 1, 2, 3]
+        store.finish(3, Outcome({"value": 1.0}, 1.0))
+        assert storage.get_best_trial(0).number == 3
+    assert storage.get_study_user_attrs(0)["state"] == "interrupted"
+    assert source.result("live") is source.result("live")
 
 
 # -- what is refused ------------------------------------------------------------------------------
