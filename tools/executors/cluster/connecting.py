@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from dataclasses import replace
@@ -53,7 +54,7 @@ def connect(message: Connect) -> Work:
                 address=address,
                 namespace=message.namespace,
                 log_to_driver=False,
-                logging_level="warning",
+                logging_level=logging.WARNING,
             )
             break
         except (Exception, SystemExit) as error:  # Ray documents none
@@ -63,7 +64,8 @@ def connect(message: Connect) -> Work:
                     f"[executor] address: the Ray cluster at {address} does not take this machine "
                     "as one of its nodes (is 'ray start' done here, with the cluster's token?)"
                 ) from error
-    return _shared(message, address, ray.cluster_resources())
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return _shared(message, address, resources)
 
 
 def _shared(message: Connect, address: str, resources: dict[str, float]) -> Work:
@@ -85,9 +87,8 @@ def _found(address: str) -> str:
         address = checked_address(os.environ.get("RAY_ADDRESS") or address)
     try:
         found = services.canonicalize_bootstrap_address(address)
-    except (ConnectionError, ValueError, OSError) as error:
+    except (ValueError, OSError):
         found = None
-        reason = str(error)
     if found is None:
         if address == "auto":
             raise ConfigError(

@@ -189,7 +189,7 @@ class RayExecutor:
                 raise EvaluatorError(reason)
             case Gone():
                 self._places = 0
-                self._tell("the Ray cluster is gone; waiting for it")
+                self._tell("the connection to the Ray cluster is lost; trying again")
             case Connected():
                 self._tell("connected to the Ray cluster again")
                 self._resume()

@@ -10,7 +10,7 @@ from ray.exceptions import ActorUnavailableError, RayError
 
 from lm_searcher.tools.executors.cluster.messages import Greeting, Holding, Item
 from lm_searcher.tools.executors.cluster.slot import new_slot
-from lm_searcher.tools.executors.outcome_check import is_device_fault
+from lm_searcher.tools.executors.outcome_check import is_crash
 from lm_searcher.tools.executors.protocol import Began, Ended
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Between two tries of a slot that is unavailable or does not start."""
-
-_CRASHED = ("exited with code", "killed by")
 
 
 class Superseded(Exception):
@@ -126,7 +124,7 @@ class Place:
     async def _greet(self) -> Greeting:
         while True:
             greeting: Greeting = await self._ask("greet", self.pool.work_reference, self.sharing)
-            if greeting.owner <= self.pool.owner:
+            if greeting.owner[1] == self.pool.owner[1]:
                 return greeting
             if not self.found:
                 raise Superseded
@@ -198,8 +196,7 @@ class Place:
 
     def _tell_end(self, ended: Ended, devices: str) -> None:
         reason = (ended.outcome.reason if ended.outcome else None) or ""
-        crashed = is_device_fault(reason) or reason.startswith(_CRASHED)
-        if crashed and devices and self.pool.work.gpus < 1:
+        if is_crash(reason) and devices and self.pool.work.gpus < 1:
             self.pool.hold(self, devices, ended)
         else:
             self.pool.tell(ended)

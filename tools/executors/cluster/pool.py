@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -185,6 +186,11 @@ class Pool:
         self._places.pop(place.name, None)
         self._lives[place].cancel()
         self._schedule()
+
+    async def await_discovery(self) -> None:
+        """Wait until the slots of an earlier controller are found, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.discovered.wait(), CLOSING)
 
     async def close(self, keep: bool) -> None:
         """End the slots; with `keep`, without those that have something for a later controller."""

@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -87,7 +88,7 @@ class Slot:
         return Greeting(
             owner,
             place=f"{host} gpu {gpus}" if gpus else host,
-            devices=f"{self._node} {gpus}" if gpus else "",
+            devices=f"{gpus} of {host} ({self._node[:8]})" if gpus else "",
             serial=self._serial,
             holding=held.holding if held else None,
             error="" if held else self._error,
@@ -178,8 +179,10 @@ class Slot:
                 continue
             try:
                 job()
-            finally:
-                done.set()
+            except BaseException:  # a slot without its thread would hold its GPU for nothing
+                traceback.print_exc()
+                os._exit(1)
+            done.set()
 
     def _do(self, job: Callable[[], None]) -> threading.Event:
         """Have the slot's thread do this; the event tells that it is done."""
