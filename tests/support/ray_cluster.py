@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
-
-os.environ["RAY_AUTH_MODE"] = "disabled"  # read when Ray is imported
 
 TRIES = 3
 """Ray gives a starting node 30 s, which are not enough beside other work."""

@@ -452,7 +452,11 @@ def test_auto_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_cluster_without_gpus() -> None:
     with ray_cluster(gpus=0) as none:
-        assert "no GPU" in made(ConfigError, address=none.address, gpus=0.5)
+        assert "accepted: gpus = 0" in made(ConfigError, address=none.address, gpus=0.5)
+
+
+def test_a_node_too_small(cluster: Any) -> None:
+    assert "has 8 GPU" in made(ConfigError, address=cluster.address, gpus=8)
 
 
 def test_an_evaluator_that_does_not_start(start: Callable[..., RayExecutor]) -> None:

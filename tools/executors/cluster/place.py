@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -73,14 +74,14 @@ class Place:
                 return
             except (RayError, NotStarted, ValueError) as error:  # ValueError: no such actor
                 pause = PAUSE if self.ready else min(2 * pause, LONGEST_PAUSE)
-                self._end_life(last_line(error))
+                self._end_life(last_line(error), sure=isinstance(error, NotStarted))
             if not self.wanted:
                 return
             await asyncio.sleep(pause)
 
-    def _end_life(self, reason: str) -> None:
-        if self.wanted and not self.ready and not self.found:
-            self.pool.not_started(self, reason)
+    def _end_life(self, reason: str, *, sure: bool) -> None:
+        if not self.ready and (sure or not self.found):
+            self.pool.not_started(self, reason, sure=sure)
         self.lose(reason)
         self.ready = self.found = False
         self.available = True
@@ -180,8 +181,9 @@ class Place:
         self.pool.tell(Began(task.key, greeting.place))
         if task.stopping:
             self.stop()
+        content = pickle.dumps((task.evaluation, holding))
         while not task.ended:
-            items: list[Item] = await self._ask("run", task.evaluation, holding, seen)
+            items: list[Item] = pickle.loads(await self._ask("run", content, seen))
             seen += len(items)
             for item in items:
                 if isinstance(item, str):
