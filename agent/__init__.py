@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lm_searcher.agent.loop.stopping import Interrupted
+    from lm_searcher.agent.optuna_view.storage import RunStorage
     from lm_searcher.agent.results.result import Result
     from lm_searcher.agent.search import Search
 
-__all__ = ["Interrupted", "Result", "Search"]
+__all__ = ["Interrupted", "Result", "RunStorage", "Search"]
 
-_HOMES = {"Interrupted": "loop.stopping", "Result": "results.result", "Search": "search"}
+_HOMES = {
+    "Interrupted": "loop.stopping",
+    "Result": "results.result",
+    "RunStorage": "optuna_view.storage",
+    "Search": "search",
+}
 
 
 def __getattr__(name: str) -> object:

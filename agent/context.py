@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from langgraph.runtime import RunControl
 
 from lm_searcher.agent.loop.confirmation import Confirm
 from lm_searcher.agent.loop.memory import Findings, remembered
@@ -18,14 +20,24 @@ from lm_searcher.agent.loop.stopping import Budget
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.records import FULL, RunRecords, memory_key
+from lm_searcher.agent.study.records import FULL, WEIGHED, RunRecords, Weighed, memory_key
+from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import EvaluatorError, unknown
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.usage import Usage
-from lm_searcher.tools.protocols import AskingRanker, Evaluation, Executor, Outcome
+from lm_searcher.tools.executors.protocol import Executor
+from lm_searcher.tools.protocols import AskingRanker, Evaluation, Outcome
+
+if TYPE_CHECKING:
+    from lm_searcher.agent.loop.confirmation_runs import Task
+
+AHEAD = 16
+"""With so many places, one pick waits beside them, with twice as many two: where places become free
+one after the other all the time, none waits for a decision. Each pick then knows a sixteenth of the
+running trials less than it might."""
 
 Observer = Callable[[Trial | str], None]
 """Called with each trial when it starts and when it has finished, and with other news as text."""
@@ -48,8 +60,15 @@ class Context(Selector):
     observe: Observer = lambda event: None
     forgiven: int = 0
     """Trials before the run was begun again after a stop by failures: those no longer count."""
-    interrupted: bool = False
-    """Set by Ctrl-C: start nothing more, leave after what runs."""
+    asynchronous: bool = True
+    """Whether a place that becomes free gets its next trial at once; else trials are picked, and
+    awaited, a batch at a time."""
+    control: RunControl = field(default_factory=RunControl)
+    """Drained by Ctrl-C: nothing more is started."""
+    under_way: dict[int, int] = field(default_factory=dict)
+    """The evaluations that the executor has, by key, with the last step that each reported."""
+    confirmations: dict[int, Task] | None = None
+    """What is left to confirm, by key; None before the search has ended."""
 
     def __post_init__(self) -> None:
         stored = self.records.seconds
@@ -74,6 +93,58 @@ class Context(Selector):
         """See Selector."""
         self.observe(text)
 
+    @contextlib.contextmanager
+    def streaming(self, stream: Observer) -> Iterator[None]:
+        """Within the context, what the observer is told goes to `stream` too."""
+        observe = self.observe
+
+        def tell(event: Trial | str) -> None:
+            observe(event)
+            stream(event)
+
+        self.observe = tell
+        try:
+            yield
+        finally:
+            self.observe = observe
+
+    # -- places ------------------------------------------------------------------------------
+
+    @property
+    def left(self) -> int:
+        """Trials that the budget allows to begin."""
+        most = self.budget.trials
+        return sys.maxsize if most is None else max(0, most - len(self.store))
+
+    def room(self) -> int:
+        """Evaluations that the executor can begin now."""
+        return self.executor.room() if self.executor is not None else 0
+
+    def wanted(self, stop: Stop | None) -> int:
+        """How many picks to make now: one for each place that no waiting trial takes, and a few
+        ahead, or a batch when no trial is pending; after the end of the search, the extra requests
+        of users only."""
+        if self.asynchronous:
+            room = self.room()
+            ahead = (room + len(self.under_way)) // AHEAD
+            most = max(0, room + ahead - len(self.store.waiting))
+        else:
+            most = 0 if self.store.pending else self.batch
+        if stop is None:
+            return min(most, self.left)
+        return 0 if stop.failed else min(most, self.requests.extra(len(self.store)))
+
+    def begin(self, evaluation: Evaluation, attempt: int) -> None:
+        """Hand an evaluation to the executor."""
+        assert self.executor is not None
+        self.executor.submit(evaluation, attempt)
+        self.under_way[evaluation.key] = 0
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether finalists are still to be confirmed."""
+        return bool(self.confirmations)
+
     # -- the history and memory --------------------------------------------------------------
 
     def history(self, number: int) -> History:
@@ -86,12 +157,13 @@ class Context(Selector):
         self.requests.take_up(history, self.findings, most, self.store.write)
 
     def weigh(self, history: History) -> None:
-        """Let memory weigh the evidence; store its decisions, and last that they were made."""
+        """Let memory weigh the evidence; store its decisions."""
         findings, decisions = self.revise(history, self.findings)
-        for place, decision in enumerate(decisions):
-            self.store.write(memory_key(decision.trial, place), decision)
         if findings.weighed != self.findings.weighed:
-            self.store.set_attribute("weighed", findings.weighed)
+            with self.store.tick():
+                for place, decision in enumerate(decisions):
+                    self.store.write(memory_key(decision.trial, place), decision)
+                self.store.write(WEIGHED, Weighed(trials=findings.weighed))
         self.findings = findings
 
     def keep_time(self) -> None:
@@ -122,12 +194,8 @@ class Context(Selector):
         """The share of the full budget behind an outcome."""
         return steps / self.epochs if outcome.stopped and self.epochs else 1.0
 
-    def start(self, number: int, ncode: NCode, usage: Mapping[str, Any]) -> Trial:
-        """Store a running trial, unless an earlier process did. Raises StoreError."""
-        return self.store.start(number, ncode, self.trial_seed(number), self.ranker_name, usage)
-
     def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
-        """Store what became of a trial, and pass it on.
+        """Store what became of a trial.
 
         Raises EvaluatorError if no trial has given the metrics of the objectives yet and this
         one, which did not fail, does not either: then none will.
@@ -139,14 +207,14 @@ class Context(Selector):
                 + unknown("metric", missing[0], outcome.metrics)
                 + ". Correct the metric, and give the run another --name"
             )
-        trial = self.store.finish(number, outcome, fidelity)
-        self.observe(trial)
-        return trial
+        return self.store.finish(number, outcome, fidelity)
 
 
 @contextlib.contextmanager
-def open_context(problem: Problem, observe: Observer) -> Iterator[Context]:
+def open_context(problem: Problem, observe: Observer, run_id: str) -> Iterator[Context]:
     """The context of a problem's run, which this process alone drives meanwhile.
+
+    `run_id` becomes the run's if it is new.
 
     Raises StoreError if another process drives the run, or if it is of something else.
     """
@@ -160,6 +228,7 @@ def open_context(problem: Problem, observe: Observer) -> Iterator[Context]:
         problem.identity,
         make_pruner(settings.pruner),
         config,
+        run_id=run_id,
     ) as store:
         records = RunRecords.of(store.attributes)
         feasibility = problem.proposer.feasibility
@@ -167,9 +236,10 @@ def open_context(problem: Problem, observe: Observer) -> Iterator[Context]:
             **problem.selection(Requests.of(files, problem.space, records.requests(), feasibility)),
             store=store,
             ranker_name=settings.ranker.name,
-            findings=remembered(problem.space, records.settled(), records.weighed),
+            findings=remembered(problem.space, records.settled(len(store)), records.weighed),
             budget=settings.budget,
             confirm=problem.confirm,
             epochs=problem.epochs,
             observe=observe,
+            asynchronous=not settings.executor.awaits_batch,
         )

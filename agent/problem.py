@@ -22,8 +22,9 @@ from lm_searcher.agent.study.records import Identity
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.derived import with_derived
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
+from lm_searcher.tools.executors.protocol import Executor, Site
 from lm_searcher.tools.proposer import Proposer
-from lm_searcher.tools.protocols import Evaluator, Executor, Ranker
+from lm_searcher.tools.protocols import Evaluator, Ranker
 from lm_searcher.tools.rankers import make_ranker
 
 
@@ -95,8 +96,13 @@ class Problem:
             "batch": self.batch,
         }
 
-    def executor(self) -> Executor:
-        """What runs the evaluations. Raises UserError if the evaluator cannot be prepared."""
+    def executor(self, run_id: str) -> Executor:
+        """What runs the evaluations of the run with that id.
+
+        Raises UserError if the evaluator cannot be prepared.
+        """
         measured = with_derived(self.evaluator, self.objectives.metric, self.objectives.metrics)
         log = self.files.log if self.files.kept else None
-        return self.settings.executor.make(measured, log)
+        return self.settings.executor.make(
+            measured, Site(run_id, self.files.name, self.files.url, log)
+        )

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from langgraph.types import Durability
+from langgraph.runtime import RunControl
 
 from lm_searcher.agent.context import Context, Observer, open_context
 from lm_searcher.agent.loop.ask_tell import ask, tell
 from lm_searcher.agent.loop.driver import drive
 from lm_searcher.agent.loop.signals import interrupts
 from lm_searcher.agent.problem import Problem
-from lm_searcher.agent.results.result import Result, read_run
+from lm_searcher.agent.results.result import Result
 from lm_searcher.agent.settings.build import as_evaluator, as_space, from_run_file, settings_of
 from lm_searcher.agent.settings.run_file import Settings, load_run_file
-from lm_searcher.agent.study.identity import check_same
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import has_run, shown
+from lm_searcher.agent.study.storage import shown
+from lm_searcher.agent.study.stored_run import has_run
 from lm_searcher.spaces.errors import ConfigError, UserError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.space import Choice, SearchSpace
+from lm_searcher.tools.executors.protocol import Executor
 from lm_searcher.tools.protocols import (
     AskingRanker,
     Evaluation,
     Evaluator,
-    Executor,
     Metrics,
     SlowlyPreparedEvaluator,
 )
@@ -49,10 +50,6 @@ class Search:
     Every trial is in the store the moment it has finished, and a Search of the same name goes
     on where the last one ended; ``store="memory"`` keeps nothing.
     """
-
-    durability: Durability = "sync"
-    """Each checkpoint is written before the next node starts, so after a crash no node that has
-    acted on the store is unknown to the graph. evals/overhead.py measures what it costs."""
 
     def __init__(
         self,
@@ -92,6 +89,8 @@ class Search:
         self._resources = contextlib.ExitStack()
         self._context: Context | None = None
         self._prepared = False
+        self._run_id = uuid.uuid4().hex
+        """The run's id if it is new."""
 
     @property
     def settings(self) -> Settings:
@@ -119,10 +118,10 @@ class Search:
             executor = self._executor()
             with contextlib.closing(executor):
                 context = self._open()
-                context.executor = executor
+                context.executor, context.control = executor, RunControl()
                 begun(context.store.trials)
                 with interrupts(context, self.settings.executor.grace):
-                    drive(context, self.files, self.durability)
+                    drive(context)
                 return self.result()
         finally:
             if mine:
@@ -140,11 +139,13 @@ class Search:
     def _executor(self) -> Executor:
         files, evaluator = self.files, self.problem.evaluator
         if self._context is None and files.kept and has_run(files.url, files.name):
-            check_same(files, read_run(files).attributes, self.problem.identity)  # no worker yet
+            self._open()  # nobody else drives the run: before any place is touched
+        if self._context is not None:
+            self._run_id = self._context.store.id
         if isinstance(evaluator, SlowlyPreparedEvaluator) and evaluator.note:
             self.observe(evaluator.note)
         try:
-            return self.problem.executor()
+            return self.problem.executor(self._run_id)
         except UserError:
             files.remove_empty()
             raise
@@ -198,7 +199,7 @@ class Search:
         if self._context is None:
             try:
                 self._context = self._resources.enter_context(
-                    open_context(self.problem, self.observe)
+                    open_context(self.problem, self.observe, self._run_id)
                 )
             except BaseException:
                 self.close()

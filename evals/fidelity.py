@@ -15,19 +15,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.pruners import BasePruner
 
+from lm_searcher.agent.study.identity import describe_space
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.opening import opened
+from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.pruners import PrunerSettings, make_pruner
+from lm_searcher.agent.study.records import Identity
 from lm_searcher.agent.study.storage import MEMORY
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.evals.digits_benchmark import distinct_cells
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import Codes, to_ncodes
+from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.table_files import load_table
 from lm_searcher.tools.evaluators.training.evaluator import TrainEvaluator
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
@@ -84,28 +92,41 @@ def search(
     (codes, curves), space, rng = problem, builtin("nb201"), np.random.default_rng(seed)
     objectives = ObjectiveSet.of(metric, DIRECTIONS[metric])
     ranks = make_ranker(ranker, space).rank
-    store = TrialStore(MEMORY, "study", space, objectives, make_pruner(halving or PrunerSettings()))
     untried, spent, found = rng.permutation(len(codes)), 0, []
     ncodes = to_ncodes(codes)
-    while spent < epochs and len(untried):
-        number = len(store)
-        if number >= 5:
-            history = store.history()
-            if not estimated:
-                history.scores[:] = [objectives.sign * (t.value or 0.0) for t in store.trials]
-            untried = untried[ranks(codes[untried], history, seed=number)]
-        cell, untried = untried[0], untried[1:]
-        store.start(number, ncodes[cell], 0, ranker)
-        for step, value in enumerate(curves[cell], start=1):
-            stop = store.report(number, step, value) and step < curves.shape[1]
-            if stop:
-                break
-        trial = store.finish(number, Outcome({metric: value}, 0.0, stopped=stop))
-        spent += step
-        if trial.state is TrialState.COMPLETE:
-            found.append((spent, float(value)))
-        untried = rng.permutation(untried)
+    pruner = make_pruner(halving or PrunerSettings())
+    with _store(space, objectives, seed, pruner) as store:
+        while spent < epochs and len(untried):
+            number = len(store)
+            if number >= 5:
+                history = store.history()
+                if not estimated:
+                    reached = [objectives.sign * (t.value or 0.0) for t in store.trials]
+                    history = replace(history, scores=np.array(reached))
+                untried = untried[ranks(codes[untried], history, seed=number)]
+            cell, untried = untried[0], untried[1:]
+            store.add(ncodes[cell], 0, ranker)
+            store.begin(number)
+            for step, value in enumerate(curves[cell], start=1):
+                stop = store.report(number, step, value) and step < curves.shape[1]
+                if stop:
+                    break
+            trial = store.finish(number, Outcome({metric: value}, 0.0, stopped=stop))
+            spent += step
+            if trial.state is TrialState.COMPLETE:
+                found.append((spent, float(value)))
+            untried = rng.permutation(untried)
     return found
+
+
+def _store(
+    space: SearchSpace, objectives: ObjectiveSet, seed: int, pruner: BasePruner | None
+) -> AbstractContextManager[TrialStore]:
+    """A store that keeps nothing."""
+    identity = Identity(
+        space=describe_space(space), objective=objectives.to_json(), evaluator={}, seed=seed
+    )
+    return opened(RunFiles("study", MEMORY, Path()), space, objectives, identity, pruner, {})
 
 
 def regret(found: list[tuple[int, float]], epochs: int, finals: Floats, sign: float) -> float:

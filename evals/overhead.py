@@ -1,10 +1,10 @@
 """The overhead of the controller for each trial: time and disk, early and late in a long run.
 
-    python -m lm_searcher.evals.overhead [--trials 5000] [--durability]
+    python -m lm_searcher.evals.overhead [--trials 5000] [--store URL]
         [--table FILE.npz --metric NAME]
 
 The evaluator is a table look-up in the controller's process, so the measured time is that of
-proposing, ranking, storing, checkpointing and memory. The default table is a synthetic one on the
+proposing, ranking, storing and memory. The default table is a synthetic one on the
 NAS-Bench-201 space.
 """
 
@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from langgraph.types import Durability
 
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.storage import MEMORY
+from lm_searcher.agent.study.storage import MEMORY, shown
 from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.space import SearchSpace
@@ -48,7 +47,6 @@ def measure(
     trials: int,
     ranker: str,
     store: str | None,
-    durability: Durability = "sync",
 ) -> dict[str, Any]:
     """Milliseconds for each trial in an early and a late window, and bytes of disk."""
     marks: list[float] = []
@@ -68,15 +66,13 @@ def measure(
             name="overhead",
             observe=observe,
         )
-        search.durability = durability
         search.run()
         size = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
     steps = np.diff(marks) * 1000
     late = max(0, len(steps) - 100)
     return {
         "ranker": ranker,
-        "store": store or "sqlite",
-        "durability": durability,
+        "store": shown(store) if store else "sqlite",
         "trials": trials,
         "ms_a_trial": round(float(steps.mean()), 2),
         "ms_100_to_200": round(float(steps[100:200].mean()), 2),
@@ -112,17 +108,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--ranker", default="evolution")
-    parser.add_argument("--durability", action="store_true", help="compare the modes too")
+    parser.add_argument("--store", help="a store URL beside memory and SQLite")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--metric", default="value")
     given = parser.parse_args()
     table = load_table(given.table, metric=given.metric) if given.table else synthetic_table()
     print(json.dumps({"propose": propose_large()}))
-    runs: list[tuple[str | None, Durability]] = [(MEMORY, "exit"), (None, "sync")]
-    if given.durability:
-        runs += [(None, "async"), (None, "exit")]
-    for store, durability in runs:
-        row = measure(table, given.metric, given.trials, given.ranker, store, durability)
+    for store in (MEMORY, None, *([given.store] if given.store else [])):
+        row = measure(table, given.metric, given.trials, given.ranker, store)
         print(json.dumps(row), flush=True)
 
 

@@ -27,6 +27,7 @@ from lm_searcher.spaces.builtin import builtin
 from lm_searcher.spaces.ncode import NCode, to_ncodes
 from lm_searcher.tools.evaluators.training.builder import build
 from lm_searcher.tools.evaluators.training.recipe import NB201_ON_DIGITS
+from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.make import make_executor
 from lm_searcher.tools.protocols import Evaluation, Outcome
 
@@ -45,7 +46,7 @@ def trials(evaluator: TimedTraining, ncodes: list[NCode], workers: int) -> Row:
     space = evaluator.space
     tasks = [Evaluation(i, ncode, space.decode(ncode), i) for i, ncode in enumerate(ncodes)]
     try:
-        outcomes = [outcome for _, outcome in executor.run(tasks, lambda *_: False)]
+        outcomes = [outcome for _, outcome in evaluate_all(executor, tasks)]
         seconds = time.perf_counter() - started
     finally:
         executor.close()

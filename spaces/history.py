@@ -63,6 +63,10 @@ class Trial:
     """How many places the evaluation has had: 1 unless one was lost with it."""
     place: str = ""
     """Where it runs, or ran; empty where there is one place only."""
+    began: float | None = field(default=None, compare=False)
+    """When the evaluation began, in seconds since 1970; None where it was not stored."""
+    ended: float | None = field(default=None, compare=False)
+    """When the trial finished, likewise; None for unfinished trials."""
 
 
 @dataclass(frozen=True)

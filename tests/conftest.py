@@ -20,6 +20,7 @@ import pytest
 import warm
 from alembic.script import ScriptDirectory
 from hypothesis import settings
+from postgres import Postgres, why_not
 
 # Before anything imports torch: on tensors this small more threads gain nothing, and where other
 # work shares the cores their barriers make the tests ten times slower.
@@ -78,6 +79,17 @@ def migrations_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptDirectory, "from_config", from_config)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of our own; skipped where none is installed."""
+    if reason := why_not():
+        pytest.skip(reason)
+    server = Postgres()
+    server.start()
+    yield server
+    server.close()
 
 
 # -- processes without the start of an interpreter ------------------------------------------------

@@ -193,6 +193,7 @@ SUPPLIED = {
     "anyio": "mcp",
     "diffusers": "diffusion",
     "matplotlib": "eval",
+    "optuna_dashboard": "dashboard",
     "huggingface_hub": "transformers",
     "pydantic_core": "pydantic",
     "scipy": "scikit-learn",

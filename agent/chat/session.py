@@ -18,7 +18,8 @@ from langgraph.types import Command
 
 from lm_searcher.agent.chat.graph import Chat, build_chat, recursion_limit
 from lm_searcher.agent.study.checkpoints import LatestSaver
-from lm_searcher.agent.study.storage import BUSY_SECONDS, store_errors
+from lm_searcher.agent.study.sqlite_files import BUSY_SECONDS
+from lm_searcher.agent.study.storage import store_errors
 from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import ChatError
 from lm_searcher.tools.files import file_lock

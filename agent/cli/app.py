@@ -9,7 +9,11 @@ from typing import Annotated, cast
 import typer
 
 from lm_searcher.agent.cli.agents import agent, chat, mcp
+from lm_searcher.agent.cli.dashboard import dashboard
+from lm_searcher.agent.cli.export import export
 from lm_searcher.agent.cli.inspect import decode, report, runs, schema, show, spaces
+from lm_searcher.agent.cli.migrate import migrate
+from lm_searcher.agent.cli.replay import replay
 from lm_searcher.agent.cli.run import RunCommand, run
 from lm_searcher.agent.cli.train_ranker import train_ranker
 from lm_searcher.spaces.errors import UserError
@@ -42,7 +46,10 @@ def options(
 
 app.add_typer(train_ranker, name="train-ranker")
 app.command(cls=RunCommand)(run)
-for command in (show, runs, spaces, decode, report, schema, chat, agent, mcp):
+for command in (
+    *(show, runs, spaces, decode, report, dashboard, export, migrate, replay, schema),
+    *(chat, agent, mcp),
+):
     app.command()(command)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable results.")]
 Store = Annotated[
-    str | None, typer.Option(help="Optuna storage URL; default: SQLite in the run's folder.")
+    str | None, typer.Option(help="Database URL; default: SQLite in the run's folder.")
 ]
 Folder = Annotated[Path, typer.Option(help="Where runs are kept.")]
 RUNS = Path("runs")

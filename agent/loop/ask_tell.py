@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lm_searcher.agent.context import Context
+from lm_searcher.agent.study.events import Ask
 from lm_searcher.spaces.errors import ConfigError, TrialFailure
 from lm_searcher.spaces.history import Trial
 from lm_searcher.tools.executors.outcome_check import checked_metrics
@@ -17,13 +18,18 @@ def ask(context: Context, n: int) -> list[Evaluation]:
     proposal = context.propose(history, context.findings)
     context.findings = proposal.findings
     selection = context.select(proposal.pool, history, proposal.requested, n)
-    usage, asked = selection.usage, []
-    for number, ncode in enumerate(selection.picks, start=len(context.store)):
-        trial = context.start(number, ncode, usage)
+    store, first = context.store, len(context.store)
+    with store.tick():
+        if selection.picks:
+            store.log(Ask(first=first, n=n, ncodes=selection.picks))
+        trials = []
+        for number, ncode in enumerate(selection.picks, start=first):
+            took = selection.usage if number == first else {}  # of a batch, the first trial has it
+            store.add(ncode, context.trial_seed(number), context.ranker_name, took)
+            trials.append(store.begin(number))
+    for trial in trials:
         context.observe(trial)
-        usage = {}  # of a batch, the first trial has it
-        asked.append(context.evaluation(number, ncode, trial.seed))
-    return asked
+    return [context.evaluation(trial.number, trial.ncode, trial.seed) for trial in trials]
 
 
 def tell(
@@ -40,6 +46,7 @@ def tell(
         except TrialFailure as failure:
             outcome = Outcome({}, seconds, str(failure))
     finished = context.finish(number, outcome)
-    if all(trial.state.finished for trial in store.trials):  # as after a run's batch
+    context.observe(finished)
+    if not store.pending:  # as after a run's batch
         context.weigh(store.history())
     return finished

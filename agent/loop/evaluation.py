@@ -1,76 +1,108 @@
-"""Evaluations: of a step's picks, and of the finalists."""
+"""The two halves of the tool node: evaluations are submitted, and what has ended is collected."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_searcher.agent.context import Context
-from lm_searcher.agent.loop.confirmation import confirmation_of, remaining
-from lm_searcher.agent.loop.stopping import Interrupted
-from lm_searcher.agent.study.records import Confirmation
-from lm_searcher.spaces.ncode import NCode
-from lm_searcher.tools.protocols import Evaluation
+from lm_searcher.agent.loop.tool_calls import EvaluateNCode, ToolCall
+from lm_searcher.agent.study.events import Ask
+from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.history import Trial
+from lm_searcher.tools.executors.protocol import Began, Ended, Event, Reported
+from lm_searcher.tools.protocols import Outcome
+
+MOST_ATTEMPTS = 3
+"""Places that an evaluation may lose before its trial fails."""
+
+POLL_SECONDS = 1.0
+"""The longest wait without a look at requests, limits and signals."""
 
 
-def evaluate_picks(
-    context: Context, first: int, picks: Sequence[NCode], usage: Mapping[str, Any]
+def submit(
+    context: Context, calls: Sequence[ToolCall], wanted: int, usage: Mapping[str, Any]
 ) -> None:
-    """Evaluate the picks as trials `first`, `first` + 1, ...; each is stored as it ends.
+    """Record the decision and its trials in one transaction, and only then begin as many waiting
+    trials as there is room for.
 
-    `usage` is what asking a model for all of them took; the first trial keeps it. Trials that an
-    earlier process finished are not evaluated again. Raises Interrupted if the user asked to stop
-    before all have finished.
+    `wanted` is how many picks were asked for; `usage`, what asking a model for all of them took:
+    the first trial keeps it.
     """
-    steps: dict[int, int] = {}
+    store, first = context.store, len(context.store)
+    picks = [EvaluateNCode.model_validate(call["args"]) for call in calls]
+    with store.tick():
+        if picks:
+            store.log(Ask(first=first, n=wanted, ncodes=[pick.ncode for pick in picks]))
+        for number, pick in enumerate(picks, start=first):
+            seed = context.trial_seed(number) if pick.seed is None else pick.seed
+            took = usage if number == first else {}
+            store.add(pick.ncode, seed, context.ranker_name, took)
+        begun = [store.begin(number) for number in store.waiting[: context.room()]]
+    for trial in begun:
+        context.observe(trial)
+        context.begin(context.evaluation(trial.number, trial.ncode, trial.seed), trial.attempt)
 
-    def report(evaluation: Evaluation, step: int, value: float) -> bool:
-        steps[evaluation.key] = step
-        stop = context.store.report(evaluation.key, step, value)
-        return stop and step != context.epochs  # at the last epoch nothing is left to stop
 
-    def evaluations() -> Iterator[Evaluation]:
-        for number, ncode in enumerate(picks, start=first):
-            if context.interrupted:
-                return
-            trial = context.start(number, ncode, usage if number == first else {})
-            if not trial.state.finished:
-                context.observe(trial)
-                yield context.evaluation(number, ncode, trial.seed)
+def collect(context: Context) -> None:
+    """Record in one transaction what became of evaluations since the last look.
 
+    Raises EvaluatorError for an evaluator that does not give the objectives' metrics, and
+    Cancelled once the time after Ctrl-C is over.
+    """
     assert context.executor is not None
-    for evaluation, outcome in context.executor.run(evaluations(), report):
-        fidelity = context.fidelity(outcome, steps.get(evaluation.key, 0))
-        context.finish(evaluation.key, outcome, fidelity)
-    trials = context.store.trials[first : first + len(picks)]
-    if len(trials) < len(picks) or not all(trial.state.finished for trial in trials):
-        raise Interrupted
+    events = context.executor.poll(POLL_SECONDS)
+    while events:
+        _record_all(context, events)
+        if not any(isinstance(event, Reported) for event in events):
+            return
+        events = context.executor.poll(0)  # a training waits for the answer to its report
 
 
-def confirm_finalists(context: Context) -> None:
-    """Train the finalists with fresh seeds; each result is stored as it comes, and never measured
-    twice. Raises Interrupted if the user asked to stop."""
-    tasks: list[tuple[int, int]] = []
+def _record_all(context: Context, events: Sequence[Event]) -> None:
+    news: list[Trial] = []
+    error: EvaluatorError | None = None
+    with context.store.tick():
+        for event in events:
+            try:
+                news += _record(context, event)
+            except EvaluatorError as missing:  # what else has ended is kept
+                error = missing
+    for trial in news:
+        context.observe(trial)
+    if error is not None:
+        raise error
 
-    def evaluations() -> Iterator[Evaluation]:
-        seeds = context.confirm.seeds
-        for trial, repeat in remaining(
-            context.confirm, context.store.trials, context.records, context.objectives
-        ):
-            if context.interrupted:
-                return
-            context.observe(f"confirming {trial.ncode} with fresh seed {repeat + 1} of {seeds}")
-            tasks.append((trial.number, repeat))
-            seed = context.trial_seed(trial.number, repeat)
-            evaluation = context.evaluation(len(tasks) - 1, trial.ncode, seed)
-            yield replace(evaluation, budget=dict(context.confirm.full))
 
-    assert context.executor is not None
-    context.begin_confirmations()
-    for evaluation, outcome in context.executor.run(evaluations(), lambda *_: False):
-        outcome = context.objectives.checked(outcome)
-        record = confirmation_of(evaluation, outcome, context.objectives)
-        context.store.write(Confirmation.key(*tasks[evaluation.key]), record)
-    if context.interrupted:
-        raise Interrupted
+def _record(context: Context, event: Event) -> list[Trial]:
+    """Store one event; the trials that have changed by it."""
+    store, key = context.store, event.key
+    if key not in context.under_way or store[key].state.finished:
+        return []  # a second completion: the first counts
+    if isinstance(event, Ended) and event.outcome is None and event.attempt < store[key].attempt:
+        return []  # an earlier place, whose loss is known
+    if isinstance(event, Began):
+        return [store.place(key, event.place)] if event.place else []
+    if isinstance(event, Reported):
+        context.under_way[key] = event.step
+        stop = store.report(key, event.step, event.value)
+        if stop and event.step != context.epochs:  # at the last epoch nothing is left to stop
+            assert context.executor is not None
+            context.executor.stop(key)
+        return []
+    return [_ended(context, event)]
+
+
+def _ended(context: Context, event: Ended) -> Trial:
+    steps = context.under_way.pop(event.key)
+    outcome = event.outcome or lost_for_good(context.store[event.key].attempt, event.lost)
+    if outcome is None:
+        return context.store.lose(event.key, event.lost)
+    return context.finish(event.key, outcome, context.fidelity(outcome, steps))
+
+
+def lost_for_good(attempt: int, lost: str) -> Outcome | None:
+    """The failure of an evaluation that has lost its last place; None if it has another try."""
+    if attempt < MOST_ATTEMPTS:
+        return None
+    return Outcome({}, 0.0, f"lost its place {attempt} times, the last: {lost}")

@@ -48,15 +48,17 @@ def preview(problem: Problem, result: Result, ncode: NCode) -> Preview:
     findings = remembered(space, records.settled(), records.weighed)
     findings, _ = selector.revise(objectives.history(space, trials), findings)
     history = objectives.history(space, trials, selector.weights(len(trials)))
-    selector.requests = requests.preview(history, findings, selector.batch)
+    alone = not problem.settings.executor.awaits_batch and bool(history.pending.any())
+    wanted = 1 if alone else selector.batch  # a place that becomes free, or all of them
+    selector.requests = requests.preview(history, findings, wanted)
     proposal = selector.propose(history, findings)
-    chosen = selector.select(proposal.pool, history, proposal.requested, selector.batch)
+    chosen = selector.select(proposal.pool, history, proposal.requested, wanted)
     initial = len(history) + len(proposal.requested) < selector.initial
     order = chosen.order
     place = _place(problem, order, ncode)
     if place is None:  # outside the pool
         beside = np.concatenate([proposal.pool, code])
-        order = selector.select(beside, history, proposal.requested, selector.batch).order
+        order = selector.select(beside, history, proposal.requested, wanted).order
         place = _place(problem, order, ncode)
         assert place is not None
     same = space.canonical(ncode)

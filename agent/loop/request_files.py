@@ -26,6 +26,8 @@ class Request(BaseModel):
     """The architecture of a pick."""
     extra: bool = False
     """Whether a pick is evaluated even if the search would end."""
+    seed: int | None = None
+    """The seed of a pick's training; None: the trial's own."""
     position: int = 0
     option: int = 0
 

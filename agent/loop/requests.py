@@ -55,10 +55,14 @@ class Requests:
         """The requests of a run with those records."""
         return cls(space, files.requests if files.kept else None, dict(records), feasibility)
 
-    @property
-    def extra(self) -> bool:
-        """Whether a waiting pick is to be evaluated even if the search would end."""
-        return self.folder is not None and any(r.extra for _, r in waiting(self.folder))
+    def extra(self, number: int) -> int:
+        """How many picks wait that are to be evaluated even if the search ends before trial
+        `number`: not taken up yet, or taken up for that trial."""
+        new = waiting(self.folder) if self.folder is not None else ()
+        taken_up = (r for r in self.records.values() if isinstance(r, PickRequest))
+        return sum(request.extra for _, request in new) + sum(
+            r.extra and not r.refused and r.trial == number for r in taken_up
+        )
 
     @property
     def barred(self) -> frozenset[Pair]:
@@ -130,6 +134,11 @@ class Requests:
             if isinstance(record, PickRequest) and record.trial == number and not record.refused
         ]
 
+    def seeds(self, number: int) -> dict[NCode, int]:
+        """The seeds that users asked for, of the picks of trial `number` and after it."""
+        picks = (r for r in self.records.values() if isinstance(r, PickRequest))
+        return {r.ncode: r.seed for r in picks if r.trial == number and r.seed is not None}
+
     def _records_of_waiting(
         self, history: History, findings: Findings, most: int
     ) -> Iterator[tuple[Path, str, RequestRecord | None]]:
@@ -160,8 +169,9 @@ class Requests:
         number = len(history)
         if request.action == "pick":
             self._check_pick(request.ncode, history)
+            given = {} if request.seed is None else {"seed": request.seed}
             return PickRequest(
-                trial=number, action="pick", ncode=request.ncode, extra=request.extra
+                trial=number, action="pick", ncode=request.ncode, extra=request.extra, **given
             )
         pair = request.position, request.option
         widened = subspace.widen(*pair)

@@ -24,7 +24,8 @@ def interrupts(context: Context, grace: float) -> Iterator[None]:
     """
 
     def interrupted() -> None:
-        again, context.interrupted = context.interrupted, True
+        again = context.control.drain_requested
+        context.control.request_drain("Ctrl-C")
         if context.executor is not None:
             context.executor.cancel(after=0.0 if again else grace)
         if isinstance(context.ranker, AskingRanker):

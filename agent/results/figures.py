@@ -7,17 +7,19 @@ good trials behind one bad outlier.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import optuna
 import plotly.graph_objects as go
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.visualization import plot_param_importances
 
 from lm_searcher.agent.loop.memory import Evidence
+from lm_searcher.agent.optuna_view.sources import FixedResults
+from lm_searcher.agent.optuna_view.storage import ResultStorage
 from lm_searcher.agent.results.result import Result
-from lm_searcher.spaces.history import Trial, TrialState
+from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import DIGITS
 
 LABELLED = 8
@@ -127,7 +129,7 @@ def importance_figure(result: Result) -> go.Figure | None:
         if len({t.values[place] for t in trials}) < 2:
             return None
         # A study per objective: of a study with several, Optuna ranks every target by minimising.
-        study = _study(result, trials, place)
+        study = _study(result, place)
         [bars] = plot_param_importances(study, target_name=goal.metric).data
         shares = dict(zip(bars.y, bars.x, strict=True))
         names = names or list(bars.y)[-SHOWN:]
@@ -137,20 +139,12 @@ def importance_figure(result: Result) -> go.Figure | None:
     return figure
 
 
-def _study(result: Result, trials: Sequence[Trial], place: int) -> Study:
-    """The trials as an Optuna study of one objective, in memory."""
-    distributions: dict[str, BaseDistribution] = {
-        p.name: CategoricalDistribution(DIGITS[: len(p.choices)]) for p in result.space.positions
-    }
-    study = optuna.create_study(
-        direction="maximize" if result.objectives.goals[place].sign > 0 else "minimize"
+def _study(result: Result, place: int) -> Study:
+    """The run as an Optuna study of one of its objectives."""
+    alone = replace(
+        result,
+        objectives=ObjectiveSet((result.objectives.goals[place],)),
+        trials=[replace(t, values=t.values[place : place + 1]) for t in result.trials],
     )
-    study.add_trials(
-        optuna.trial.create_trial(
-            params=dict(zip(distributions, trial.ncode, strict=True)),
-            distributions=distributions,
-            value=trial.values[place],
-        )
-        for trial in trials
-    )
-    return study
+    storage = ResultStorage(FixedResults(alone))
+    return optuna.load_study(study_name=result.run, storage=storage)

@@ -11,15 +11,13 @@ from typing import Any
 from lm_searcher.agent.loop.memory import remembered
 from lm_searcher.agent.results.front import Member, front_trials, hypervolumes, member_of
 from lm_searcher.agent.results.incumbent import Incumbent, find_incumbent
-from lm_searcher.agent.study.frozen_trials import as_trial
 from lm_searcher.agent.study.identity import stored_space
-from lm_searcher.agent.study.lock import is_driven
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.records import RunRecords
 from lm_searcher.agent.study.stop import Stop
-from lm_searcher.agent.study.storage import open_storage, shown, store_errors
-from lm_searcher.spaces.errors import StoreError, unknown
+from lm_searcher.agent.study.storage import shown
+from lm_searcher.agent.study.stored_run import stored_run
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import DIGITS
 from lm_searcher.spaces.space import Config, SearchSpace
@@ -187,21 +185,10 @@ def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
 
 def read_run(files: RunFiles) -> Result:
     """The run as its store has it now. Writes nothing. Raises StoreError if there is none."""
-    with open_storage(files.url, create=False) as storage, store_errors(files.url):
-        names = [s.study_name for s in storage.get_all_studies()]
-        if files.name not in names:
-            raise StoreError(f"store '{shown(files.url)}': {unknown('run', files.name, names)}")
-        study_id = storage.get_study_id_from_name(files.name)
-        attributes = storage.get_study_user_attrs(study_id)
-        frozen = storage.get_all_trials(study_id, deepcopy=False)
-    if "id" not in attributes:  # "id" is the attribute that is stored last
-        raise StoreError(
-            f"store '{shown(files.url)}': study '{files.name}' is no run that has begun"
-        )
-    stop, objectives = Stop.of(attributes.get("stop")), ObjectiveSet.stored(attributes["objective"])
-    driven = is_driven(files)
-    trials = [as_trial(t, objectives) for t in frozen]
-    if not driven:  # a trial left as running was cut short; it runs again when the run resumes
+    run = stored_run(files)
+    stop = Stop.of(run.attributes.get("stop"))
+    trials = run.trials
+    if not run.driven:  # a trial left as running was cut short; it runs again when the run resumes
         trials = [
             replace(t, state=TrialState.WAITING) if t.state is TrialState.RUNNING else t
             for t in trials
@@ -209,10 +196,10 @@ def read_run(files: RunFiles) -> Result:
     return Result(
         run=files.name,
         store=shown(files.url),
-        space=stored_space(attributes["space"]),
-        state="finished" if stop else "running" if driven else "interrupted",
+        space=stored_space(run.attributes["space"]),
+        state="finished" if stop else "running" if run.driven else "interrupted",
         stop=stop,
-        objectives=objectives,
+        objectives=run.objectives,
         trials=trials,
-        attributes=attributes,
+        attributes=run.attributes,
     )

@@ -7,8 +7,15 @@ from typing import Any
 
 from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import studies
+from lm_searcher.agent.study.stored_run import studies
 from lm_searcher.spaces.errors import StoreError
+
+
+def run_names(folder: Path, url: str | None) -> list[str]:
+    """The names of the runs in a folder, or of the studies in the store at a URL."""
+    if url is None:
+        return sorted(path.parent.name for path in folder.glob("*/trials.db"))
+    return studies(url)
 
 
 def list_runs(folder: Path, url: str | None) -> list[dict[str, Any]]:
@@ -16,12 +23,8 @@ def list_runs(folder: Path, url: str | None) -> list[dict[str, Any]]:
 
     A store in the folder that cannot be read is a row whose state says why.
     """
-    if url is None:
-        names = sorted(path.parent.name for path in folder.glob("*/trials.db"))
-    else:
-        names = studies(url)
     rows = []
-    for name in names:
+    for name in run_names(folder, url):
         try:
             result = read_run(RunFiles.of(name, folder, url))
         except StoreError as error:

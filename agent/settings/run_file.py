@@ -66,7 +66,7 @@ class StoreSettings(SettingsModel):
     """[store]: where trials are stored."""
 
     url: str | None = None
-    """An Optuna storage URL, or "memory"; default: SQLite in the run's folder."""
+    """A database URL (SQLite, PostgreSQL), or "memory"; default: SQLite in the run's folder."""
 
 
 class RunSettings(SettingsModel):

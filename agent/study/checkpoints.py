@@ -1,22 +1,16 @@
-"""The graph's checkpoints: the newest of each run, in a SQLite file beside its store."""
+"""The checkpoints of conversations: the newest of each."""
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.storage import BUSY_SECONDS, store_errors
-
 
 class LatestSaver(SqliteSaver):
-    """Keeps the newest checkpoint of each thread only: a run's files grow by its trials alone."""
+    """Keeps the newest checkpoint of each thread only."""
 
     def put(
         self,
@@ -37,23 +31,3 @@ class LatestSaver(SqliteSaver):
                     keep,
                 )
         return saved
-
-
-@contextlib.contextmanager
-def checkpointer(files: RunFiles) -> Iterator[SqliteSaver | None]:
-    """The run's saver; None for a run that keeps nothing.
-
-    The file syncs less than the store does: what a power cut takes from it is done again from
-    the store, trial by trial, without evaluating anything twice.
-    """
-    if not files.kept:
-        yield None
-        return
-    with store_errors(f"sqlite:///{files.checkpoints}"):
-        connection = sqlite3.connect(
-            files.checkpoints, check_same_thread=False, timeout=BUSY_SECONDS
-        )
-        with contextlib.closing(connection):
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            yield LatestSaver(connection)

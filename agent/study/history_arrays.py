@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import bisect
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_searcher.agent.study.frozen_trials import ORDER
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.fidelity import Curves
 from lm_searcher.spaces.history import History, Trial, TrialState, reported
 from lm_searcher.spaces.ncode import to_codes
 from lm_searcher.spaces.objectives import Values, penalised
 from lm_searcher.spaces.space import SearchSpace
+
+CODE_OF = {state: code for code, state in enumerate(TrialState)}
+"""Codes of the states in an array: those still to come first."""
 
 LEADERS = 32
 """The number of best trials that are known at any time."""
@@ -36,6 +39,7 @@ class HistoryArrays:
         self._violations = np.zeros(64)
         self._states = np.zeros(64, np.uint8)
         self._curves = Curves()
+        self._with_curve: set[int] = set()
         self._leaders: list[tuple[float, int]] | None = []
         """(-score, number) of the best trials, best first; None: to be found anew."""
         self._lent: list[weakref.ref[NDArray[np.float64]]] = []
@@ -43,20 +47,28 @@ class HistoryArrays:
         self._made: dict[tuple[int, bytes], History] = {}
         """The histories made since the last change, where making one takes long."""
 
-    def append(self, trial: Trial) -> None:
-        """Add the next trial."""
-        if trial.number == len(self._states):
+    def extend(self, trials: Sequence[Trial]) -> None:
+        """Add the next trials."""
+        first, end = self.size, self.size + len(trials)
+        while end > len(self._states):
             self._codes, self._values, self._violations, self._states = (
                 np.concatenate([a, np.zeros_like(a)])
                 for a in (self._codes, self._values, self._violations, self._states)
             )
-        self._codes[trial.number] = to_codes([trial.ncode], self._codes.shape[1])[0]
-        self._values[trial.number] = np.nan
-        self.size = trial.number + 1
-        self.update(trial)
+        if not trials:
+            return
+        self._codes[first:end] = to_codes((t.ncode for t in trials), self._codes.shape[1])
+        self._values[first:end], self._violations[first:end] = self.objectives.arrays(trials)
+        self._states[first:end] = [CODE_OF[t.state] for t in trials]
+        self.size = end
+        self._made.clear()
+        if not np.isnan(self._values[first:end, 0]).all():
+            self._leaders = None
+        for trial in trials:
+            self._note_curve(trial)
 
     def update(self, trial: Trial) -> None:
-        """Take over the values and the state of a trial."""
+        """Take over the values, the state and the curve of a trial."""
         number, row = trial.number, self.objectives.row(trial)
         self._made.clear()
         if not np.array_equal(self._values[number], row, equal_nan=True):
@@ -65,9 +77,13 @@ class HistoryArrays:
                 self._values, self._lent = self._values.copy(), []
             self._values[number] = row
         self._violations[number] = trial.violation
-        self._states[number] = ORDER.index(trial.state)
-        if trial.curve:
-            self._curves.note(number, *reported(trial, self.objectives.sign))
+        self._states[number] = CODE_OF[trial.state]
+        self._note_curve(trial)
+
+    def _note_curve(self, trial: Trial) -> None:
+        if trial.curve or trial.number in self._with_curve:
+            self._with_curve.add(trial.number)
+            self._curves.note(trial.number, *reported(trial, self.objectives.sign))
 
     def _lead(self, number: int, row: Values) -> None:
         """Keep the best trials up to date with the values of one."""
@@ -76,6 +92,15 @@ class HistoryArrays:
         elif self._leaders is not None and not np.isnan(row[0]):
             bisect.insort(self._leaders, (-row[0], number))
             del self._leaders[LEADERS:]
+
+    def truncate(self, size: int) -> None:
+        """Forget the trials from number `size` on."""
+        for number in self._with_curve.intersection(range(size, self.size)):
+            self._curves.note(number, np.zeros(0), False)
+            self._with_curve.discard(number)
+        self._codes, self._values = self._codes.copy(), self._values.copy()
+        self._leaders, self._lent, self.size = None, [], size
+        self._made.clear()
 
     def history(self, before: int | None, weights: Values | None) -> History:
         """See TrialStore.history."""
@@ -115,8 +140,8 @@ class HistoryArrays:
         """Which of the first `n` trials have failed, and which are pending."""
         states = self._states[:n]
         return (
-            states == ORDER.index(TrialState.FAIL),
-            states <= ORDER.index(TrialState.RUNNING),
+            states == CODE_OF[TrialState.FAIL],
+            states <= CODE_OF[TrialState.RUNNING],
         )
 
 

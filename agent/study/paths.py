@@ -6,7 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm_searcher.agent.study.storage import MEMORY, sqlite_path
+from lm_searcher.agent.study.sqlite_files import sqlite_path
+from lm_searcher.agent.study.storage import MEMORY
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,8 @@ class RunFiles:
         return self.folder / (f"{path.name}.{self.name}{suffix}" if path else self.name + suffix)
 
     @property
-    def checkpoints(self) -> Path:
-        """The SQLite file of the graph's checkpoints."""
-        return self._beside(".checkpoints")
-
-    @property
     def lock(self) -> Path:
-        """The lock file of the process that drives the run."""
+        """The file that versions before format 3 locked while they drove the run."""
         return self._beside(".lock")
 
     @property

@@ -25,14 +25,14 @@ class PrunerSettings(SettingsModel):
     """successive_halving only: one of so many trials goes on at each decision."""
 
 
-def make_pruner(section: PrunerSettings) -> BasePruner:
-    """Optuna's pruner of these settings. Steps are epochs, from 1."""
-    from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+def make_pruner(section: PrunerSettings) -> BasePruner | None:
+    """Optuna's pruner of these settings; None stops nothing. Steps are epochs, from 1."""
+    if section.name == "none":
+        return None
+    from optuna.pruners import MedianPruner, SuccessiveHalvingPruner
 
     if section.name == "successive_halving":
         return SuccessiveHalvingPruner(
             min_resource=section.min_resource, reduction_factor=section.reduction_factor
         )
-    if section.name == "median":
-        return MedianPruner(n_warmup_steps=section.min_resource)
-    return NopPruner()
+    return MedianPruner(n_warmup_steps=section.min_resource)

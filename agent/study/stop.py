@@ -70,6 +70,16 @@ class Stop(Record):
         return cls(reason=StopReason.OTHER, detail=text)
 
 
+class Ending(Record):
+    """The latest end of a run that goes on: extra requests do not change why it ended."""
+
+    key: ClassVar[str] = "ended"
+
+    trials: int
+    """How many trials the run had."""
+    stop: Stop
+
+
 _OLD_TEXTS = {
     StopReason.TRIALS: r"the budget of (?P<limit>\d+) trials is spent",
     StopReason.HOURS: r"the budget of (?P<limit>\S+) hours is spent",

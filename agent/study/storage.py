@@ -1,42 +1,48 @@
-"""Databases: Optuna storages by URL, and their errors as one line."""
+"""Databases by URL: engines for the process that drives a run, and for readers."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
-from urllib.parse import quote, unquote
 
-import optuna
-import sqlalchemy.engine
-import sqlalchemy.exc
-from optuna.pruners import BasePruner
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
-from optuna.study import Study, StudyDirection
+import sqlalchemy
+import sqlalchemy.event
+from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.schema import CreateIndex, CreateTable
 
-from lm_searcher.agent.study.objectives import ObjectiveSet
-from lm_searcher.spaces.errors import StoreError, one_line
+from lm_searcher.agent.study.sqlite_files import (
+    BUSY_SECONDS,
+    connect_memory,
+    connect_reader,
+    connect_writer,
+    sqlite_path,
+)
+from lm_searcher.agent.study.tables import METADATA, RUN
+from lm_searcher.spaces.errors import StoreError, first_line, one_line
 
 MEMORY = "memory"
 """The store URL of a run that writes nothing to disk."""
 
-BUSY_SECONDS = 30
-"""How long a write waits for another process's write to a SQLite store."""
+CONNECT_SECONDS = 10
+"""How long a connection to PostgreSQL may take."""
 
+ACCEPTED = "accepted: memory, sqlite:///PATH, postgresql://..."
 
-def sqlite_path(url: str) -> Path | None:
-    """The file behind a SQLite URL; None for any other store."""
-    path = url.removeprefix("sqlite:///")
-    return Path(unquote(path)) if path != url else None
+OPTUNA = "studies"
+"""The table by which a store of formats 1 and 2, or of another program with Optuna, is known."""
 
 
 def shown(url: str) -> str:
     """A store's URL without its password, for messages and for the stored settings."""
     try:
-        parsed = sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
+        parsed = sqlalchemy.make_url(url)
+    except ArgumentError:
         return url
     return parsed.render_as_string(hide_password=True) if parsed.password else url
 
@@ -46,10 +52,9 @@ def store_errors(url: str) -> Iterator[None]:
     """Turn the errors of a database into a StoreError of one line."""
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        text = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StoreError(f"store '{shown(url)}': {_advice(text)}") from error
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(f"store '{shown(url)}': {_advice(first_line(cause, 300))}") from error
     except sqlite3.Error as error:
         raise StoreError(f"store '{shown(url)}': {_advice(str(error))}") from error
     except ImportError as error:
@@ -57,101 +62,117 @@ def store_errors(url: str) -> Iterator[None]:
             f"store '{shown(url)}' wants a database driver that is not installed "
             "(PostgreSQL: pip install 'lm-searcher[postgres]')"
         ) from error
-    except RuntimeError as error:  # Optuna's word for a schema of another version
-        raise StoreError(f"store '{shown(url)}': {one_line(error)}") from error
 
 
 def _advice(text: str) -> str:
-    if "locked" in text:
+    if "locked" in text or "lock timeout" in text:
         return f"the database is locked by another process; end it, or wait ({text})"
     if "readonly database" in text:
-        return "it holds no runs yet"
+        return f"there is no right to write to it ({text})"
     if "not a database" in text or "malformed" in text:
         return f"this file is no SQLite database ({text})"
     return text[:300]
 
 
 @contextlib.contextmanager
-def open_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
-    """Optuna's storage at a URL, `memory` included; closed at the end.
+def open_engine(url: str, create: bool = True, empty: bool = False) -> Iterator[Engine]:
+    """The database at a URL, `memory` included, with the store's tables; closed at the end.
 
-    Without `create` it is for reading: a SQLite file must be there and is not written to.
+    Without `create` it is for reading: a SQLite file must be there and is not written to, a
+    transaction sees one state of the whole, and there must be runs, unless it may be `empty`.
     Raises StoreError.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url == MEMORY:
-        yield InMemoryStorage()
-        return
-    path, arguments = sqlite_path(url), dict[str, Any]()
     with store_errors(url):
-        if path is not None:
-            if not create and not path.is_file():
-                raise StoreError(f"store '{shown(url)}': no such file")
-            if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")  # readers never block the run
-            arguments = {"connect_args": {"timeout": BUSY_SECONDS}}
-        place = url
-        if path is not None and not create:  # quoted for SQLite, and once more for SQLAlchemy
-            place = f"sqlite:///file:{quote(quote(str(path)))}?mode=ro&uri=true"
-        backend = RDBStorage(place, engine_kwargs=arguments)
+        engine = _engine(url, create)
     try:
-        yield optuna.storages.get_storage(backend)
+        with store_errors(url), engine.connect() as connection:
+            if create:
+                _create_tables(connection)
+            elif not (empty or url == MEMORY or _has_runs(connection)):
+                raise StoreError(f"store '{shown(url)}': it holds no runs yet")
+        yield engine
     finally:
-        backend.remove_session()
-        backend.engine.dispose()
+        engine.dispose()
 
 
-def studies(url: str) -> list[str]:
-    """The names of the runs in a store. Raises StoreError."""
-    with open_storage(url, create=False) as storage, store_errors(url):
-        return sorted(s.study_name for s in storage.get_all_studies())
+def _has_runs(connection: Connection) -> bool:
+    return has_table(connection, RUN.name) or has_table(connection, OPTUNA)
 
 
-def has_run(url: str, name: str) -> bool:
-    """Whether the store has a run of that name which has begun. Raises StoreError.
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether the database has a table of that name."""
+    return sqlalchemy.inspect(connection).has_table(name)
 
-    A process may be killed at any moment of making a store: a file without tables holds none.
-    """
+
+def _engine(url: str, create: bool) -> Engine:
     path = sqlite_path(url)
-    if path is not None and not _has_study(path, url, name):
-        return False
-    with open_storage(url, create=False) as storage, store_errors(url):
-        known = {s.study_name: s.user_attrs for s in storage.get_all_studies()}
-    return "id" in known.get(name, {})
-
-
-def _has_study(path: Path, url: str, name: str) -> bool:
-    if not path.is_file():
-        return False
-    place = f"file:{quote(str(path))}?mode=ro"
-    query = "SELECT count(*) FROM studies WHERE study_name = ?"
-    with (
-        store_errors(url),
-        contextlib.closing(sqlite3.connect(place, BUSY_SECONDS, uri=True)) as connection,
-    ):
+    if url == MEMORY:
+        return _sqlite(connect_memory, "BEGIN", StaticPool)
+    if path is None:
+        return _postgresql(database_url(url), create)
+    if create:
         try:
-            return bool(connection.execute(query, (name,)).fetchone()[0])
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                return False
-            raise
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"store '{shown(url)}': {one_line(error)}") from None
+        return _sqlite(partial(connect_writer, path), "BEGIN IMMEDIATE")
+    if not path.is_file():
+        raise StoreError(f"store '{shown(url)}': no such file")
+    return _sqlite(partial(connect_reader, path), "BEGIN")
 
 
-def open_study(
-    storage: BaseStorage, name: str, objectives: ObjectiveSet, pruner: BasePruner | None
-) -> Study:
-    """The study of a run, made if there is none of that name."""
-    directions = [
-        StudyDirection.MAXIMIZE if goal.direction == "max" else StudyDirection.MINIMIZE
-        for goal in objectives.goals
-    ]
-    with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
-        storage.create_new_study(directions, name)
-    return optuna.load_study(
-        study_name=name,
-        storage=storage,
-        sampler=optuna.samplers.RandomSampler(),
-        pruner=pruner or optuna.pruners.NopPruner(),
+def _sqlite(
+    connect: Callable[[], sqlite3.Connection], begin: str, poolclass: Any = QueuePool
+) -> Engine:
+    """An engine whose transactions begin with `begin`: writers take the lock at once, so that no
+    transaction fails half-way because another has written meanwhile."""
+    engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=poolclass)
+
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    sqlalchemy.event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def database_url(url: str) -> URL:
+    """The URL for SQLAlchemy; PostgreSQL without a driver means psycopg 3 where it is installed."""
+    parsed = sqlalchemy.make_url(url)
+    if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _postgresql(url: URL, create: bool) -> Engine:
+    if url.get_backend_name() != "postgresql":
+        url.get_dialect()  # SQLAlchemy's own word for one that it does not know
+        raise StoreError(f"store '{url.render_as_string()}': no store; {ACCEPTED}")
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return sqlalchemy.create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args=arguments,
+        execution_options={} if create else reading,
     )
+
+
+def _create_tables(connection: Connection) -> None:
+    """Make the tables that are missing; a role without the right to make any may use those there
+    are."""
+    if all(has_table(connection, name) for name in METADATA.tables):
+        return
+    connection.rollback()
+    with connection.begin():
+        one_at_a_time(connection)
+        for table in METADATA.tables.values():
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def one_at_a_time(connection: Connection) -> None:
+    """Let one process at a time open or make runs, until this transaction ends."""
+    if connection.dialect.name == "postgresql":  # a SQLite transaction is alone anyway
+        connection.execute(text(f"SET LOCAL lock_timeout = '{BUSY_SECONDS}s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(7368787263)"))

@@ -1,117 +1,49 @@
-"""The trial store: an Optuna study, the only place where trials are stored.
+"""The trial store: a run's trials, in memory and in the database.
 
-One categorical parameter a position; the NCode, seed, ranker, metrics, seconds and failure
-reason as attributes; the learning curve as intermediate values; a direction an objective, and
-constraints as Optuna keeps them. So Optuna's dashboard, plots and storages work on a run as they
-are. Values carry the user's own signs; `history` turns them.
+Values carry the user's own signs; `history` turns them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.pruners import BasePruner
-from optuna.trial import create_trial
-
-from lm_searcher.agent.study.frozen_trials import (
-    CONSTRAINT,
-    STATES,
-    as_trial,
-    attributes_of,
-    ended,
-)
-from lm_searcher.agent.study.history_arrays import HistoryArrays
-from lm_searcher.agent.study.objectives import ObjectiveSet
-from lm_searcher.agent.study.record import Record
-from lm_searcher.agent.study.storage import open_storage, open_study, shown, store_errors
-from lm_searcher.spaces.errors import StoreError
+from lm_searcher.agent.study.events import End, Lost
+from lm_searcher.agent.study.run_store import RunStore
+from lm_searcher.agent.study.trial_documents import Draft, ended
 from lm_searcher.spaces.history import History, Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.objectives import Values
-from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
 
 
-class TrialStore:
-    """One run's trials. Only this process writes them; study/lock.py ensures that.
-
-    Every method raises StoreError if the database fails.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        name: str,
-        space: SearchSpace,
-        objectives: ObjectiveSet,
-        pruner: BasePruner | None = None,
-    ) -> None:
-        self.url, self.name, self.space, self.objectives = url, name, space, objectives
-        self._closing = contextlib.ExitStack()
-        self.storage = self._closing.enter_context(open_storage(url))
-        with store_errors(url):
-            self.study = open_study(self.storage, name, objectives, pruner)
-            self.study_id = self.storage.get_study_id_from_name(name)
-        self.distributions: dict[str, BaseDistribution] = {
-            p.name: CategoricalDistribution(p.choices) for p in space.positions
-        }
-        self._ids: list[int] = []
-        self._curves: dict[int, dict[int, float]] = {}
-        self._trials: list[Trial] = []
-        self._arrays = HistoryArrays(space, objectives)
-
-    @property
-    def begun(self) -> bool:
-        """Whether the study holds any trials, of whichever program."""
-        with store_errors(self.url):
-            return bool(self.storage.get_n_trials(self.study_id))
-
-    def load(self) -> None:
-        """Read the trials of an earlier process."""
-        with store_errors(self.url):
-            frozen = self.storage.get_all_trials(self.study_id, deepcopy=False)
-        for trial in frozen:
-            self._ids.append(trial._trial_id)
-            self._append(as_trial(trial, self.objectives))
-
-    # -- attributes of the run -------------------------------------------------------------
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What is stored with the run beside its trials."""
-        with store_errors(self.url):
-            found: dict[str, Any] = self.storage.get_study_user_attrs(self.study_id)
-        return found
-
-    def set_attribute(self, key: str, value: object) -> None:
-        """Store a value with the run, as JSON."""
-        with store_errors(self.url):
-            self.storage.set_study_user_attr(self.study_id, key, value)
-
-    def write(self, key: str, record: Record) -> None:
-        """Store a record of the run."""
-        self.set_attribute(key, record.document)
-
-    # -- trials ------------------------------------------------------------------------------
+class TrialStore(RunStore):
+    """A run with its trials. What changes them is part of a tick, or one of its own."""
 
     def __len__(self) -> int:
-        return len(self._trials)
+        return len(self._memory.trials)
 
     def __getitem__(self, number: int) -> Trial:
-        return self._trials[number]
+        return self._memory.trials[number]
 
     @property
     def trials(self) -> Sequence[Trial]:
         """Every trial, by number; grows as the run does."""
-        return self._trials
+        return self._memory.trials
+
+    @property
+    def pending(self) -> list[int]:
+        """The numbers of the trials that run or wait, ascending."""
+        return list(self._memory.drafts)
+
+    @property
+    def waiting(self) -> list[int]:
+        """The numbers of the trials that have no place yet, or no longer, ascending."""
+        return sorted(self._memory.waiting)
 
     def history(self, before: int | None = None, weights: Values | None = None) -> History:
         """The trials with a number below `before`, as a ranker sees them.
@@ -121,93 +53,98 @@ class TrialStore:
         `weights`; without these they tell domination ranks, as memory and the stopping rules see
         the trials.
         """
-        return self._arrays.history(before, weights)
+        return self._memory.arrays.history(before, weights)
 
-    def start(
-        self, number: int, ncode: NCode, seed: int, ranker: str, account: Mapping[str, Any] = {}
-    ) -> Trial:
-        """Start trial `number`; a trial that an earlier process started is returned as it is.
-
-        Raises StoreError if it is of another architecture.
-        """
-        if number < len(self._trials):
-            trial = self._trials[number]
-            if trial.ncode != ncode:
-                raise StoreError(
-                    f"store '{shown(self.url)}': trial {number} of run '{self.name}' is of "
-                    f"'{trial.ncode}', not '{ncode}'; another program wrote to this run"
-                )
-            if trial.state is TrialState.WAITING:
-                trial = self._set_state(trial, TrialState.RUNNING)
-            return trial
-        attributes: dict[str, Any] = {"ncode": ncode, "seed": seed, "ranker": ranker}
-        if account:
-            attributes["account"] = dict(account)
-        trial = Trial(number, ncode, seed=seed, usage=Usage.of(account) if account else None)
-        template = create_trial(
-            state=optuna.trial.TrialState.RUNNING,
-            params=self.space.decode(ncode),
-            distributions=self.distributions,
-            user_attrs=attributes,
-        )
-        with store_errors(self.url):
-            trial_id = self.storage.create_new_trial(self.study_id, template)
-            given = self.storage.get_trial_number_from_id(trial_id)
-        if given != number:
-            raise StoreError(
-                f"store '{shown(self.url)}': trial {number} of run '{self.name}' became number "
-                f"{given}; another program writes to this run"
-            )
-        self._ids.append(trial_id)
-        self._append(trial)
+    def add(self, ncode: NCode, seed: int, ranker: str, usage: Mapping[str, Any] = {}) -> Trial:
+        """The next trial, which waits for a place. `usage` is what asking a model for the pick
+        took."""
+        spent = Usage.of(usage) if usage else None
+        draft = Draft(ranker, account=dict(usage))
+        trial = Trial(len(self), ncode, TrialState.WAITING, seed=seed, usage=spent)
+        with self.tick():
+            self._memory.put(trial, draft)
         return trial
+
+    def begin(self, number: int) -> Trial:
+        """A trial that waits has a place, and runs."""
+        if number in self._memory.waiting:
+            began = self[number].began
+            self._change(number, state=TrialState.RUNNING, began=_now() if began is None else began)
+        return self[number]
+
+    def place(self, number: int, place: str) -> Trial:
+        """Store where a pending trial runs."""
+        if number in self._memory.drafts and self[number].place != place:
+            self._change(number, place=place)
+        return self[number]
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Record one point of a learning curve; whether the pruner stops the trial here.
+
+        A step that was reported before, or lies before one that was, begins the curve anew from
+        there: the trial is evaluated once more.
+        """
+        if not math.isfinite(value) or number not in self._memory.drafts:
+            return False
+        draft, kept = self._memory.drafts[number], 0
+        while kept < len(draft.steps) and draft.steps[kept] < step:
+            kept += 1
+        marks = {name: mark for name, mark in draft.marks.items() if mark[0] < step}
+        draft = replace(draft, steps=(*draft.steps[:kept], step), marks=marks)
+        pruning = self._memory.pruning
+        with self.tick():
+            self._change(number, draft, curve=(*self[number].curve[:kept], value))
+            if pruning is None:
+                return False
+            stop, new = pruning.judge(number)
+            if new:
+                marks |= {name: (step, mark) for name, mark in new.items()}
+                self._change(number, replace(draft, marks=marks))
+            return stop
+
+    def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
+        """Store the outcome of a pending trial; a trial without all metrics has failed.
+
+        A trial that has finished already is left as it is: its first outcome counts.
+        """
+        if (draft := self._memory.drafts.get(number)) is not None:
+            trial = ended(self[number], outcome, fidelity, self.objectives, _now())
+            with self.tick():
+                self._memory.put(trial, draft)
+                self._memory.log(End(trial=number, state=trial.state))
+        return self[number]
+
+    def lose(self, number: int, reason: str) -> Trial:
+        """The place of a pending trial was lost: it waits for another, its curve begins anew."""
+        if (draft := self._memory.drafts.get(number)) is not None:
+            attempt = self[number].attempt
+            with self.tick():
+                self._change(
+                    number,
+                    replace(draft, steps=(), marks={}),
+                    state=TrialState.WAITING,
+                    attempt=attempt + 1,
+                    curve=(),
+                    place="",
+                    began=None,
+                )
+                self._memory.log(Lost(trial=number, attempt=attempt, reason=reason))
+        return self[number]
 
     def put_back(self) -> None:
         """Make running trials wait: their process has ended, and they are evaluated again."""
-        for trial in self._trials:
-            if trial.state is TrialState.RUNNING:
-                self._set_state(trial, TrialState.WAITING)
+        with self.tick():
+            for number in self.pending:
+                if self[number].state is TrialState.RUNNING:
+                    self._change(number, state=TrialState.WAITING)
 
-    def _set_state(self, trial: Trial, state: TrialState) -> Trial:
-        with store_errors(self.url):
-            self.storage.set_trial_state_values(self._ids[trial.number], STATES[state])
-        self._trials[trial.number] = trial = replace(trial, state=state)
-        self._arrays.update(trial)
-        return trial
+    def _change(self, number: int, draft: Draft | None = None, **fields: Any) -> None:
+        """Change a pending trial."""
+        with self.tick():
+            trial = replace(self[number], **fields)
+            self._memory.put(trial, draft or self._memory.drafts[number])
 
-    def report(self, number: int, step: int, value: float) -> bool:
-        """Record one point of a learning curve; whether the pruner stops the trial here."""
-        if not math.isfinite(value):
-            return False
-        trial_id = self._ids[number]
-        curve = self._curves.setdefault(number, {})
-        curve[step] = value
-        with store_errors(self.url):
-            self.storage.set_trial_intermediate_value(trial_id, step, value)
-            frozen = copy.copy(self.storage.get_trial(trial_id))
-            frozen.intermediate_values = dict(curve)  # an earlier process may have come further
-            return bool(self.study.pruner.prune(self.study, frozen))
 
-    def finish(self, number: int, outcome: Outcome, fidelity: float = 1.0) -> Trial:
-        """Store the outcome of a running trial; a trial without all metrics has failed."""
-        curve = self._curves.pop(number, {})
-        trial, margins = ended(self._trials[number], outcome, fidelity, curve, self.objectives)
-        trial_id = self._ids[number]
-        with store_errors(self.url):
-            for key, content in attributes_of(trial).items():
-                self.storage.set_trial_user_attr(trial_id, key, content)
-            for constraint, margin in margins.items():
-                self.storage.set_trial_system_attr(trial_id, CONSTRAINT + constraint, margin)
-            state, values = STATES[trial.state], trial.values or None
-            self.storage.set_trial_state_values(trial_id, state, values)
-        self._trials[number] = trial
-        self._arrays.update(trial)
-        return trial
-
-    def _append(self, trial: Trial) -> None:
-        self._trials.append(trial)
-        self._arrays.append(trial)
-
-    def close(self) -> None:
-        """Close the database."""
-        self._closing.close()
+def _now() -> float:
+    """Seconds since 1970."""
+    return round(time.time(), 3)

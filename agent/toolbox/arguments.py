@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from lm_searcher.agent.loop.stopping import Budget
+from lm_searcher.agent.loop.tool_calls import EvaluateNCode
 from lm_searcher.agent.settings.run_file import (
     ObjectiveEntry,
     ObjectiveSettings,
@@ -184,6 +185,10 @@ class OneNCode(OneRun):
     """An architecture of a run's space."""
 
     ncode: Annotated[str, Field(description="One digit 0-9a-z a position, see describe_space.")]
+
+
+class EvaluateInRun(OneRun, EvaluateNCode):
+    """The tool that the graph calls too, with the run that it is for."""
 
 
 class OneOption(OneRun):

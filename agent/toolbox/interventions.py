@@ -10,7 +10,7 @@ from lm_searcher.agent.settings import toml
 from lm_searcher.agent.settings.build import from_run_file
 from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.agent.toolbox import processes
-from lm_searcher.agent.toolbox.arguments import OneNCode, OneOption
+from lm_searcher.agent.toolbox.arguments import EvaluateInRun, OneNCode, OneOption
 from lm_searcher.agent.toolbox.inspection import load_run
 from lm_searcher.agent.toolbox.ranking import architecture, measured_trial, value_text
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -24,7 +24,7 @@ from lm_searcher.tools.feasibility import Feasibility
 # -- architectures -----------------------------------------------------------------------------
 
 
-def evaluate_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
+def evaluate_ncode(workspace: Workspace, args: EvaluateInRun) -> ToolResult:
     """Measure an architecture as a trial of the run, if need be beyond the run's budget."""
     status, result = load_run(workspace, args.run)
     data: dict[str, Any] = architecture(result, args.ncode)
@@ -33,22 +33,28 @@ def evaluate_ncode(workspace: Workspace, args: OneNCode) -> ToolResult:
         return ToolResult(
             f"{args.ncode} is trial {trial.number} already: {value_text(trial)}", data
         )
+    if args.budget:
+        raise ConfigError(
+            "budget: the trials of a run have one fidelity; leave it out, and give [confirm] the "
+            "full fidelity of the finalists"
+        )
     _check_feasible(result, args.ncode)
+    request = Request(action="pick", ncode=args.ncode, extra=True, seed=args.seed)
     if status.state in UNDER_WAY:
-        submit(status.files, Request(action="pick", ncode=args.ncode, extra=True))
+        submit(status.files, request)
         where = f"{args.ncode} is the next trial of {result.run}"
     else:
         if status.run_file is None:
             raise ConfigError(f"run '{result.run}' was not started by a tool and does not run now")
         _write_extra(status)
-        submit(status.files, Request(action="pick", ncode=args.ncode, extra=True))
+        submit(status.files, request)
         processes.start(status.files, EXTRA_FILE)
         where = f"{args.ncode} is measured now, as one more trial of {result.run}"
     workspace.committed += 1
     return ToolResult(f"{where}; wait, then ask again for its value", data)
 
 
-def evaluate_costs(workspace: Workspace, args: OneNCode) -> str | None:
+def evaluate_costs(workspace: Workspace, args: EvaluateInRun) -> str | None:
     """The trial must be confirmed if it exceeds the workspace's budget."""
     _, result = load_run(workspace, args.run)
     excess = workspace.over_budget(1)

@@ -19,7 +19,7 @@ import psutil
 from pydantic import BaseModel, ValidationError
 
 from lm_searcher.agent.settings import toml
-from lm_searcher.agent.study.lock import is_driven
+from lm_searcher.agent.study.lease import is_driven
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace
 from lm_searcher.spaces.errors import ConfigError

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lm_searcher.agent.loop.preview import preview
+from lm_searcher.agent.loop.stored_problem import stored_problem
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.results.result import Result
-from lm_searcher.agent.settings.build import from_run_file
-from lm_searcher.agent.settings.run_file import RunFile
 from lm_searcher.agent.toolbox.arguments import OneNCode
 from lm_searcher.agent.toolbox.inspection import load_run
 from lm_searcher.agent.toolbox.result import ToolResult
@@ -20,7 +18,6 @@ from lm_searcher.agent.toolbox.workspace import Workspace
 from lm_searcher.spaces.errors import RankerError
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.ncode import NCode
-from lm_searcher.spaces.settings import checked
 from lm_searcher.tools.rankers import RANKERS
 
 
@@ -54,14 +51,14 @@ def _problem(status: RunStatus, result: Result) -> Problem:
 
     Raises RankerError for a ranker that asks a model: each order costs.
     """
-    run_file = checked(RunFile, result.attributes.get("config", {}), f"run '{result.run}'")
-    if run_file.ranker.name not in RANKERS:
+    problem = stored_problem(status.files, result.attributes)
+    name = problem.settings.ranker.name
+    if name not in RANKERS:
         raise RankerError(
-            f"ranker '{run_file.ranker.name}' asks a model for every order; rank_ncode works for "
+            f"ranker '{name}' asks a model for every order; rank_ncode works for "
             "runs of " + ", ".join(RANKERS)
         )
-    space, evaluator = from_run_file(run_file)
-    return replace(Problem.of(space, evaluator, run_file), files=status.files)
+    return problem
 
 
 def _measured_place(result: Result, trial: Trial, data: dict[str, Any]) -> ToolResult:

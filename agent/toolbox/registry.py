@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lm_searcher.agent.loop.tool_calls import EVALUATE
 from lm_searcher.agent.toolbox import arguments as a
 from lm_searcher.agent.toolbox import (
     comparison,
@@ -130,10 +131,10 @@ _ALL = (
         ranking.rank_ncode,
     ),
     Tool(
-        "evaluate_ncode",
+        EVALUATE,
         "Measure one architecture as an extra trial of the run: as its next trial if the run is "
         "running, else at once. Call wait, then call this again for the value.",
-        a.OneNCode,
+        a.EvaluateInRun,
         interventions.evaluate_ncode,
         interventions.evaluate_costs,
     ),

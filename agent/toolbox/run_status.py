@@ -8,10 +8,10 @@ from typing import Any, Literal
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.results.summary import front_line
 from lm_searcher.agent.settings.run_file import RunFile, load_run_file
-from lm_searcher.agent.study.lock import is_driven
+from lm_searcher.agent.study.lease import is_driven
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.stop import StopReason
-from lm_searcher.agent.study.storage import has_run
+from lm_searcher.agent.study.stored_run import has_run
 from lm_searcher.agent.toolbox.processes import last_log_line, load_record, newly_ended, process
 from lm_searcher.agent.toolbox.result import ToolResult, failure
 from lm_searcher.agent.toolbox.workspace import RUN_FILE, Workspace

@@ -6,7 +6,7 @@ import time
 import tomllib
 
 from lm_searcher.agent.settings import toml
-from lm_searcher.agent.study.lock import is_driven
+from lm_searcher.agent.study.lease import is_driven
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.arguments import OneRun, Resume, Wait
 from lm_searcher.agent.toolbox.result import ToolResult

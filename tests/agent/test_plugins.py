@@ -84,7 +84,7 @@ class Executor(ExecutorSettings):
     note: str = ""
     "Written to a file at the start."
 
-    def make(self, evaluator, log):
+    def make(self, evaluator, site):
         Path("started").write_text(self.note)
         return InlineExecutor(evaluator)
 

@@ -12,10 +12,9 @@ import pytest
 from lm_searcher.agent.loop.stopping import Interrupted
 from lm_searcher.agent.results.result import Result, read_run
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
 from lm_searcher.agent.study.stop import StopReason
-from lm_searcher.agent.study.trial_store import TrialStore
+from lm_searcher.agent.study.storage import open_engine
 from lm_searcher.spaces.errors import (
     ConfigError,
     EvaluatorError,
@@ -304,7 +303,7 @@ def test_an_interruption_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
 
     def interrupt(event: Trial | str) -> None:
         if isinstance(event, Trial) and event.number == 4 and mine._context:
-            mine._context.interrupted = True
+            mine._context.control.request_drain("by the test")
 
     mine.observe = interrupt
     with pytest.raises(Interrupted):
@@ -388,21 +387,30 @@ def test_a_foreign_study_of_that_name_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_it_was_being_made_begins_anew(tmp_path: Path) -> None:
-    """At each attribute of its identity, and before there are tables."""
+    """Before there are tables, before there is a run; and a study that an earlier version left."""
+    import optuna
+
     files = RunFiles.of("r", tmp_path, None)
     files.folder.mkdir()
     (files.folder / "trials.db").touch()
+    with pytest.raises(StoreError, match="holds no runs yet"):
+        read_run(files)
     assert len(search(tmp_path, trials=3).run().trials) == 3
-    for left in (0, 2, 4):
-        folder = tmp_path / str(left)
-        mine = search(folder, trials=3)
-        store = TrialStore(mine.files.url, "r", SPACE, ObjectiveSet.of("acc"))
-        for key, value in list(mine.problem.identity.document.items())[:left]:
-            store.set_attribute(key, value)
-        store.close()
-        with pytest.raises(StoreError, match="is no run that has begun"):
+    for left in ("tables", "study"):
+        mine = search(tmp_path / left, trials=3)
+        with open_engine(mine.files.url):
+            message = "unknown run 'r'"
+        if left == "study":
+            storage = optuna.storages.RDBStorage(mine.files.url)
+            study = optuna.create_study(study_name="r", storage=storage)
+            study.set_user_attr("space", mine.problem.identity.space)
+            storage.remove_session()
+            storage.engine.dispose()
+            message = "is no run that has begun"
+        with pytest.raises(StoreError, match=message):
             read_run(mine.files)
         assert len(mine.run().trials) == 3
+        assert len(read_run(mine.files).trials) == 3
 
 
 @pytest.mark.slow

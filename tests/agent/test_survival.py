@@ -128,15 +128,6 @@ def test_killed_again_and_again(tmp_path: Path, searches: Searches) -> None:
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-def test_lost_checkpoints_are_no_loss(tmp_path: Path, searches: Searches) -> None:
-    searches.complete(tmp_path / "whole", ranker="local")
-    folder = tmp_path / "lost"
-    searches.complete(folder, trials=20, confirm={"top": 0}, ranker="local")
-    RunFiles.of("run", folder, None).checkpoints.unlink()
-    searches.complete(folder, ranker="local")
-    assert outcome(folder) == outcome(tmp_path / "whole")
-
-
 RUN_FILE = """
 [space]
 path = "space.toml"

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from lm_searcher.tools.devices import SHARE
-from lm_searcher.tools.executors.worker_process import WorkerProcess
-from lm_searcher.tools.protocols import Cancelled, Evaluation, Evaluator, Outcome
+from lm_searcher.tools.executors.device_faults import DeviceFaults
+from lm_searcher.tools.executors.outcome_check import is_crash
+from lm_searcher.tools.executors.protocol import Began, Ended, Event
+from lm_searcher.tools.executors.worker_pool import WorkerPool
+from lm_searcher.tools.executors.worker_process import WorkerDied, WorkerProcess
+from lm_searcher.tools.protocols import Cancelled, Evaluation, Evaluator
 
-DEVICE_MEMORY = 0.9
-"""The part of an accelerator's memory that its workers share; CUDA's own contexts take the rest."""
-
-_POLL_SECONDS = 0.5
-"""The longest wait without a look at the deadlines and at `cancel`."""
-
-OnReport = Callable[[Evaluation, int, float], bool]
-
-_log = logging.getLogger("lm_searcher.executors")
+_WAKE_SECONDS = 0.5
+"""The longest wait without a look at `cancel`."""
 
 
 @dataclass
@@ -38,7 +30,12 @@ class LocalExecutor:
     Evaluations in one process would wait for each other's Python code, and one that fails or runs
     out of memory would end the others; the GPU takes turns between processes unless NVIDIA's
     multi-process service runs (`nvidia-cuda-mps-control -d`). What evaluations print goes to the
-    file `log`, or to this process's stderr. Raises EvaluatorError if the evaluator does not start.
+    file `log`, or to this process's stderr; `environment` has further variables for them. Raises
+    EvaluatorError if the evaluator does not start.
+
+    A place is lost with a worker that is killed (another is started), with an evaluation that
+    somebody else kills (the kernel, when memory runs out; see `is_lost`), and with several
+    evaluations that crash on one device (see DeviceFaults).
     """
 
     evaluator: Evaluator
@@ -47,109 +44,118 @@ class LocalExecutor:
     memory: int | None = None
     devices: Sequence[str] = ()
     log: Path | None = None
-    _pool: list[WorkerProcess] = field(default_factory=list, init=False)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    _faults: DeviceFaults = field(default_factory=DeviceFaults, init=False)
+    _events: list[Event] = field(default_factory=list, init=False)
     _deadline: float = field(default=math.inf, init=False)
 
     def __post_init__(self) -> None:
+        self._pool = WorkerPool(
+            self.evaluator, self.workers, self.devices, self.log, self.environment
+        )
         try:
-            for index in range(self.workers):
-                self._pool.append(self._spawn(index))
-            for worker in self._pool:
-                worker.await_ready()
+            self._pool.start()
+            while self._pool.loading:
+                self._read(None)
         except BaseException:
-            for worker in self._pool:  # one that is still loading does not read its socket
-                worker.process.kill()
             self.close()
             raise
 
-    def _spawn(self, index: int) -> WorkerProcess:
-        return WorkerProcess.spawn(self.evaluator, self._environment(index), self.log)
+    def room(self) -> int:
+        """See Executor: the number of free workers."""
+        return len(self._free())
 
-    def _environment(self, index: int) -> dict[str, str]:
-        """The variables of worker `index`: its share of the threads, its device, the path."""
-        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-        if self.devices:
-            assigned = [self.devices[i % len(self.devices)] for i in range(self.workers)]
-            environment["CUDA_VISIBLE_DEVICES"] = assigned[index]
-            if (sharing := assigned.count(assigned[index])) > 1:
-                environment[SHARE] = str(DEVICE_MEMORY / sharing)
-        return environment
+    def _free(self) -> list[WorkerProcess]:
+        held = self._faults.held
+        return [w for w in self._pool if w.ready and w.running is None and w.index not in held]
 
-    def run(
-        self, evaluations: Iterable[Evaluation], report: OnReport
-    ) -> Iterator[tuple[Evaluation, Outcome]]:
-        """See Executor. Raises Cancelled after `cancel`."""
-        queue = iter(evaluations)
+    def submit(self, evaluation: Evaluation, attempt: int = 1) -> None:
+        """See Executor. The device with the fewest evaluations gets it."""
+        busy = Counter(self._pool.device(w.index) for w in self._pool if w.running)
+        worker = min(self._free(), key=lambda w: busy[self._pool.device(w.index)])
+        worker.start(evaluation, attempt, self.seconds, self.memory)
+        if place := self._pool.place(worker.index):
+            self._events.append(Began(evaluation.key, place))
+
+    def stop(self, key: int) -> None:
+        """See Executor."""
+        for process in self._pool.running:
+            if process.evaluation.key == key:
+                process.stop()
+
+    def poll(self, timeout: float) -> list[Event]:
+        """See Executor. Returns without an event when a lost place is there again. Raises
+        EvaluatorError if its worker does not start."""
+        until, room = time.monotonic() + timeout, self.room()
+        if time.monotonic() < self._deadline:
+            for process in self._pool.running:
+                process.answer()
         while True:
-            for index, worker in enumerate(self._pool):
-                if worker.evaluation is None and (following := next(queue, None)):
-                    self._start(index, following)
-            if all(worker.evaluation is None for worker in self._pool):
-                return
-            if time.monotonic() > self._deadline:
+            self._read(self._pause(until))
+            now = time.monotonic()
+            if now >= self._deadline and not any(isinstance(e, Ended) for e in self._events):
                 raise Cancelled
-            yield from self._step(report)
-
-    def _start(self, index: int, evaluation: Evaluation) -> None:
-        try:
-            self._pool[index].start(evaluation, self.memory)
-        except ConnectionError:  # the worker died idle
-            self._replace(index)
-            self._pool[index].start(evaluation, self.memory)
-
-    def _replace(self, index: int) -> None:
-        _log.info("worker process %d died; starting another", self._pool[index].process.pid)
-        self._pool[index].close()
-        self._pool[index] = self._spawn(index)
-        self._pool[index].await_ready()
-
-    def _step(self, report: OnReport) -> Iterator[tuple[Evaluation, Outcome]]:
-        """Wait for messages, and yield the evaluations that ended."""
-        busy = [(i, w) for i, w in enumerate(self._pool) if w.evaluation is not None]
-        sources: list[Connection | socket.socket] = []
-        owners: dict[object, int] = {}
-        for index, worker in busy:
-            for source in (worker.channel, worker.pipe):
-                if source is not None:
-                    sources.append(source)
-                    owners[source] = index
-        finished = []
-        for ready in wait(sources, timeout=self._wait_seconds()):
-            index = owners[ready]
-            worker = self._pool[index]
-            if isinstance(ready, Connection):
-                if ready is worker.pipe:  # not closed meanwhile
-                    worker.read_pipe(report)
-            elif (code := worker.read_channel()) is not None:
-                finished.append(self._finish(index, code))
-        # Before anything is yielded: the caller may take its time, and the messages of evaluations
-        # that end meanwhile must be read before the clock is.
-        for _, worker in busy:
-            if self.seconds and time.monotonic() - worker.started > self.seconds:
-                worker.kill_evaluation(f"timed out after {self.seconds:g} s")
-        yield from finished
-
-    def _wait_seconds(self) -> float:
-        """Until the next evaluation times out, at most _POLL_SECONDS."""
-        if self.seconds is None:
-            return _POLL_SECONDS
-        first = min(w.started for w in self._pool if w.evaluation is not None)
-        return min(_POLL_SECONDS, max(0.01, first + self.seconds - time.monotonic()))
-
-    def _finish(self, index: int, code: int) -> tuple[Evaluation, Outcome]:
-        finished = self._pool[index].finish(code)
-        if self._pool[index].process.poll() is not None:
-            self._replace(index)
-        return finished
+            if self._events or now >= until or self.room() > room or not self._is_busy():
+                events, self._events = self._events, []
+                return events
 
     def cancel(self, after: float = 0.0) -> None:
         """See Executor."""
         self._deadline = min(self._deadline, time.monotonic() + after)
 
-    def close(self) -> None:
-        """See Executor."""
-        for worker in self._pool:
-            worker.close()
-        self._pool = []
+    def close(self, keep: bool = False) -> None:
+        """See Executor. Nothing outlives the controller, whatever `keep` says."""
+        self._pool.close()
+
+    # -- messages and clocks -------------------------------------------------------------------
+
+    def _is_busy(self) -> bool:
+        """Whether something can happen without another `submit`."""
+        return bool(self._pool.running or self._pool.loading or self._faults.held)
+
+    def _pause(self, until: float) -> float:
+        """How long to wait for a message: until the clock brings something."""
+        if self._events or not self._is_busy():
+            return 0.0
+        now = time.monotonic()
+        due = [process.due() for process in self._pool.running]
+        until = min(until, self._deadline, self._faults.due(), now + _WAKE_SECONDS, *due)
+        return max(0.0, until - now)
+
+    def _read(self, timeout: float | None) -> None:
+        """Read all messages that are there; wait up to `timeout` seconds for the first.
+
+        Only then look at the clock: the messages of evaluations that ended while the controller
+        was busy were sent in time.
+        """
+        while ready := self._pool.selector.select(timeout):
+            for key, _ in ready:
+                if isinstance(key.data, WorkerProcess):
+                    self._read_channel(key.data)
+                elif (reported := key.data.read()) is not None:
+                    self._events.append(reported)
+            timeout = 0
+        now = time.monotonic()
+        for process in self._pool.running:
+            if now > process.due():
+                process.kill(f"timed out after {self.seconds:g} s")
+        self._events += self._faults.settle(now)
+
+    def _read_channel(self, worker: WorkerProcess) -> None:
+        try:
+            if (ended := worker.read()) is not None:
+                self._end(worker, *ended)
+        except WorkerDied:
+            if worker.running is not None:
+                self._end(worker, None, time.monotonic())
+            self._pool.replace(worker)
+
+    def _end(self, worker: WorkerProcess, code: int | None, at: float) -> None:
+        """The evaluation of a worker has ended with an exit code, or with the worker (None)."""
+        ended, device = worker.end(code, at), self._pool.device(worker.index)
+        reason = ended.outcome.reason if ended.outcome else None
+        shared = device is not None and self._pool.sharing(worker.index) > 1
+        if device is not None and shared and reason is not None and is_crash(reason):
+            self._faults.hold(worker.index, device, at, ended)
+        else:
+            self._events.append(ended)

@@ -9,7 +9,8 @@ from pathlib import Path
 from lm_searcher.tools.devices import visible_devices
 from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.executors.local import LocalExecutor
-from lm_searcher.tools.protocols import Evaluator, Executor
+from lm_searcher.tools.executors.protocol import Executor
+from lm_searcher.tools.protocols import Evaluator
 
 
 def make_executor(
@@ -26,7 +27,7 @@ def make_executor(
     not start.
     """
     if evaluator.inline:
-        return InlineExecutor(evaluator)
+        return InlineExecutor(evaluator, workers)
     devices = list(devices) or visible_devices()
     if memory is None and not devices:  # an accelerator's driver maps more than it uses
         memory = memory_limit(workers)

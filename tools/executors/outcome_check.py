@@ -52,5 +52,36 @@ def failure_reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
         return f"out of memory: {text[:200]}" if text else "out of memory"
     if isinstance(error, SystemExit):
-        return f"exited with code {error.code}"
+        return f"{EXITED} {error.code}"
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+EXITED, KILLED = "exited with code", "killed by"
+"""How the reasons begin of evaluations whose process ended before it returned a result."""
+
+KILLS = ("the worker process was killed", f"{KILLED} SIGKILL", f"{KILLED} signal: Killed")
+"""What the reason of a failure contains if somebody else killed the evaluation or what it started:
+the kernel does when memory runs out. The last is PyTorch's word for a DataLoader's process."""
+
+DEVICE_FAULTS = (
+    "CUDA error",
+    "CUDA driver error",
+    "CUBLAS_STATUS_",
+    "CUDNN_STATUS_",
+    "an illegal memory access",
+    "device-side assert",
+)
+"""What the reason of a failure contains after which a process cannot use its GPU any more."""
+
+
+def is_lost(reason: str) -> bool:
+    """Whether the place was lost, which says nothing about the architecture."""
+    return any(text in reason for text in KILLS)
+
+
+def is_crash(reason: str) -> bool:
+    """Whether a failure may be the fault of the GPU instead of the evaluation that met it: not
+    of exceptions, lack of memory and time limits."""
+    if reason.startswith("out of memory"):
+        return False
+    return reason.startswith((EXITED, KILLED)) or any(text in reason for text in DEVICE_FAULTS)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
@@ -18,7 +17,8 @@ from lm_searcher.spaces.settings import (
     Positive,
     SettingsModel,
 )
-from lm_searcher.tools.protocols import Evaluator, Executor
+from lm_searcher.tools.executors.protocol import Executor, Site
+from lm_searcher.tools.protocols import Evaluator
 
 
 class ExecutorSettings(SettingsModel):
@@ -31,6 +31,9 @@ class ExecutorSettings(SettingsModel):
     that of an installed package. Default: inline for look-ups in a table, else local."""
     workers: Count = 1
     """Evaluations at the same time."""
+    mode: Literal["async", "batch"] | None = None
+    """async: a place that becomes free gets its next trial at once; batch: picks are made and
+    awaited together. Default: batch where `batch` is given, else async."""
     batch: Count | None = None
     """Trials picked at a time; default: one a worker."""
     seconds: Positive | None = None
@@ -43,8 +46,13 @@ class ExecutorSettings(SettingsModel):
     grace: NotNegative = 30.0
     """Seconds that Ctrl-C gives the running trials to finish."""
 
-    def make(self, evaluator: Evaluator, log: Path | None) -> Executor:
-        """The executor; the output of evaluations is written to the file `log`.
+    @property
+    def awaits_batch(self) -> bool:
+        """Whether picks are made and awaited together."""
+        return self.mode == "batch" or (self.mode is None and self.batch is not None)
+
+    def make(self, evaluator: Evaluator, site: Site) -> Executor:
+        """The executor of a run; its output goes to the run's log.
 
         An executor of a package overrides this method. Raises UserError.
         """
@@ -52,16 +60,20 @@ class ExecutorSettings(SettingsModel):
         from lm_searcher.tools.executors.make import make_executor
 
         if self.kind == "inline":
-            return InlineExecutor(evaluator)
+            return InlineExecutor(evaluator, self.workers)
         memory = int(self.memory_gb * 2**30) if self.memory_gb else None
-        return make_executor(evaluator, self.workers, self.seconds, memory, self.devices, log)
+        return make_executor(evaluator, self.workers, self.seconds, memory, self.devices, site.log)
 
 
 _HERE = "lm_searcher.tools.executors.settings"
 EXECUTORS: Registry[type[ExecutorSettings]] = Registry(
     "kind",
     "lm_searcher.executors",
-    {"local": f"{_HERE}:ExecutorSettings", "inline": f"{_HERE}:ExecutorSettings"},
+    {
+        "local": f"{_HERE}:ExecutorSettings",
+        "inline": f"{_HERE}:ExecutorSettings",
+        "ray": "lm_searcher.tools.executors.cluster.settings:RaySettings",
+    },
 )
 """A new executor is one file and one line: its ExecutorSettings, which make it."""
 

@@ -6,10 +6,13 @@ of imports, and leaks, crashes and lack of memory of an evaluation end with its 
 
 Messages on the socket, as pickles (both ends are this package's own processes):
     executor -> worker   the evaluator, once; then (evaluation, memory) with one end of a pipe
-    worker -> executor   ("ready", None) or ("error", text); then ("pid", pid), ("exit", status)
+    worker -> executor   ("ready", None) or ("error", text);
+                         then ("pid", pid), ("exit", (code, time))
 Messages on the evaluation's own pipe:
-    child -> executor    ("report", step, value), answered by a bool; then
+    child -> executor    ("report", (step, value, time)), answered by a bool; then
                          ("result", metrics) or ("failure", reason)
+Times are of the monotonic clock, which all processes of a machine share: the executor may read a
+message long after it was sent.
 
 The child leads a process group of its own, which is killed whole when the child ends, and when
 the executor's end of the socket closes: nothing outlives the controller, however it died.
@@ -26,6 +29,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
@@ -66,7 +70,7 @@ def evaluate(evaluator: Evaluator, evaluation: Evaluation, pipe: Connection) -> 
     """Evaluate in this process and send the result or the reason of the failure."""
 
     def report(step: int, value: float) -> bool:
-        pipe.send(("report", int(step), float(value)))
+        pipe.send(("report", (int(step), float(value), time.monotonic())))
         return bool(pipe.recv())
 
     try:
@@ -152,7 +156,8 @@ def serve(channel: socket.socket) -> None:
             status = _wait(pid, channel, wakeup)
         finally:
             _kill_group(pid)  # and every process that the evaluation started
-        send(channel, pickle.dumps(("exit", os.waitstatus_to_exitcode(status))))
+        ended = os.waitstatus_to_exitcode(status), time.monotonic()
+        send(channel, pickle.dumps(("exit", ended)))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from selectors import EVENT_READ, BaseSelector
 
 import cloudpickle
 
 from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.tools.executors.evaluation_process import EvaluationProcess
+from lm_searcher.tools.executors.protocol import Ended
 from lm_searcher.tools.executors.worker import receive, send
-from lm_searcher.tools.protocols import Evaluation, Evaluator, Outcome
+from lm_searcher.tools.protocols import Evaluation, Evaluator
 
 _log = logging.getLogger("lm_searcher.executors")
+
+
+class WorkerDied(Exception):
+    """A worker process has ended, and with it what it ran."""
 
 
 @dataclass
 class WorkerProcess:
     """A worker process and the evaluation it runs; `worker` describes the messages.
 
-    `channel` is the socket to the worker, `pipe` the one to the evaluation's own process, whose
-    id is `pid` (None until the worker has sent it).
+    `channel` is the socket to the worker, which has loaded the evaluator once it is `ready`.
     """
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
-    evaluation: Evaluation | None = None
-    pipe: Connection | None = None
-    pid: int | None = None
-    started: float = 0.0
-    stopped: bool = False
-    reason: str | None = None
-    metrics: dict[str, float] | None = None
+    selector: BaseSelector
+    index: int
+    loads: int = 1
+    """How often this place's worker has been started since one was last ready."""
+    ready: bool = False
+    running: EvaluationProcess | None = None
 
     @classmethod
     def spawn(
-        cls, evaluator: Evaluator, environment: Mapping[str, str], log: Path | None
+        cls,
+        evaluator: Evaluator,
+        environment: Mapping[str, str],
+        log: Path | None,
+        selector: BaseSelector,
+        index: int,
+        loads: int,
     ) -> WorkerProcess:
         """Start a worker, which then loads the evaluator. Its output goes to the end of the file
-        `log`, or to this process's stderr."""
+        `log`, or to this process's stderr. Its channel is registered at the selector with the
+        WorkerProcess, the pipe of an evaluation with its EvaluationProcess."""
         ours, theirs = socket.socketpair()
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -63,106 +75,65 @@ class WorkerProcess:
                 env=environment,
             )
         _log.debug("worker process %d started", process.pid)
-        with contextlib.suppress(ConnectionError):  # it has died; `await_ready` raises
+        with contextlib.suppress(ConnectionError):  # it has died, as `read` will find
             send(ours, cloudpickle.dumps(evaluator))
-        return cls(process, ours)
+        worker = cls(process, ours, selector, index, loads)
+        selector.register(ours, EVENT_READ, worker)
+        return worker
 
-    def await_ready(self) -> None:
-        """Wait until the evaluator is loaded. Raises EvaluatorError if it does not start."""
-        try:
-            kind, text = pickle.loads(receive(self.channel)[0])
-        except (EOFError, ConnectionError):
-            code = self.process.wait()
-            raise EvaluatorError(
-                f"the evaluator's worker process ended with code {code} while it was loading"
-            ) from None
-        if kind == "error":
-            raise EvaluatorError(text)
-
-    def start(self, evaluation: Evaluation, memory: int | None) -> None:
-        """Begin an evaluation. Raises ConnectionError if the worker has died."""
+    def start(
+        self, evaluation: Evaluation, attempt: int, seconds: float | None, memory: int | None
+    ) -> None:
+        """Begin an evaluation; that the worker has died is found by `read`."""
         ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as on_error:
-            on_error.callback(ours.close)
+        with theirs, contextlib.suppress(ConnectionError):
             send(self.channel, pickle.dumps((evaluation, memory)), (theirs.fileno(),))
-            on_error.pop_all()
-        self.evaluation, self.pipe = evaluation, Connection(ours.detach())
-        self.pid, self.reason, self.metrics = None, None, None
-        self.stopped, self.started = False, time.monotonic()
+        limit = time.monotonic() + (seconds or math.inf)
+        pipe = Connection(ours.detach())
+        self.running = EvaluationProcess(evaluation, attempt, pipe, self.selector, limit)
 
-    def read_pipe(self, report: Callable[[Evaluation, int, float], bool]) -> None:
-        """Take one message of the evaluation: a report, which is answered, or its result."""
-        assert self.pipe is not None and self.evaluation is not None
-        try:
-            kind, *content = self.pipe.recv()
-            if kind == "report":
-                self.stopped = report(self.evaluation, *content) or self.stopped
-                self.pipe.send(self.stopped)
-            elif kind == "result":
-                self.metrics = content[0]
-            else:
-                self.reason = self.reason or content[0]
-        except (EOFError, OSError):  # the evaluation ended; the worker will send its exit code
-            self.pipe.close()
-            self.pipe = None
+    def read(self) -> tuple[int, float] | None:
+        """Take one message; the evaluation's exit code and its time once it has ended.
 
-    def read_channel(self) -> int | None:
-        """Take one message of the worker; the evaluation's exit code once it has ended."""
+        Raises WorkerDied, and EvaluatorError if the evaluator does not start.
+        """
         try:
             kind, content = pickle.loads(receive(self.channel)[0])
         except (EOFError, ConnectionError):
-            self.kill_evaluation("the worker process was killed")
-            return self.process.wait()
-        if kind == "pid":
-            self.pid = content
-            if self.reason is not None:  # the time limit passed before the pid was known
-                self.kill_evaluation(self.reason)
-            return None
-        return int(content)
+            if self.running is not None:
+                self.running.kill_group()  # where it does not end with its parent
+            raise WorkerDied from None
+        if kind == "exit":
+            code, at = content
+            return code, at
+        if kind == "pid" and self.running is not None:
+            self.running.began(content)
+        if kind == "error":
+            raise EvaluatorError(content)
+        self.ready = True
+        return None
 
-    def finish(self, code: int) -> tuple[Evaluation, Outcome]:
-        """The evaluation that ended with exit code `code`, and its outcome."""
-        evaluation = self.evaluation
-        assert evaluation is not None
-        while self.pipe is not None and self.pipe.poll():  # its last messages
-            self.read_pipe(lambda *_: False)
-        if self.pipe is not None:
-            self.pipe.close()
-        seconds = time.monotonic() - self.started
-        self.evaluation = self.pipe = self.pid = None
-        if self.metrics is not None and self.reason is None:
-            return evaluation, Outcome(self.metrics, seconds, stopped=self.stopped)
-        reason = self.reason or _exit_reason(code)
-        _log.debug("evaluation %d failed after %.1f s: %s", evaluation.key, seconds, reason)
-        return evaluation, Outcome({}, seconds, reason)
+    def end(self, code: int | None, at: float) -> Ended:
+        """What became of its evaluation; see EvaluationProcess. The worker is free then."""
+        assert self.running is not None
+        ended, self.running = self.running.ended(code, at), None
+        return ended
 
-    def kill_evaluation(self, reason: str) -> None:
-        """Kill the evaluation's process group, if it runs; `reason` is then its outcome."""
-        self.reason = self.reason or reason
-        if self.pid is not None:
-            _log.debug("killing evaluation process %d: %s", self.pid, self.reason)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):  # before it leads a group of its own
-                os.kill(self.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """End the worker: it exits, and kills its child, when the socket closes."""
-        self.kill_evaluation("cancelled")
+    def let_go(self) -> None:
+        """Have the worker end: it exits, and kills its child, when the socket closes."""
+        if self.running is not None:
+            self.running.kill("cancelled")
+            self.running.close_pipe()
+        if not self.ready:  # it is loading and does not read its socket
+            self.process.kill()
+        self.selector.unregister(self.channel)
         self.channel.close()
-        if self.pipe is not None:
-            self.pipe.close()
+
+    def await_end(self) -> None:
+        """Wait until it has ended; not for long."""
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         _log.debug("worker process %d ended", self.process.pid)
-
-
-def _exit_reason(code: int) -> str:
-    if code >= 0:
-        return f"exited with code {code} before it returned a result"
-    name = signal.Signals(-code).name
-    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-    return f"killed by {name}{hint}"

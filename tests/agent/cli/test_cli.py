@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import driving
 
 from lm_searcher.agent.cli import app
-from lm_searcher.agent.study import storage as store_module
-from lm_searcher.agent.study.lock import run_lock
+from lm_searcher.agent.study import sqlite_files
 from lm_searcher.agent.study.paths import RunFiles
 
 pytestmark = pytest.mark.slow  # most start an interpreter
@@ -446,14 +446,14 @@ def test_a_run_of_that_name_with_the_nearest(place: Path) -> None:
 
 def test_a_run_that_another_process_drives_is_refused(place: Path) -> None:
     lm_searcher("run", "job.toml")
-    with run_lock(RunFiles.of("job", Path("runs"), None)):
+    with driving(RunFiles.of("job", Path("runs"), None)):
         assert "run 'job' is locked: another process drives it" in refused("run", "job.toml")
     assert lm_searcher("run", "job.toml").code == 0
 
 
 @pytest.fixture
 def locked(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_files, "BUSY_SECONDS", 0.05)
     lm_searcher("run", "job.toml")
     with contextlib.closing(
         sqlite3.connect("runs/job/trials.db", isolation_level=None)

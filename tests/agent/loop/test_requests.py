@@ -213,4 +213,4 @@ def test_barred_options_are_drawn_by_nobody() -> None:
     assert (requests.barred, requests.kept) == ({(3, 2)}, {(3, 0)})
     pool = to_codes(["0000", "0002", "0004"], 4)
     assert requests.permitted(pool).tolist() == [[0, 0, 0, 0], [0, 0, 0, 4]]
-    assert not requests.extra
+    assert not requests.extra(3)

@@ -60,7 +60,7 @@ def test_the_history_of_any_run(name: str, stop: bool, monkeypatch: pytest.Monke
     arrays, trials, running = HistoryArrays(SPACE, objectives), list[Trial](), list[int]()
     kept: list[tuple[History, History]] = []
     for ncode in to_ncodes(SPACE.sample(150, rng)):
-        arrays.append(Trial(len(trials), ncode))
+        arrays.extend([Trial(len(trials), ncode)])
         running.append(len(trials))
         trials.append(Trial(len(trials), ncode))
         while running and rng.random() < 0.5:  # in whichever order they finish
@@ -81,7 +81,7 @@ def test_a_trial_that_loses_its_value_leads_no_more() -> None:
     arrays = HistoryArrays(SPACE, OBJECTIVES["one"])
     done = [Trial(i, "00000", TrialState.COMPLETE, float(i), values=(float(i),)) for i in range(3)]
     for trial in done:
-        arrays.append(trial)
+        arrays.extend([trial])
     assert arrays.history(None, None).elites(2).tolist() == [2, 1]
     arrays.update(replace(done[2], state=TrialState.WAITING, value=None, values=()))
     assert arrays.history(2, None).elites(2).tolist() == [1, 0]
@@ -91,7 +91,7 @@ def test_a_trial_that_loses_its_value_leads_no_more() -> None:
 def test_nothing_is_copied_for_a_history() -> None:
     arrays = HistoryArrays(SPACE, OBJECTIVES["one"])
     for i in range(40):
-        arrays.append(Trial(i, "00000", TrialState.COMPLETE, 1.0, values=(1.0,)))
+        arrays.extend([Trial(i, "00000", TrialState.COMPLETE, 1.0, values=(1.0,))])
     first, second = arrays.history(None, None), arrays.history(20, None)
     for name in ("codes", "scores"):
         assert np.shares_memory(getattr(first, name), getattr(second, name))

@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from stores import driving
 
 from lm_searcher.agent.loop.request_files import waiting
 from lm_searcher.agent.search import Search
-from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.toolbox.registry import call, question
 from lm_searcher.agent.toolbox.workspace import Workspace
 
@@ -52,15 +52,8 @@ def test_a_ranker_that_costs_is_not_asked(workspace: Workspace, run: Any) -> Non
     files = workspace.files("grid")
     text = (files.folder / "run.toml").read_text().replace("evolution", "lm:some/model")
     (files.folder / "run.toml").write_text(text)
-    from lm_searcher.agent.study.trial_store import TrialStore
-    from lm_searcher.spaces.table_files import load_table
-
-    space = load_table(workspace.folder / "tables" / "grid.csv", metric="acc").space
-    store = TrialStore(files.url, files.name, space, ObjectiveSet.of("acc"))
-    config = store.attributes["config"]
-    config["ranker"]["name"] = "lm:some/model"
-    store.set_attribute("config", config)
-    store.close()
+    with driving(files, ranker={"name": "lm:some/model"}):
+        pass
     untried = "505"
     result = call(workspace, "rank_ncode", {"ncode": untried})
     assert result.error and "asks a model for every order" in result.summary

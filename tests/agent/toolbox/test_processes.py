@@ -13,9 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from stores import driving
 
 from lm_searcher.agent.results.result import read_run
-from lm_searcher.agent.study.lock import is_driven, run_lock
+from lm_searcher.agent.study.lease import is_driven
 from lm_searcher.agent.toolbox import processes
 from lm_searcher.agent.toolbox.registry import call, question
 from lm_searcher.agent.toolbox.run_status import collect_ended
@@ -173,7 +174,7 @@ def test_a_process_id_that_is_anothers_now(workspace: Workspace, run: Any) -> No
 def test_a_run_that_is_driven_elsewhere_is_left_alone(workspace: Workspace, run: Any) -> None:
     run("grid", trials=3)
     files = workspace.files("grid")
-    with run_lock(files):
+    with driving(files):
         assert call(workspace, "status", {}).summary.endswith("started elsewhere")
         result = call(workspace, "pause", {})
         assert result.error and "was started elsewhere" in result.summary

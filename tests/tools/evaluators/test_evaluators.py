@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -21,6 +22,7 @@ from lm_searcher.spaces.tables import Table
 from lm_searcher.tools.evaluators.command import CommandEvaluator
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.evaluators.table import TableEvaluator
+from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.protocols import Evaluation, Evaluator, Outcome
 
@@ -45,9 +47,9 @@ class Reports:
 
 def outcome(evaluator: Evaluator, ncode: str = "21") -> Outcome:
     """What becomes of one evaluation behind the evaluation boundary."""
-    results = list(InlineExecutor(evaluator).run([evaluation(ncode)], lambda *_: False))
-    assert len(results) == 1
-    return results[0][1]
+    with contextlib.closing(InlineExecutor(evaluator)) as executor:
+        ((_, found),) = evaluate_all(executor, [evaluation(ncode)])
+    return found
 
 
 # -- commands and functions that do the same ------------------------------------------------------
@@ -291,8 +293,8 @@ def test_a_function_reports_and_is_told_to_stop() -> None:
     reports = Reports(stop_at=3)
     assert FunctionEvaluator(train).evaluate(evaluation(), reports) == 0.3
     assert reports.heard == [(1, 0.1), (2, 0.2), (3, 0.3)]
-    executor = InlineExecutor(FunctionEvaluator(train))
-    ((_, found),) = executor.run([evaluation()], lambda e, step, value: step == 2)
+    with contextlib.closing(InlineExecutor(FunctionEvaluator(train))) as executor:
+        ((_, found),) = evaluate_all(executor, [evaluation()], lambda e, step, value: step == 2)
     assert found.stopped and found.metrics == {"value": 0.2}
 
 

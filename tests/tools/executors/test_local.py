@@ -9,21 +9,47 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
 from pathlib import Path
+from selectors import DefaultSelector
 from typing import Any
 
 import pytest
+from executor_contract import (
+    ExecutorContract,
+    Start,
+    alive,
+    await_end,
+    await_file,
+    evaluation,
+    events_until,
+    is_ended,
+    started,
+)
 
-from lm_searcher.spaces.errors import EvaluatorError
+from lm_searcher.spaces.errors import EvaluatorError, TrialFailure
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.tools.devices import SHARE
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.executors.evaluate_all import evaluate_all
+from lm_searcher.tools.executors.evaluation_process import EvaluationProcess
 from lm_searcher.tools.executors.local import LocalExecutor
+from lm_searcher.tools.executors.protocol import Began, Ended, Event, Reported
 from lm_searcher.tools.protocols import Cancelled, Evaluation, Outcome
 
 
 def evaluations(*configs: dict[str, Any]) -> list[Evaluation]:
     return [Evaluation(i, str(i), config, seed=i) for i, config in enumerate(configs)]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    yield from started(LocalExecutor)
+
+
+@pytest.mark.slow
+class TestLocalExecutor(ExecutorContract):
+    """Nothing differs."""
 
 
 @contextlib.contextmanager
@@ -38,25 +64,10 @@ def outcomes(
     report: Callable[[Evaluation, int, float], bool] = lambda *_: False,
     **options: Any,
 ) -> list[Outcome]:
-    """What became of each, by number."""
+    """What became of each, by number; of a lost place, a failure."""
     with executor(function, **options) as running:
-        found = {e.key: o for e, o in running.run(evaluations(*configs), report)}
+        found = {e.key: o for e, o in evaluate_all(running, evaluations(*configs), report)}
     return [found[key] for key in sorted(found)]
-
-
-def alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().split()[2] != "Z"
-    except OSError:
-        return False
-
-
-def await_end(pid: int) -> None:
-    deadline = time.monotonic() + 60
-    while alive(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still there"
-        time.sleep(0.01)
 
 
 def misbehave(config: dict[str, Any]) -> Any:
@@ -79,6 +90,8 @@ def misbehave(config: dict[str, Any]) -> Any:
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "killed inside":
+        raise TrialFailure("command was killed by SIGKILL")
     if how == "memory":
         return len(bytearray(10**12))
     return {"good": 1.5, "nan": float("nan"), "string": "0.9", "nothing": None}[how]
@@ -197,7 +210,8 @@ def test_nothing_outlives_a_controller_that_is_killed(tmp_path: Path) -> None:
         "    print(os.getppid(), os.getpid(), child.pid, flush=True)\n"
         "    time.sleep(600)\n"
         "executor = LocalExecutor(FunctionEvaluator(hang))\n"
-        "list(executor.run([Evaluation(0, '0', {}, 0)], lambda *_: False))\n"
+        "executor.submit(Evaluation(0, '0', {}, 0))\n"
+        "executor.poll(600)\n"
     )
     command = [sys.executable, str(script)]
     with subprocess.Popen(command, stdout=None, stderr=subprocess.PIPE, text=True) as controller:
@@ -210,16 +224,53 @@ def test_nothing_outlives_a_controller_that_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_fails_its_evaluation_and_is_replaced() -> None:
+def test_a_killed_worker_is_a_lost_place_and_is_replaced() -> None:
     def kill_the_worker(config: dict[str, Any]) -> float:
         if config["kill"]:
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(600)
         return 1.0
 
-    killed, after = outcomes(kill_the_worker, {"kill": True}, {"kill": False})
-    assert killed.reason == "the worker process was killed"
-    assert after.metrics == {"value": 1.0}
+    with executor(kill_the_worker) as running:
+        running.submit(evaluation(0, kill=True), attempt=2)
+        lost = events_until(running, is_ended)[-1]
+        assert lost == Ended(0, None, "the worker process was killed", attempt=2)
+        assert running.room() == 0, "the next one is loading"
+        while not running.room():
+            assert running.poll(60.0) == []
+        running.submit(evaluation(0, kill=False), attempt=3)
+        ended = events_until(running, is_ended)[-1]
+        assert isinstance(ended, Ended) and ended.outcome is not None
+        assert ended.outcome.metrics == {"value": 1.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_worker_killed_while_idle_is_replaced(noticed: bool) -> None:
+    with executor(lambda config: os.getppid()) as running:
+        ((_, outcome),) = evaluate_all(running, [evaluation()])
+        os.kill(pid := int(outcome.metrics["value"]), signal.SIGKILL)
+        await_end(pid)
+        if noticed:
+            assert running.poll(60.0) == []
+            assert running.room() == 1
+        running.submit(evaluation(1))
+        ended = events_until(running, is_ended)[-1]
+        assert isinstance(ended, Ended)
+        assert (ended.outcome is not None) == noticed
+
+
+def test_an_evaluation_that_somebody_kills_is_a_lost_place() -> None:
+    with executor(misbehave) as running:
+        running.submit(evaluation(0, how="killed"))
+        lost = events_until(running, is_ended)[-1]
+        assert lost == Ended(0, None, "killed by SIGKILL (out of memory?)")
+        running.submit(evaluation(0, how="killed inside"), attempt=2)
+        lost = events_until(running, is_ended)[-1]
+        assert lost == Ended(0, None, "command was killed by SIGKILL", attempt=2)
+        running.submit(evaluation(0, how="good"), attempt=3)
+        good = events_until(running, is_ended)[-1]
+        assert isinstance(good, Ended) and good.outcome is not None
 
 
 def test_cancelling_ends_what_runs(tmp_path: Path) -> None:
@@ -235,13 +286,161 @@ def test_cancelling_ends_what_runs(tmp_path: Path) -> None:
             running.cancel()
             return False
 
-        list(running.run(evaluations({}), cancel))
+        list(evaluate_all(running, evaluations({}), cancel))
     await_end(int((tmp_path / "pid").read_text()))
 
 
-def test_an_evaluator_that_does_not_start_is_told(tmp_path: Path) -> None:
+def test_an_evaluator_that_does_not_start_is_told() -> None:
     with pytest.raises(EvaluatorError, match="cannot import 'no_such_module'"):
         LocalExecutor(FunctionEvaluator("no_such_module:f"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "loads"), [(2, 3), (99, 3)])
+def test_a_worker_killed_while_it_loads_is_started_three_times(
+    kills: int, loads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deadly_module.py").write_text(
+        "import os, signal\n"
+        f"path = {str(tmp_path / 'loads')!r}\n"
+        "with open(path, 'a') as file:\n"
+        "    file.write('.')\n"
+        f"if os.path.getsize(path) <= {kills}:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def f(config):\n"
+        "    return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    survives = kills < loads
+    expected = contextlib.nullcontext() if survives else pytest.raises(EvaluatorError, match="-9")
+    with expected, executor("deadly_module:f") as running:
+        ((_, outcome),) = evaluate_all(running, [evaluation()])
+        assert outcome.metrics == {"value": 1.0}
+    assert (tmp_path / "loads").read_text() == "." * loads
+
+
+@pytest.mark.slow
+def test_a_worker_that_exits_while_it_loads_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving_module.py").write_text(
+        f"open({str(tmp_path / 'loads')!r}, 'a').write('.')\nimport os\nos._exit(7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EvaluatorError, match="code 7 while it was loading"):
+        LocalExecutor(FunctionEvaluator("leaving_module:f"), workers=2)
+    assert len((tmp_path / "loads").read_text()) <= 2
+
+
+# -- a device that several workers share ----------------------------------------------------------
+
+
+def crash_together(folder: Path, crashes: int) -> Callable[[dict[str, Any]], float]:
+    """`crashes` evaluations at once crash: by a signal, an exit, a CUDA error."""
+
+    def crash(config: dict[str, Any]) -> float:
+        me = config["me"]
+        (folder / str(me)).touch()
+        while len(list(folder.iterdir())) < crashes:
+            time.sleep(0.01)
+        if me == 0:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if me == 1:
+            os._exit(1)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    return crash
+
+
+@pytest.mark.slow
+def test_crashes_at_the_same_time_on_one_device_are_lost_places(tmp_path: Path) -> None:
+    crash = crash_together(tmp_path, 3)
+    with executor(crash, workers=3, devices=["0"]) as running:
+        for me in range(3):
+            running.submit(evaluation(me, me=me), attempt=me)
+        seen: list[Event] = []
+        while sum(map(is_ended, seen)) < 3:
+            seen += running.poll(60.0)
+    assert {event.place for event in seen if isinstance(event, Began)} == {"gpu 0"}
+    ended = {event.key: event for event in seen if isinstance(event, Ended)}
+    for key, text in enumerate(("SIGSEGV", "code 1", "CUDA error")):
+        assert ended[key].outcome is None and ended[key].attempt == key
+        assert text in ended[key].lost and "gpu 0" in ended[key].lost
+
+
+@pytest.mark.slow
+def test_a_crash_alone_on_a_shared_device_is_a_failure_after_a_while() -> None:
+    with executor(misbehave, workers=2, devices=["0"]) as running:
+        running.submit(evaluation(0, how="segfault"))
+        running.submit(evaluation(1, how="raise"))
+        (raised,) = (e for e in events_until(running, is_ended) if is_ended(e))
+        assert raised.key == 1, "an ordinary exception is not held back"
+        assert running.room() == 1
+        crashed = events_until(running, is_ended)[-1]
+        assert isinstance(crashed, Ended) and crashed.outcome is not None
+        assert (crashed.key, crashed.outcome.reason) == (0, "killed by SIGSEGV")
+        assert running.room() == 2
+
+
+@pytest.mark.slow
+def test_crashes_on_devices_of_their_own_are_failures(tmp_path: Path) -> None:
+    crash = crash_together(tmp_path, 2)
+    found = outcomes(crash, {"me": 0}, {"me": 1}, workers=2, devices=["0", "1"])
+    assert [o.reason for o in found] == [
+        "killed by SIGSEGV",
+        "exited with code 1 before it returned a result",
+    ]
+
+
+@pytest.mark.slow
+def test_the_device_with_the_fewest_evaluations_gets_the_next(tmp_path: Path) -> None:
+    def wait(config: dict[str, Any]) -> float:
+        while not (tmp_path / config["until"]).exists():
+            time.sleep(0.01)
+        return 1.0
+
+    with executor(wait, workers=4, devices=["0", "1"]) as running:
+        for key, until in enumerate(("first", "first", "last")):
+            running.submit(evaluation(key, until=until))
+        (tmp_path / "first").touch()
+        seen: list[Event] = []
+        while sum(map(is_ended, seen)) < 2:
+            seen += running.poll(60.0)
+        running.submit(evaluation(3, until="first"))
+        assert Began(3, "gpu 1") in running.poll(60.0)
+        (tmp_path / "last").touch()
+
+
+# -- the clock ------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_that_ended_while_nobody_polled_ended_in_time(tmp_path: Path) -> None:
+    def measure(config: dict[str, Any]) -> float:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        return 1.0
+
+    with executor(measure, seconds=0.001) as running:
+        running.submit(evaluation())
+        await_file(tmp_path / "pid")
+        await_end(int((tmp_path / "pid").read_text()))
+        ended = events_until(running, is_ended)[-1]
+        assert isinstance(ended, Ended) and ended.outcome is not None
+        assert ended.outcome.reason is None
+
+
+def test_the_time_that_a_report_waits_for_its_answer_does_not_count() -> None:
+    ours, theirs = Pipe()
+    with DefaultSelector() as selector, theirs:
+        began = time.monotonic()
+        process = EvaluationProcess(evaluation(), 1, ours, selector, limit=began + 10)
+        assert process.due() == began + 10
+        theirs.send(("report", (1, 0.5, began - 100)))
+        assert process.read() == Reported(0, 1, 0.5)
+        assert process.due() == float("inf"), "nobody has answered"
+        process.answer()
+        assert theirs.recv() is False
+        assert process.due() >= began + 110
+        process.close_pipe()
 
 
 def test_prints_and_tracebacks_go_to_the_log(tmp_path: Path) -> None:

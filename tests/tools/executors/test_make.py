@@ -8,6 +8,7 @@ import os
 import pytest
 
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.inline import InlineExecutor
 from lm_searcher.tools.executors.local import LocalExecutor
 from lm_searcher.tools.executors.make import make_executor, memory_limit
@@ -16,9 +17,10 @@ from lm_searcher.tools.protocols import Evaluation
 
 def test_look_ups_stay_in_the_controllers_process() -> None:
     evaluator = FunctionEvaluator(lambda config: os.getpid(), inline=True)
-    executor = make_executor(evaluator)
-    assert isinstance(executor, InlineExecutor)
-    ((_, outcome),) = executor.run([Evaluation(0, "0", {}, seed=0)], lambda *_: False)
+    executor = make_executor(evaluator, workers=3)
+    assert isinstance(executor, InlineExecutor) and executor.room() == 3
+    ((_, outcome),) = evaluate_all(executor, [Evaluation(0, "0", {}, seed=0)])
+    executor.close()
     assert outcome.metrics == {"value": os.getpid()}
 
 

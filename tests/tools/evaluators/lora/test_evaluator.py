@@ -20,6 +20,7 @@ from lm_searcher.tools.evaluators.lora.base_process import write
 from lm_searcher.tools.evaluators.lora.evaluator import LoraEvaluator
 from lm_searcher.tools.evaluators.lora.language.task import LanguageTask
 from lm_searcher.tools.evaluators.lora.task import TaskSettings
+from lm_searcher.tools.executors.evaluate_all import evaluate_all
 from lm_searcher.tools.executors.local import LocalExecutor
 from lm_searcher.tools.protocols import Evaluation, SlowlyPreparedEvaluator
 
@@ -129,7 +130,7 @@ def test_the_example_in_a_worker_process(settings: TaskSettings) -> None:
         wanted = [
             Evaluation(i, code * 12, space.decode(code * 12), 0) for i, code in enumerate("10")
         ]
-        found = {e.ncode: o for e, o in executor.run(wanted, lambda *_: False)}
+        found = {e.ncode: o for e, o in evaluate_all(executor, wanted)}
     finally:
         executor.close()
     for outcome in found.values():

@@ -1,0 +1,116 @@
+"""How long places of a Ray cluster stand idle between evaluations.
+
+    RAY_AUTH_MODE=disabled python -m lm_searcher.evals.scale_ray [--gpus 64] [--trials 1500] [--json]
+
+A real cluster of one node with GPUs that Ray believes in, on this machine; evaluations that sleep
+0.2 to 2 s; no controller beyond the executor. The idle share is of all places, from the moment
+when all have had an evaluation to the moment when the last is submitted: what of that time no
+evaluation was asleep. It includes the fork of a process for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import numpy as np
+
+from lm_searcher.tools.evaluators.function import FunctionEvaluator
+from lm_searcher.tools.executors.cluster.executor import RayExecutor
+from lm_searcher.tools.executors.protocol import Ended, Executor
+from lm_searcher.tools.protocols import Evaluation, Outcome
+
+SHORTEST, LONGEST = 0.2, 2.0
+
+
+def nap(config: dict[str, Any]) -> dict[str, float]:
+    """Sleep; when it began and ended, on this machine's clock."""
+    began = time.monotonic()
+    time.sleep(config["seconds"])
+    return {"value": 0.0, "began": began, "ended": time.monotonic()}
+
+
+def naps(count: int) -> Iterator[Evaluation]:
+    """Evaluations of unequal length."""
+    lengths = np.random.default_rng(0).uniform(SHORTEST, LONGEST, count)
+    for key, seconds in enumerate(lengths):
+        yield Evaluation(key, str(key), {"seconds": float(seconds)}, seed=0)
+
+
+def idle_share(executor: Executor, count: int, places: int) -> dict[str, float]:
+    """Keep `places` busy with `count` naps; the idle share, and what it cost."""
+    queue, flying = naps(count), 0
+    outcomes: list[Outcome] = []
+    following = next(queue, None)
+    last = 0.0
+    costs = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    while following is not None or flying:
+        while following is not None and executor.room():
+            executor.submit(following)
+            following, flying, last = next(queue, None), flying + 1, time.monotonic()
+        for event in executor.poll(60.0):
+            if isinstance(event, Ended):
+                assert event.outcome is not None and event.outcome.reason is None, event
+                outcomes.append(event.outcome)
+                flying -= 1
+    costs = resource.getrusage(resource.RUSAGE_SELF).ru_utime - costs
+    began = np.array([outcome.metrics["began"] for outcome in outcomes])
+    ended = np.array([outcome.metrics["ended"] for outcome in outcomes])
+    first = float(np.sort(began)[places - 1])
+    busy = np.clip(np.minimum(ended, last) - np.maximum(began, first), 0, None).sum()
+    return {
+        "idle share": 1 - busy / (places * (last - first)),
+        "seconds": last - first,
+        "trials a second": count / (last - first),
+        "controller ms a trial": 1e3 * costs / count,
+        "process ms a trial": 1e3 * float(np.mean([o.seconds for o in outcomes] - (ended - began))),
+    }
+
+
+@contextmanager
+def local_cluster(gpus: int) -> Iterator[str]:
+    """The address of a cluster on this machine; Ray must have read RAY_AUTH_MODE=disabled."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": os.cpu_count(), "num_gpus": gpus, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        yield str(cluster.address)
+    finally:
+        cluster.shutdown()
+
+
+def measure(gpus: int, trials: int) -> dict[str, float]:
+    """The figures of a cluster with so many GPUs."""
+    with local_cluster(gpus) as address:
+        made = time.monotonic()
+        with closing(RayExecutor(FunctionEvaluator(nap), address=address)) as executor:
+            while executor.room() < gpus:
+                executor.poll(60.0) if not executor.room() else time.sleep(0.1)
+                executor.poll(0.0)
+            started = time.monotonic() - made
+            return {"start-up seconds": started} | idle_share(executor, trials, gpus)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gpus", type=int, default=64)
+    parser.add_argument("--trials", type=int, default=1500)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    row = measure(options.gpus, options.trials)
+    if options.json:
+        print(json.dumps(row))
+    else:
+        print("\n".join(f"{name:>24} {value:10.4f}" for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
