@@ -1,6 +1,6 @@
 """How long places of a Ray cluster stand idle between evaluations.
 
-    RAY_AUTH_MODE=disabled python -m lm_searcher.evals.scale_ray [--gpus 64] [--trials 1500] [--json]
+    RAY_AUTH_MODE=disabled python -m lm_searcher.evals.scale_ray [--gpus N] [--trials N] [--json]
 
 A real cluster of one node with GPUs that Ray believes in, on this machine; evaluations that sleep
 0.2 to 2 s; no controller beyond the executor. The idle share is of all places, from the moment
@@ -83,7 +83,7 @@ def local_cluster(gpus: int) -> Iterator[str]:
     try:
         yield str(cluster.address)
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def measure(gpus: int, trials: int) -> dict[str, float]:
@@ -92,8 +92,8 @@ def measure(gpus: int, trials: int) -> dict[str, float]:
         made = time.monotonic()
         with closing(RayExecutor(FunctionEvaluator(nap), address=address)) as executor:
             while executor.room() < gpus:
-                executor.poll(60.0) if not executor.room() else time.sleep(0.1)
                 executor.poll(0.0)
+                time.sleep(0.1)
             started = time.monotonic() - made
             return {"start-up seconds": started} | idle_share(executor, trials, gpus)
 

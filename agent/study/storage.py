@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import sqlalchemy
 import sqlalchemy.event
@@ -44,6 +45,9 @@ def shown(url: str) -> str:
         parsed = sqlalchemy.make_url(url)
     except ArgumentError:
         return url
+    if "password" in parsed.query:  # which PostgreSQL takes too
+        parsed = parsed.update_query_dict({"password": "***"})
+        return unquote(parsed.render_as_string(hide_password=True))
     return parsed.render_as_string(hide_password=True) if parsed.password else url
 
 
@@ -146,7 +150,7 @@ def database_url(url: str) -> URL:
 def _postgresql(url: URL, create: bool) -> Engine:
     if url.get_backend_name() != "postgresql":
         url.get_dialect()  # SQLAlchemy's own word for one that it does not know
-        raise StoreError(f"store '{url.render_as_string()}': no store; {ACCEPTED}")
+        raise StoreError(f"store '{shown(url.render_as_string(False))}': no store; {ACCEPTED}")
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return sqlalchemy.create_engine(

@@ -34,6 +34,9 @@ from lm_searcher.tools.protocols import Cancelled, Evaluation, Evaluator
 _WAKE_SECONDS = 0.5
 """The longest wait without a look at `cancel`."""
 
+_BEGAN_SECONDS = 0.5
+"""The longest that the beginning of an evaluation waits for other events."""
+
 _log = logging.getLogger("lm_searcher.executors")
 
 
@@ -88,6 +91,7 @@ class RayExecutor:
     _returned: list[int] = field(default_factory=list, init=False)
     _settled: bool = field(default=False, init=False)
     _deadline: float = field(default=math.inf, init=False)
+    _began_due: float = field(default=math.inf, init=False)
 
     def __post_init__(self) -> None:
         work = Work(
@@ -137,10 +141,11 @@ class RayExecutor:
             now = time.monotonic()
             if now >= self._deadline and not any(isinstance(e, Ended) for e in self._events):
                 raise Cancelled
-            news = self._events or self.room() > room or len(self.notes) > notes
-            if news or now >= until or self._is_idle():
+            if self._is_due() or self.room() > room or len(self.notes) > notes:
                 break
-        events, self._events = self._events, []
+            if now >= until or self._is_idle():
+                return []
+        events, self._events, self._began_due = self._events, [], math.inf
         self._returned += [event.key for event in events if isinstance(event, Ended)]
         return events
 
@@ -161,15 +166,21 @@ class RayExecutor:
 
     # -- the driver ----------------------------------------------------------------------------
 
+    def _is_due(self) -> bool:
+        """Whether there are events to be returned. A beginning waits for what comes next, though
+        not for long: it is to be shown, and the caller's work for it delays the next evaluation."""
+        waiting = all(isinstance(event, Began) for event in self._events)
+        return not waiting or time.monotonic() >= self._began_due
+
     def _is_idle(self) -> bool:
         return not self._flights and self.room() > 0
 
     def _wait(self, until: float) -> float:
         """How long to wait for a message."""
-        if self._events or self._is_idle():
+        if self._is_due() or self._is_idle():
             return 0.0
         now = time.monotonic()
-        return max(0.0, min(until, self._deadline, now + _WAKE_SECONDS) - now)
+        return max(0.0, min(until, self._deadline, self._began_due, now + _WAKE_SECONDS) - now)
 
     def _take(self) -> None:
         """Outcomes that were returned before are recorded by now."""
@@ -189,7 +200,7 @@ class RayExecutor:
                 raise EvaluatorError(reason)
             case Gone():
                 self._places = 0
-                self._tell("the Ray cluster is gone; waiting for it")
+                self._tell("the connection to the Ray cluster is lost; trying again")
             case Connected():
                 self._tell("connected to the Ray cluster again")
                 self._resume()
@@ -211,6 +222,7 @@ class RayExecutor:
             if flight.begun:  # found again by another driver
                 return
             flight.begun = True
+            self._began_due = min(self._began_due, time.monotonic() + _BEGAN_SECONDS)
         elif isinstance(event, Reported):
             flight.reports += 1
         else:

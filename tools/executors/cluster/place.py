@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -10,7 +11,7 @@ from ray.exceptions import ActorUnavailableError, RayError
 
 from lm_searcher.tools.executors.cluster.messages import Greeting, Holding, Item
 from lm_searcher.tools.executors.cluster.slot import new_slot
-from lm_searcher.tools.executors.outcome_check import is_device_fault
+from lm_searcher.tools.executors.outcome_check import is_crash
 from lm_searcher.tools.executors.protocol import Began, Ended
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Between two tries of a slot that is unavailable or does not start."""
-
-_CRASHED = ("exited with code", "killed by")
 
 
 class Superseded(Exception):
@@ -75,14 +74,14 @@ class Place:
                 return
             except (RayError, NotStarted, ValueError) as error:  # ValueError: no such actor
                 pause = PAUSE if self.ready else min(2 * pause, LONGEST_PAUSE)
-                self._end_life(last_line(error))
+                self._end_life(last_line(error), sure=isinstance(error, NotStarted))
             if not self.wanted:
                 return
             await asyncio.sleep(pause)
 
-    def _end_life(self, reason: str) -> None:
-        if self.wanted and not self.ready and not self.found:
-            self.pool.not_started(self, reason)
+    def _end_life(self, reason: str, *, sure: bool) -> None:
+        if not self.ready and (sure or not self.found):
+            self.pool.not_started(self, reason, sure=sure)
         self.lose(reason)
         self.ready = self.found = False
         self.available = True
@@ -126,7 +125,7 @@ class Place:
     async def _greet(self) -> Greeting:
         while True:
             greeting: Greeting = await self._ask("greet", self.pool.work_reference, self.sharing)
-            if greeting.owner <= self.pool.owner:
+            if greeting.owner[1] == self.pool.owner[1]:
                 return greeting
             if not self.found:
                 raise Superseded
@@ -182,8 +181,9 @@ class Place:
         self.pool.tell(Began(task.key, greeting.place))
         if task.stopping:
             self.stop()
+        content = pickle.dumps((task.evaluation, holding))
         while not task.ended:
-            items: list[Item] = await self._ask("run", task.evaluation, holding, seen)
+            items: list[Item] = pickle.loads(await self._ask("run", content, seen))
             seen += len(items)
             for item in items:
                 if isinstance(item, str):
@@ -198,8 +198,7 @@ class Place:
 
     def _tell_end(self, ended: Ended, devices: str) -> None:
         reason = (ended.outcome.reason if ended.outcome else None) or ""
-        crashed = is_device_fault(reason) or reason.startswith(_CRASHED)
-        if crashed and devices and self.pool.work.gpus < 1:
+        if is_crash(reason) and devices and self.pool.work.gpus < 1:
             self.pool.hold(self, devices, ended)
         else:
             self.pool.tell(ended)

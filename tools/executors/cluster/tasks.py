@@ -97,7 +97,8 @@ class Tasks:
 
     async def next(self, place: Place) -> Task:
         """The next evaluation for a free place."""
-        future = self._free[place] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        self._free[place] = future
         self.match()
         try:
             return await future
