@@ -191,9 +191,10 @@ class RunRecords:
         return {key: asked[key] for key in sorted(asked, key=_request_order)}
 
     def confirmed(self) -> dict[int, list[Confirmation]]:
-        """The confirmations by trial number, failed ones included."""
+        """The confirmations by trial number, failed ones included, in the order of their repeats:
+        several may run at a time."""
         found: dict[int, list[Confirmation]] = {}
-        for key, confirmation in self.confirmations.items():
+        for key, confirmation in sorted(self.confirmations.items()):
             found.setdefault(int(key.split(":")[1]), []).append(confirmation)
         return found
 
