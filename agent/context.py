@@ -40,7 +40,8 @@ one after the other all the time, none waits for a decision. Each pick then know
 running trials less than it might."""
 
 Observer = Callable[[Trial | str], None]
-"""Called with each trial when it starts and when it has finished, and with other news as text."""
+"""Called with each trial when it starts, is known to be at a place, has finished or has lost its
+place, and with other news as text."""
 
 
 @dataclass(kw_only=True)

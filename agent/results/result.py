@@ -179,6 +179,8 @@ def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "curve": list(trial.curve),
+        "attempt": trial.attempt,
+        "place": trial.place,
         "account": asdict(trial.usage) if trial.usage else None,
     }
 

@@ -67,8 +67,9 @@ class Controllers:
         (folder / "gated.py").write_text(GATED)
 
     def start(self, *arguments: str) -> WarmProcess:
-        words = ("-m", "lm_searcher.agent", "run", "run.toml", *arguments)
-        return self.python(*words, cwd=self.folder)
+        return self.python(
+            "-m", "lm_searcher.agent", "run", "run.toml", *arguments, cwd=self.folder
+        )
 
     def start_and_wait(self) -> WarmProcess:
         """A controller that is in its fifth trial."""
