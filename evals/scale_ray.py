@@ -4,9 +4,9 @@
         [--ranker random] [--json]
 
 A real cluster of one node with GPUs that Ray believes in, on this machine; evaluations that sleep
-0.2 to 2 s; a whole search with `--ranker`, else no controller beyond the executor. The idle share is of all places, from the moment
-when all have had an evaluation to the moment when the last is submitted: what of that time no
-evaluation was asleep. It includes the fork of a process for each.
+0.2 to 2 s; a whole search with `--ranker`, else no controller beyond the executor. The idle share
+is of all places, from the moment when all have had an evaluation to the moment when the last is
+submitted: what of that time no evaluation was asleep. It includes the fork of a process for each.
 """
 
 from __future__ import annotations
