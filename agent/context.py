@@ -75,7 +75,7 @@ class Context(Selector):
         stored = self.records.seconds
         spent = sum(trial.seconds or 0.0 for trial in self.store.trials)
         if stored is not None:  # a killed process may not have stored its time: count its trials
-            spent = max(stored, spent / self.batch)
+            spent = max(stored, spent / (self.batch or 1))
         self._began = time.monotonic() - spent
         if isinstance(self.ranker, AskingRanker):
             self.ranker.spent = Usage.total(trial.usage for trial in self.store.trials)
@@ -130,7 +130,7 @@ class Context(Selector):
             ahead = (room + len(self.under_way)) // AHEAD
             most = max(0, room + ahead - len(self.store.waiting))
         else:
-            most = 0 if self.store.pending else self.batch
+            most = 0 if self.store.pending else self.batch or self.room()
         if stop is None:
             return min(most, self.left)
         return 0 if stop.failed else min(most, self.requests.extra(len(self.store)))

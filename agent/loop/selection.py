@@ -68,8 +68,8 @@ class Selector:
     seed: int = 0
     initial: int = 5
     """The number of random trials before the ranker is asked."""
-    batch: int = 1
-    """Trials picked, and evaluated, at a time."""
+    batch: int | None = 1
+    """Trials picked at a time where all are awaited; None: as many as there are free places."""
 
     def rng(self, stage: Literal["propose", "rank", "weights"], number: int) -> np.random.Generator:
         """The generator of one step: a resumed run draws what an uninterrupted one would."""
