@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,8 +53,17 @@ def of_ray(process: psutil.Process) -> bool:
     return not ended and ("ray::" in words or "/ray/" in words or "tools.executors." in words)
 
 
-def slots() -> list[psutil.Process]:
-    """The processes of slots on this machine."""
+def await_slots(count: int) -> list[psutil.Process]:
+    """The processes of slots on this machine, once there are so many: a killed one takes a while
+    to be gone."""
+    deadline = time.monotonic() + 60
+    while len(found := _slots()) != count:
+        assert time.monotonic() < deadline, f"{len(found)} slots"
+        time.sleep(0.02)
+    return found
+
+
+def _slots() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

@@ -24,7 +24,7 @@ from executor_contract import (
     is_report,
     started,
 )
-from ray_cluster import ray_cluster, slots
+from ray_cluster import await_slots, ray_cluster
 
 from lm_searcher.spaces.errors import ConfigError, EvaluatorError, UserError
 from lm_searcher.tools.devices import SHARE
@@ -151,7 +151,7 @@ def test_a_killed_slot_is_a_loss_and_another_takes_its_place(start: Start, tmp_p
     executor = start(ExecutorContract.waiting_for(tmp_path / "go"))
     executor.submit(evaluation(7))
     await_began(tmp_path, 1)
-    (slot,) = slots()
+    (slot,) = await_slots(1)
     slot.kill()
     ended = events_until(executor, is_ended)[-1]
     assert isinstance(ended, Ended) and ended.outcome is None and "was lost" in ended.lost
@@ -305,6 +305,32 @@ def test_a_killed_controllers_evaluations_are_found_again(
         assert values(events_until(second, is_ended)) == {2: -1.0}, "the new evaluator"
 
 
+def test_a_slot_keeps_several_outcomes_until_they_are_recorded(
+    start: Start, tmp_path: Path
+) -> None:
+    def measure(config: dict[str, Any]) -> float:
+        (tmp_path / f"began-{os.getpid()}").touch()
+        return float(config["x"])
+
+    first = start(measure, ahead=2)
+    assert first.room() == 3
+    for key in range(3):
+        first.submit(evaluation(key, x=key))
+    assert first.room() == 0
+    await_began(tmp_path, 3)
+    for pid in began(tmp_path):
+        await_end(pid)
+    first.close(keep=True)  # nothing has been polled
+    second = start(measure, again=True)
+    for key in range(3):
+        second.submit(evaluation(key, x=key))
+    seen: list[Event] = []
+    while sum(map(is_ended, seen)) < 3:
+        seen += second.poll(10.0)
+    assert values(seen) == {0: 0.0, 1: 1.0, 2: 2.0}
+    assert len(began(tmp_path)) == 3, "begun anew"
+
+
 def test_what_is_not_submitted_again_is_ended(cluster: Any, start: Start, tmp_path: Path) -> None:
     with controller(cluster, tmp_path) as first:
         first.kill()
@@ -337,8 +363,7 @@ def test_the_newest_controller_is_obeyed(cluster: Any, start: Start, tmp_path: P
 
 def test_slots_end_themselves_without_a_controller(cluster: Any, tmp_path: Path) -> None:
     with controller(cluster, tmp_path, orphan=2.0) as first:
-        alone = slots()
-        assert len(alone) == 2
+        alone = await_slots(2)
         first.kill()
         first.wait()
         gone, _ = psutil.wait_procs(alone, timeout=60)
@@ -351,13 +376,12 @@ def test_closing_leaves_what_is_kept_only(cluster: Any, start: Start, tmp_path: 
     executor = start(ExecutorContract.waiting_for(tmp_path / "go"), workers=2)
     executor.submit(evaluation())
     await_began(tmp_path, 1)
-    before = slots()
+    before = await_slots(2)
     executor.close(keep=True)
     gone, kept = psutil.wait_procs(before, timeout=5)
     assert (len(gone), len(kept)) == (1, 1)
     start(lambda config: 1.0, again=True).close()
-    psutil.wait_procs(kept, timeout=60)
-    assert not slots()
+    await_slots(0)
     for pid in began(tmp_path):
         await_end(pid)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,11 +60,9 @@ async def test_nothing_begins_before_it_is_known_what_slots_hold(tasks: Tasks) -
 @in_loop
 async def test_a_held_evaluation_goes_to_its_slot(tasks: Tasks) -> None:
     """Whether the slot or the evaluation is there first."""
-    late, early = place(), place()
     tasks.add(zero := task(0))
-    assert await tasks.claim(late, Holding(0, 1, 9)) is zero and zero.place is late
-    claim = asyncio.create_task(tasks.claim(early, Holding(1, 2, 9)))
-    await asyncio.sleep(0)
+    assert await tasks.claim(Holding(0, 1, 9)) is zero and zero.begun
+    claim = tasks.claim(Holding(1, 2, 9))
     tasks.add(task(1, attempt=3))  # another attempt
     tasks.add(one := task(1, attempt=2))
     assert await claim is one
@@ -71,12 +70,19 @@ async def test_a_held_evaluation_goes_to_its_slot(tasks: Tasks) -> None:
 
 @in_loop
 async def test_what_is_not_submitted_is_not_wanted(tasks: Tasks) -> None:
-    claim = asyncio.create_task(tasks.claim(place(), Holding(1, 1, 9)))
-    await asyncio.sleep(0)
-    assert await tasks.claim(place(), Holding(1, 1, 3)) is None  # a second slot with the same
+    claim = tasks.claim(Holding(1, 1, 9))
+    assert await tasks.claim(Holding(1, 1, 3)) is None  # a second slot with the same
     tasks.settle()
     assert await claim is None
-    assert await tasks.claim(place(), Holding(2, 1, 9)) is None
+    assert await tasks.claim(Holding(2, 1, 9)) is None
+
+
+@in_loop
+async def test_what_a_lost_slot_held_is_begun_elsewhere(tasks: Tasks) -> None:
+    tasks.give_up([tasks.claim(Holding(1, 1, 9))])
+    tasks.open()
+    tasks.add(one := task(1))
+    assert await tasks.next(place()) is one
 
 
 @in_loop
@@ -151,7 +157,7 @@ def test_a_greeting_of_an_earlier_controllers_slot_is_no_greeting() -> None:
     async def test() -> None:
         one = place()
         one.found = True
-        one.pool.work_reference = None
+        one.pool.work = SimpleNamespace(orphan=600.0)  # type: ignore[assignment]
         one.pool.come_after = lambda owner: None  # type: ignore[method-assign]
         one.pool.owner = (3, "me")
         refused, accepted = Greeting((2, "before")), Greeting((3, "me"), "here")

@@ -69,6 +69,9 @@ class RayExecutor:
     `submit` is called after the poll that returned it. The newest controller is obeyed; an earlier
     one gets EvaluatorError.
 
+    With `ahead` there is room for so many evaluations more than there are places: they wait in the
+    driver, and a place that becomes free need not wait for the controller.
+
     If the cluster is gone, `poll` waits for it. What evaluations print goes to the log of the
     site, as does what Ray writes. Raises ConfigError if no such cluster is there; `room` grows as
     slots become ready, and `poll` raises EvaluatorError if the evaluator does not start.
@@ -82,6 +85,7 @@ class RayExecutor:
     seconds: float | None = None
     memory: int | None = None
     orphan: float = 600.0
+    ahead: int = 0
     site: Site = field(default_factory=Site)
     notes: list[str] = field(default_factory=list, init=False)
     """Messages for the user; the caller shows each once and removes it."""
@@ -119,7 +123,8 @@ class RayExecutor:
 
     def room(self) -> int:
         """See Executor. Grows as slots start, and as nodes join."""
-        return max(0, self._places - len(self._flights))
+        ahead = self.ahead if self._places else 0
+        return max(0, self._places + ahead - len(self._flights))
 
     def submit(self, evaluation: Evaluation, attempt: int = 1) -> None:
         """See Executor. What a slot holds needs no room; the rest waits where there is none."""

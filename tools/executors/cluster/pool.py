@@ -142,7 +142,7 @@ class Pool:
         if (task := self.tasks.get(key)) is not None:
             task.stopping = True
             if task.place is not None:
-                task.place.stop()
+                task.place.stop(task)
 
     def _forget(self) -> None:
         for task in self.tasks.open():
