@@ -13,16 +13,11 @@ import numpy as np
 from langgraph.runtime import RunControl
 
 from lm_searcher.agent.loop.confirmation import Confirm
-from lm_searcher.agent.loop.memory import Findings, remembered
-from lm_searcher.agent.loop.requests import Requests
+from lm_searcher.agent.loop.memory import Findings
 from lm_searcher.agent.loop.selection import STAGES, Selector
 from lm_searcher.agent.loop.stopping import Budget
-from lm_searcher.agent.problem import Problem
-from lm_searcher.agent.study.opening import opened
-from lm_searcher.agent.study.pruners import make_pruner
 from lm_searcher.agent.study.records import FULL, WEIGHED, RunRecords, Weighed, memory_key
 from lm_searcher.agent.study.stop import Stop
-from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import EvaluatorError, unknown
 from lm_searcher.spaces.history import History, Trial
@@ -209,38 +204,3 @@ class Context(Selector):
                 + ". Correct the metric, and give the run another --name"
             )
         return self.store.finish(number, outcome, fidelity)
-
-
-@contextlib.contextmanager
-def open_context(problem: Problem, observe: Observer, run_id: str) -> Iterator[Context]:
-    """The context of a problem's run, which this process alone drives meanwhile.
-
-    `run_id` becomes the run's if it is new.
-
-    Raises StoreError if another process drives the run, or if it is of something else.
-    """
-    settings, files = problem.settings, problem.files
-    config = settings.model_dump(mode="json")
-    config["store"]["url"] = shown(files.url)
-    with opened(
-        files,
-        problem.space,
-        problem.objectives,
-        problem.identity,
-        make_pruner(settings.pruner),
-        config,
-        run_id=run_id,
-    ) as store:
-        records = RunRecords.of(store.attributes)
-        feasibility = problem.proposer.feasibility
-        yield Context(
-            **problem.selection(Requests.of(files, problem.space, records.requests(), feasibility)),
-            store=store,
-            ranker_name=settings.ranker.name,
-            findings=remembered(problem.space, records.settled(len(store)), records.weighed),
-            budget=settings.budget,
-            confirm=problem.confirm,
-            epochs=problem.epochs,
-            observe=observe,
-            asynchronous=not settings.executor.awaits_batch,
-        )

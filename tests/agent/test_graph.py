@@ -13,7 +13,7 @@ from fake_search import search
 from langchain_core.messages import AIMessage
 from langgraph.graph import StateGraph
 
-from lm_searcher.agent.context import open_context
+from lm_searcher.agent.driven_run import open_context
 from lm_searcher.agent.graph import build_graph
 from lm_searcher.agent.loop.tool_calls import EVALUATE, EvaluateNCode
 from lm_searcher.agent.state import BEGINNING, State
