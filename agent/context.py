@@ -16,7 +16,8 @@ from lm_searcher.agent.loop.confirmation import Confirm
 from lm_searcher.agent.loop.memory import Findings
 from lm_searcher.agent.loop.selection import STAGES, Selector
 from lm_searcher.agent.loop.stopping import Budget
-from lm_searcher.agent.study.records import FULL, WEIGHED, RunRecords, Weighed, memory_key
+from lm_searcher.agent.study.records import FULL, WEIGHED, Weighed, memory_key
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import EvaluatorError, unknown

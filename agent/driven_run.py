@@ -11,7 +11,7 @@ from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.storage import shown
 
 

@@ -19,7 +19,8 @@ from lm_searcher.agent.problem import Problem
 from lm_searcher.agent.study.events import Ask, End, Event, Migrated, Recorded
 from lm_searcher.agent.study.history_arrays import HistoryArrays
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import CONFIG, WEIGHED, RunRecords, is_request
+from lm_searcher.agent.study.records import CONFIG, WEIGHED, is_request
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stored_run import StoredRun
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.history import Trial

@@ -14,7 +14,7 @@ from lm_searcher.agent.results.incumbent import Incumbent, find_incumbent
 from lm_searcher.agent.study.identity import stored_space
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.stored_run import stored_run

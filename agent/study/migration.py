@@ -11,7 +11,8 @@ from sqlalchemy import Connection, insert, select
 from lm_searcher.agent.study.events import Event, Migrated, Recorded, event_rows
 from lm_searcher.agent.study.optuna_format import OptunaRun, is_optuna_run, read_optuna_run
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import FORMAT, RunRecords, is_record
+from lm_searcher.agent.study.records import FORMAT, is_record
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.storage import one_at_a_time, open_engine, store_errors
 from lm_searcher.agent.study.tables import EVENT, RUN, TRIAL, to_json

@@ -13,7 +13,7 @@ from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.events import Ask, End, Event, Lost, Recorded
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.stored_run import StoredRun, stored_log, stored_run
 from lm_searcher.spaces.history import Trial
