@@ -14,7 +14,7 @@ from lm_searcher.agent.loop.confirmation import Confirm
 from lm_searcher.agent.loop.requests import Requests
 from lm_searcher.agent.loop.selection import Selector
 from lm_searcher.agent.settings.build import check_fidelity, make_proposer, objective_set_of
-from lm_searcher.agent.settings.run_file import Settings
+from lm_searcher.agent.settings.run_file import RunFile, Settings
 from lm_searcher.agent.study.identity import identity_of
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
@@ -103,6 +103,6 @@ class Problem:
         """
         measured = with_derived(self.evaluator, self.objectives.metric, self.objectives.metrics)
         log = self.files.log if self.files.kept else None
-        return self.settings.executor.make(
-            measured, Site(run_id, self.files.name, self.files.url, log)
-        )
+        described = isinstance(self.settings, RunFile)
+        site = Site(run_id, self.files.name, self.files.url, log, described)
+        return self.settings.executor.make(measured, site)

@@ -16,6 +16,7 @@ from lm_searcher.agent.cli.migrate import migrate
 from lm_searcher.agent.cli.replay import replay
 from lm_searcher.agent.cli.run import RunCommand, run
 from lm_searcher.agent.cli.train_ranker import train_ranker
+from lm_searcher.agent.cli.worker import worker
 from lm_searcher.spaces.errors import UserError
 
 ClickException = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
@@ -48,7 +49,7 @@ app.add_typer(train_ranker, name="train-ranker")
 app.command(cls=RunCommand)(run)
 for command in (
     *(show, runs, spaces, decode, report, dashboard, export, migrate, replay, schema),
-    *(chat, agent, mcp),
+    *(worker, chat, agent, mcp),
 ):
     app.command()(command)
 

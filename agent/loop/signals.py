@@ -33,7 +33,7 @@ def interrupts(context: Context, grace: float) -> Iterator[None]:
         if not again:
             _say(f"finishing the running trial, {grace:g} s at most")
 
-    with _called(interrupted):
+    with called_on_ctrl_c(interrupted):
         yield
 
 
@@ -50,12 +50,13 @@ def stop_on_ctrl_c(what: str) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         _say(what)
 
-    with _called(interrupted):
+    with called_on_ctrl_c(interrupted):
         yield lambda: signals > 0
 
 
 @contextlib.contextmanager
-def _called(act: Callable[[], None]) -> Iterator[None]:
+def called_on_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
+    """Inside this context SIGINT and SIGTERM call `act`, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
 """What a run stores beside its trials, as typed records with one reader and one writer.
 
 Every record is one attribute of the run: `key` names the attribute, `document` is its JSON.
-`RunRecords.of` (run_records.py) reads them all; `TrialStore.write` writes one. Runs of earlier versions
-read the same: where a form has changed, its model accepts the old one.
+`RunRecords.of` (run_records.py) reads them all; `TrialStore.write` writes one. Runs of earlier
+versions read the same: where a form has changed, its model accepts the old one.
 
     attribute                     record
     space, objective, ...         Identity       what makes two processes' trials comparable

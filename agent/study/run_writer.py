@@ -10,22 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
 
 from lm_searcher.agent.study.lease import Lease
 from lm_searcher.agent.study.storage import shown, store_errors
 from lm_searcher.agent.study.tables import EVENT, TRIAL
 from lm_searcher.spaces.errors import StoreError, first_line
-
-RETRY_SECONDS = 300.0
-"""How long a transaction is tried again while PostgreSQL cannot be reached."""
-
-WAITS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds before each trial of a transaction after the first; the last for all others."""
-
-TRANSIENT = ("08", "40001", "40P01", "53", "57P")
-"""SQLSTATEs, or how they begin, of what passes: connection, conflict, resources, restart."""
+from lm_searcher.tools.databases import RETRY_SECONDS, WAITS, is_transient
 
 _log = logging.getLogger("lm_searcher.store")
 
@@ -117,18 +109,6 @@ class RunWriter:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def is_transient(error: DBAPIError) -> bool:
-    """Whether the same transaction may succeed later: a server that is restarted, a conflict.
-
-    SQLite has no server: what it does not do within its time-out is an error.
-    """
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return str(state).startswith(TRANSIENT)
-    no_server = type(error.orig).__module__.startswith("sqlite3")
-    return not no_server and (error.connection_invalidated or isinstance(error, OperationalError))
 
 
 def _statements(dialect: Dialect) -> tuple[Insert, Insert]:

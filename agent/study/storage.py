@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 import sqlalchemy
 import sqlalchemy.event
 from sqlalchemy import URL, Connection, Engine, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -25,57 +22,19 @@ from lm_searcher.agent.study.sqlite_files import (
     sqlite_path,
 )
 from lm_searcher.agent.study.tables import METADATA, RUN
-from lm_searcher.spaces.errors import StoreError, first_line, one_line
+from lm_searcher.spaces.errors import StoreError, one_line
+from lm_searcher.tools.databases import database_url as database_url
+from lm_searcher.tools.databases import postgresql_engine
+from lm_searcher.tools.databases import shown as shown
+from lm_searcher.tools.databases import store_errors as store_errors
 
 MEMORY = "memory"
 """The store URL of a run that writes nothing to disk."""
-
-CONNECT_SECONDS = 10
-"""How long a connection to PostgreSQL may take."""
 
 ACCEPTED = "accepted: memory, sqlite:///PATH, postgresql://..."
 
 OPTUNA = "studies"
 """The table by which a store of formats 1 and 2, or of another program with Optuna, is known."""
-
-
-def shown(url: str) -> str:
-    """A store's URL without its password, for messages and for the stored settings."""
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except ArgumentError:
-        return url
-    if "password" in parsed.query:  # which PostgreSQL takes too
-        parsed = parsed.update_query_dict({"password": "***"})
-        return unquote(parsed.render_as_string(hide_password=True))
-    return parsed.render_as_string(hide_password=True) if parsed.password else url
-
-
-@contextlib.contextmanager
-def store_errors(url: str) -> Iterator[None]:
-    """Turn the errors of a database into a StoreError of one line."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise StoreError(f"store '{shown(url)}': {_advice(first_line(cause, 300))}") from error
-    except sqlite3.Error as error:
-        raise StoreError(f"store '{shown(url)}': {_advice(str(error))}") from error
-    except ImportError as error:
-        raise StoreError(
-            f"store '{shown(url)}' wants a database driver that is not installed "
-            "(PostgreSQL: pip install 'lm-searcher[postgres]')"
-        ) from error
-
-
-def _advice(text: str) -> str:
-    if "locked" in text or "lock timeout" in text:
-        return f"the database is locked by another process; end it, or wait ({text})"
-    if "readonly database" in text:
-        return f"there is no right to write to it ({text})"
-    if "not a database" in text or "malformed" in text:
-        return f"this file is no SQLite database ({text})"
-    return text[:300]
 
 
 @contextlib.contextmanager
@@ -139,26 +98,12 @@ def _sqlite(
     return engine
 
 
-def database_url(url: str) -> URL:
-    """The URL for SQLAlchemy; PostgreSQL without a driver means psycopg 3 where it is installed."""
-    parsed = sqlalchemy.make_url(url)
-    if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg"):
-        return parsed.set(drivername="postgresql+psycopg")
-    return parsed
-
-
 def _postgresql(url: URL, create: bool) -> Engine:
     if url.get_backend_name() != "postgresql":
         url.get_dialect()  # SQLAlchemy's own word for one that it does not know
         raise StoreError(f"store '{shown(url.render_as_string(False))}': no store; {ACCEPTED}")
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    return sqlalchemy.create_engine(
-        url,
-        pool_pre_ping=True,
-        connect_args=arguments,
-        execution_options={} if create else reading,
-    )
+    return postgresql_engine(url, execution_options={} if create else reading)
 
 
 def _create_tables(connection: Connection) -> None:

@@ -96,3 +96,5 @@ class Site:
     """The run's store."""
     log: Path | None = None
     """The file that the output of evaluations is appended to; None: this process's stderr."""
+    described: bool = True
+    """Whether the run has stored how its evaluator is made, for processes elsewhere."""

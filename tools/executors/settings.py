@@ -77,6 +77,7 @@ EXECUTORS: Registry[type[ExecutorSettings]] = Registry(
     {
         "local": f"{_HERE}:ExecutorSettings",
         "inline": f"{_HERE}:ExecutorSettings",
+        "queue": "lm_searcher.tools.executors.queue.settings:QueueSettings",
         "ray": "lm_searcher.tools.executors.cluster.settings:RaySettings",
     },
 )

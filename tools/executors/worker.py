@@ -83,6 +83,19 @@ def evaluate(evaluator: Evaluator, evaluation: Evaluation, pipe: Connection) -> 
         pipe.send(("result", metrics))
 
 
+def _leave_sigterm_to_controller() -> None:
+    """Ignore SIGTERM in this process. A scheduler sends it to all processes of a job, and the
+    controller may let an evaluation finish; what an evaluation forks ends by it as usual."""
+    mine = os.getpid()
+
+    def received(number: int, frame: object) -> None:
+        if os.getpid() != mine:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, received)
+
+
 def _child(evaluator: Evaluator, evaluation: Evaluation, memory: int | None, fd: int) -> None:
     os.setsid()  # leads a process group of its own
     if sys.platform == "linux":
@@ -91,6 +104,7 @@ def _child(evaluator: Evaluator, evaluation: Evaluation, memory: int | None, fd:
             file.write("1000")
     end_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _leave_sigterm_to_controller()
     if memory is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     code = 0
@@ -164,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     """Serve on the inherited socket until the executor closes it."""
     arguments: list[Any] = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the controller reacts to Ctrl-C
+    _leave_sigterm_to_controller()
     channel = socket.socket(fileno=int(arguments[0]))
     with channel, contextlib.suppress(EOFError, ConnectionError):
         serve(channel)
