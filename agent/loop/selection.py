@@ -24,11 +24,8 @@ from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.objectives import Values, draw_weights
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.proposer import Proposer
-from lm_searcher.tools.protocols import AskingRanker, BatchRanker, Ranker
+from lm_searcher.tools.protocols import AskingRanker, BatchRanker, Ranker, Ranking
 from lm_searcher.tools.rankers.random import RandomRanker
-
-SHORT_LIST = 200
-"""The candidates of which several picks are chosen; twice the picks, if they are more."""
 
 STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3, "weights": 4}
 """What a random generator is for; part of its seed."""
@@ -106,23 +103,18 @@ class Selector:
         rng = self.rng("rank", len(history))
         if len(history) < self.initial:
             order, usage = pool[rng.permutation(len(pool))], {}
-            picks = self._distinct(order, more)
         else:
-            seed = int(rng.integers(2**31))
-            order = pool[self.ranker.rank(pool, history, seed=seed)]
+            order = pool[self._rank(pool, history, more, int(rng.integers(2**31)))]
             usage = self._usage()
-            picks = self._best(order, history, more, seed)
+        picks = self._distinct(order, more)
         return Selection([*requested, *to_ncodes(picks)], usage, order)
 
-    def _best(self, order: Codes, history: History, n: int, seed: int) -> Codes:
-        """The first `n` different architectures of the order.
-
-        A ranker that can picks them so that no two are near-duplicates.
-        """
+    def _rank(self, pool: Codes, history: History, n: int, seed: int) -> Ranking:
+        """The order of the pool. If the ranker can, its first `n` are no near-duplicates."""
         if n == 1 or not isinstance(self.ranker, BatchRanker):
-            return self._distinct(order, n)
-        left = self._distinct(order, max(2 * n, SHORT_LIST))
-        return left[self.ranker.rank_batch(left, history, n, seed=seed)[:n]]
+            return self.ranker.rank(pool, history, seed=seed)
+        codes = n if self.space.canonical_form is None else 2 * n  # some are one architecture
+        return self.ranker.rank_batch(pool, history, codes, seed=seed)
 
     def _distinct(self, order: Codes, n: int) -> Codes:
         """The first `n` of the order that are different architectures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from lm_searcher.agent.context import Context
 from lm_searcher.agent.loop.memory import Findings
 from lm_searcher.agent.search import Search
 from lm_searcher.spaces.history import History
-from lm_searcher.spaces.ncode import Codes, NCode
+from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace
 from lm_searcher.tools.protocols import Ranker, Ranking
@@ -35,10 +36,16 @@ class Sum:
         return np.argsort(-(pool.sum(1) - 100.0 * (edits <= 2).any(1)), kind="stable")
 
 
-class Sequential(Sum):
-    """The same, asked again for each pick."""
+class Spreading(Sum):
+    """The same, and picks several, each with those before it pending."""
 
-    sequential = True
+    def rank_batch(self, pool: Codes, history: History, picks: int, *, seed: int) -> Ranking:
+        order = np.arange(len(pool))
+        for i in range(min(picks, len(pool))):
+            left = order[i:]
+            known = history.with_pending(pool[order[:i]])
+            order[i:] = left[self.rank(pool[left], known, seed=seed)]
+        return order
 
 
 def context(space: SearchSpace, ranker: Ranker) -> Context:
@@ -67,13 +74,21 @@ def test_the_random_ranker_draws_uniformly_whatever_is_known() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 24, 40])
-def test_a_batch_is_picked_one_at_a_time_knowing_those_before(n: int) -> None:
-    ranker = Sequential()
+def test_a_batch_is_picked_by_one_ranking(n: int) -> None:
+    ranker = Spreading()
     opened, history = context(SMALL, ranker), known(SMALL, 3)
     pool = opened.proposer.pool(history, Subspace.full(SMALL), np.random.default_rng(0))
-    picks = opened.select(pool, history, [], n).picks
-    assert len(picks) == len(set(picks)) == min(n, len(pool))
-    assert [pending for _, pending in ranker.asked] == list(range(len(picks)))
+    selection = opened.select(pool, history, [], n)
+    assert len(selection.picks) == len(set(selection.picks)) == min(n, len(pool))
+    assert selection.picks == to_ncodes(selection.order[:n]), "the order begins with the picks"
+    assert [pending for _, pending in ranker.asked] == list(range(len(selection.picks)))
+
+
+def test_codes_of_one_architecture_are_picked_once() -> None:
+    mirrored = replace(SMALL, canonical_form=lambda ncode: min(ncode, ncode[::-1]))
+    pool = mirrored.enumerate()
+    picks = context(mirrored, Spreading()).select(pool, known(mirrored, 3), [], 12).picks
+    assert len(picks) == len({mirrored.canonical(pick) for pick in picks}) == 12
 
 
 def apart(a: NCode, b: NCode) -> int:
@@ -86,7 +101,7 @@ def test_what_is_pending_keeps_picks_apart() -> None:
     near = np.repeat(pool[pool.sum(1).argmax()][None], 5, axis=0)
     near[np.arange(5), np.arange(5)] ^= 1
     pool = np.concatenate([pool, near])
-    first, second = context(LARGE, Sequential()).select(pool, history, [], 2).picks
+    first, second = context(LARGE, Spreading()).select(pool, history, [], 2).picks
     assert apart(first, second) > 2
     first, second = context(LARGE, Sum()).select(pool, history, [], 2).picks
     assert apart(first, second) <= 2

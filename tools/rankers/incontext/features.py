@@ -7,6 +7,8 @@ little.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -161,78 +163,48 @@ def _overall(options: OptionTensors, trials: Trials, targets: Tensor, top: Tenso
 
 @dataclass(frozen=True)
 class Candidates:
-    """n candidates, compared with the t trials of a history."""
+    """n candidates as the surrogates see them, after a history of t trials."""
 
     member: Tensor
     """[b, n, m] from OptionTensors.member."""
-    alike: Similarity
     cross: Tensor
     """Kernels to the trials, [b, kernels, n, t]."""
     solved: Tensor
     """`cross` times the inverse of the trials' kernels, [b, kernels, n, t]."""
     explained: Tensor
     """The part of the variance that the trials explain, [b, kernels, n]."""
-    post: Posterior
+    mean: Tensor
+    """[b, kernels, n, targets]."""
 
     @classmethod
-    def of(cls, context: HistoryContext, member: Tensor) -> Candidates:
-        """Compare `member` [b, n, m] with the history."""
-        alike = Similarity.of(context.options, member, context.trials.member, context.weight)
+    def of(cls, context: HistoryContext, member: Tensor, alike: Similarity) -> Candidates:
+        """Candidates `member` that are `alike` to the trials, see `similarity`."""
         cross, processes = alike.kernels(), context.processes
         solved = cross @ processes.inverse
-        explained = (solved * cross).sum(3)
-        post = Posterior(cross @ processes.weights, processes.deviation(explained))
-        return cls(member, alike, cross, solved, explained, post)
+        return cls(member, cross, solved, (solved * cross).sum(3), cross @ processes.weights)
 
-    def rows(self, rows: slice | Tensor) -> Candidates:
-        """Some of the candidates."""
-        alike = Similarity(
-            *(x[:, rows] for x in (self.alike.uniform, self.alike.weighted)),
-            self.alike.counts[:, rows],
-        )
-        return Candidates(
-            self.member[:, rows],
-            alike,
-            self.cross[:, :, rows],
-            self.solved[:, :, rows],
-            self.explained[:, :, rows],
-            Posterior(self.post.mean[:, :, rows], self.post.sd[:, :, rows]),
-        )
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """The candidates of several parts."""
+        if len(parts) == 1:
+            return parts[0]
+        fields = [[getattr(part, f.name) for part in parts] for f in dataclasses.fields(cls)]
+        return cls(torch.cat(fields[0], dim=1), *(torch.cat(field, dim=2) for field in fields[1:]))
 
-    def log_deviation(self, context: HistoryContext, reduction: Tensor) -> Tensor:
-        """The logarithm of the deviations of normal scores, [b, n], if `reduction` [b, kernels, n]
-        of the variances were known beside what the trials explain."""
-        processes = context.processes
-        post = Posterior(self.post.mean, processes.deviation(self.explained + reduction))
-        return _mixture(post, processes.belief)[2].log()
+    def __getitem__(self, rows: Tensor) -> Candidates:
+        fields = [getattr(self, f.name) for f in dataclasses.fields(self)]
+        return Candidates(fields[0][:, rows], *(field[:, :, rows] for field in fields[1:]))
 
-    def network_inputs(self, context: HistoryContext) -> NetworkInputs:
-        """The network's inputs."""
-        trials, options, alike, post = context.trials, context.options, self.alike, self.post
-        top = (context.best * context.targets[..., 0]).sum(1)
-        belief = context.processes.belief
-        failing = (post.mean[..., 2] * belief[:, :, None]).sum(1)
-        nearest = alike.uniform.max(2).values
-        to_best = (alike.uniform * context.best[:, None]).sum(2)
-        own = torch.stack([failing, nearest, to_best], dim=2)
-        return NetworkInputs(
-            trials.member,
-            context.option_features,
-            context.trial_features,
-            context.global_features,
-            context.relations,
-            options.near,
-            options.same,
-            options.positions,
-            self.member,
-            torch.cat([_predictions(top, post, belief), own], dim=2),
-            alike.relations(options.positions),
-        )
+    def log_deviation(self, context: HistoryContext, explained: Tensor) -> Tensor:
+        """The logarithm of the deviations of normal scores, [b, n], if so much of the variances
+        [b, kernels, n] is explained."""
+        post = Posterior(self.mean, context.processes.deviation(explained))
+        return _mixture(post, context.processes.belief)[2].log()
 
 
-def network_inputs(context: HistoryContext, member: Tensor) -> NetworkInputs:
-    """The network's inputs for candidates `member` [b, n, m]."""
-    return Candidates.of(context, member).network_inputs(context)
+def similarity(context: HistoryContext, member: Tensor) -> Similarity:
+    """Of candidates `member` [b, n, m] and the trials."""
+    return Similarity.of(context.options, member, context.trials.member, context.weight)
 
 
 def predict(context: HistoryContext, member: Tensor) -> tuple[Tensor, Tensor]:
@@ -240,7 +212,36 @@ def predict(context: HistoryContext, member: Tensor) -> tuple[Tensor, Tensor]:
 
     `member` [b, n, m] is from OptionTensors.member.
     """
-    alike = Similarity.of(context.options, member, context.trials.member, context.weight)
-    post = context.processes.predict(alike.kernels())
+    post = context.processes.predict(similarity(context, member).kernels())
     mean, _, sd = _mixture(post, context.processes.belief)
     return mean, sd
+
+
+def network_inputs(context: HistoryContext, member: Tensor) -> NetworkInputs:
+    """The network's inputs for candidates `member` [b, n, m]."""
+    alike = similarity(context, member)
+    return inputs_of(context, Candidates.of(context, member, alike), alike)
+
+
+def inputs_of(context: HistoryContext, candidates: Candidates, alike: Similarity) -> NetworkInputs:
+    """The network's inputs for candidates that are `alike` to the trials."""
+    trials, options, processes = context.trials, context.options, context.processes
+    post = Posterior(candidates.mean, processes.deviation(candidates.explained))
+    top = (context.best * context.targets[..., 0]).sum(1)
+    failing = (post.mean[..., 2] * processes.belief[:, :, None]).sum(1)
+    nearest = alike.uniform.max(2).values
+    to_best = (alike.uniform * context.best[:, None]).sum(2)
+    own = torch.stack([failing, nearest, to_best], dim=2)
+    return NetworkInputs(
+        trials.member,
+        context.option_features,
+        context.trial_features,
+        context.global_features,
+        context.relations,
+        options.near,
+        options.same,
+        options.positions,
+        candidates.member,
+        torch.cat([_predictions(top, post, processes.belief), own], dim=2),
+        alike.relations(options.positions),
+    )

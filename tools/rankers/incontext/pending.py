@@ -7,15 +7,19 @@ stays as it is everywhere, and only its variance falls, so nothing is fitted ane
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from lm_searcher.tools.rankers.incontext.features import Candidates, HistoryContext
+from lm_searcher.tools.rankers.incontext.features import Candidates, HistoryContext, similarity
 from lm_searcher.tools.rankers.incontext.kernels import JITTER, NOISES, Similarity
 
+PENALTY = 2.0
+"""The loss of score of a candidate whose deviation falls to 1 / e."""
 MOST_PENDING = 512
-"""The most pending trials that the variances are conditioned on: see `next_to`."""
+"""The most pending trials that variances are conditioned on, see PendingTrials.next_to."""
 
 
 class PendingTrials:
@@ -24,7 +28,7 @@ class PendingTrials:
     def __init__(self, context: HistoryContext, member: Tensor) -> None:
         """`member` [1, p, m] is from OptionTensors.member; p may be 0."""
         self.context = context
-        self.trials = Candidates.of(context, member)
+        self.trials = Candidates.of(context, member, similarity(context, member))
         noise = torch.diag_embed(_noise(self.trials.explained))
         covariance = _covariance(context, self.trials, self.trials) + noise
         unit = torch.eye(member.shape[1]).expand(covariance.shape)
@@ -48,43 +52,59 @@ class PendingTrials:
             pending = pending[:, torch.as_tensor(rows[np.argsort(first)[:most]])]
         return cls(context, pending)
 
-    def condition(self, candidates: Candidates, picks: int = 0) -> Conditioned:
-        """The candidates given these trials, with room for so many picks."""
-        rows = self.whitening @ _covariance(self.context, self.trials, candidates)
-        return Conditioned(self.context, candidates, rows, picks)
-
 
 class Conditioned:
-    """Candidates whose variances are conditioned on pending trials, and then on picks."""
+    """Candidates with scores that fall with their deviations, by what is pending."""
 
-    def __init__(
-        self, context: HistoryContext, candidates: Candidates, rows: Tensor, picks: int
-    ) -> None:
-        """`rows` [1, kernels, p, n] are the covariances of pending trials and candidates, whitened:
-        their squares add up to the variances that the trials will explain."""
-        self.context, self.candidates = context, candidates
-        b, k, self._known, n = rows.shape
-        self._rows, self._explained = rows, (rows**2).sum(2)
-        if picks > 1:
-            self._rows = torch.cat([rows, rows.new_zeros(b, k, picks - 1, n)], dim=2)
-            self._shared = _covariance(context, candidates, candidates)
-            self._noise = _noise(candidates.explained)
+    def __init__(self, pending: PendingTrials, candidates: Candidates, base: Tensor) -> None:
+        """`base` [n] are the scores where nothing is pending."""
+        self.context, self.candidates, self.base = pending.context, candidates, base
+        # The covariances of pending trials and candidates, whitened, [1, kernels, p, n]: their
+        # squares add up to the variances that the trials will explain.
+        self._shared = pending.whitening @ _covariance(self.context, pending.trials, candidates)
+        self._explained = (self._shared**2).sum(2)
 
-    def change(self) -> Tensor:
-        """The change of the logarithm of each candidate's deviation, [n]; at most 0."""
-        candidates, context = self.candidates, self.context
-        before = candidates.log_deviation(context, torch.zeros_like(self._explained))
-        return (candidates.log_deviation(context, self._explained) - before)[0]
+        self._before = candidates.log_deviation(self.context, candidates.explained)
 
-    def pick(self, row: int) -> None:
-        """Condition on one of the candidates as well."""
-        known = self._rows[:, :, : self._known]
-        shared = self._shared[:, :, row] - (known[..., row : row + 1] * known).sum(2)
-        variance = shared[..., row] + self._noise[..., row]
-        added = shared / variance.sqrt()[..., None]
-        self._rows[:, :, self._known] = added
-        self._explained = self._explained + added**2
-        self._known += 1
+    @property
+    def scores(self) -> Tensor:
+        """The scores of the candidates, [n]."""
+        return self._scores(self._explained)
+
+    def _scores(self, explained: Tensor) -> Tensor:
+        """The scores if so much of the variances is explained beside what the history explains."""
+        candidates = self.candidates
+        after = candidates.log_deviation(self.context, candidates.explained + explained)
+        return self.base + PENALTY * (after - self._before)[0].double()
+
+    def rows(self, rows: Tensor) -> Conditioned:
+        """Some of the candidates."""
+        part = copy.copy(self)
+        part.candidates, part.base = self.candidates[rows], self.base[rows]
+        part._shared, part._explained = self._shared[..., rows], self._explained[..., rows]
+        part._before = self._before[:, rows]
+        return part
+
+    def spread(self, picks: int) -> list[int]:
+        """The rows of so many picks, in order: each is pending for the next ones."""
+        b, k, known, n = self._shared.shape
+        # Rows of the Cholesky factor of all covariances: pending trials, then picks.
+        factor = torch.cat([self._shared, self._shared.new_zeros(b, k, picks, n)], dim=2)
+        covariance = _covariance(self.context, self.candidates, self.candidates)
+        noise, explained = _noise(self._explained), self._explained
+        chosen: list[int] = []
+        while len(chosen) < min(picks, n):
+            scores = self._scores(explained)
+            scores[chosen] = -torch.inf
+            row = int(scores.argmax())
+            chosen.append(row)
+            before = factor[:, :, :known]
+            shared = (before[..., row : row + 1].transpose(2, 3) @ before)[:, :, 0]
+            left = covariance[:, :, row] - shared
+            added = left / (left[..., row] + noise[..., row]).sqrt()[..., None]
+            factor[:, :, known] = added
+            known, explained = known + 1, explained + added**2
+        return chosen
 
 
 def _covariance(context: HistoryContext, a: Candidates, b: Candidates) -> Tensor:

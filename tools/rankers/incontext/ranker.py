@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,15 @@ from lm_searcher.tools.rankers.incontext.features import (
     Candidates,
     HistoryContext,
     digest,
+    inputs_of,
     predict,
+    similarity,
 )
 from lm_searcher.tools.rankers.incontext.history import Trials
 from lm_searcher.tools.rankers.incontext.loading import load_model
 from lm_searcher.tools.rankers.incontext.model import InContextModel
 from lm_searcher.tools.rankers.incontext.options import OptionTensors
-from lm_searcher.tools.rankers.incontext.pending import PendingTrials
+from lm_searcher.tools.rankers.incontext.pending import Conditioned, PendingTrials
 from lm_searcher.tools.rankers.incontext.trial_selection import scaled_scores, select_trials
 
 MAX_POSITIONS = 64
@@ -36,10 +39,32 @@ LISTING_TRIALS = 300
 """The most trials that the surrogates read to select the short list; the cost is quadratic."""
 ENTRIES = 3_000_000
 """About the size of the largest array for a chunk of candidates, in numbers."""
-PENALTY = 2.0
-"""The loss of score of a candidate whose deviation falls to 1 / e, by trials that are pending."""
+SPREAD = 200
+"""The candidates of which several picks are chosen; twice the picks, if they are more."""
 DIGESTS = 2
 """How many digests of finished trials are kept: one to select the short list, one to rank it."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A pool that was scored."""
+
+    scores: NDArray[np.float64]
+    """[candidates]."""
+    listed: NDArray[np.intp]
+    """The rows that the network has read."""
+    conditioned: Conditioned | None = None
+    """These candidates, given the pending trials; None where there are none to consider."""
+
+    def spread(self, order: Ranking, picks: int) -> Ranking:
+        """The order with picks first that are no near-duplicates of each other."""
+        assert self.conditioned is not None
+        first = order[: min(max(SPREAD, 2 * picks), len(self.listed))]
+        place = np.empty(len(order), np.intp)
+        place[self.listed] = np.arange(len(self.listed))
+        chosen = self.conditioned.rows(torch.as_tensor(place[first])).spread(picks)
+        left = np.delete(first, chosen)
+        return np.concatenate([first[chosen], left, order[len(first) :]])
 
 
 class InContextRanker:
@@ -73,20 +98,18 @@ class InContextRanker:
 
     def rank(self, pool: Codes, history: History, *, seed: int) -> Ranking:
         """See Ranker."""
-        shuffled = _shuffled(pool, history, seed)
-        scores = self.score(pool, history)
-        return shuffled[np.argsort(-scores[shuffled], kind="stable")]
+        return self.rank_batch(pool, history, 1, seed=seed)
 
     def rank_batch(self, pool: Codes, history: History, picks: int, *, seed: int) -> Ranking:
         """See BatchRanker."""
-        if picks < 2 or history.pending.all():
-            return self.rank(pool, history, seed=seed)
-        size, _ = short_list(int(np.count_nonzero(~history.pending)))
-        large = len(pool) > size
-        order = self.rank(pool, history, seed=seed) if large else _shuffled(pool, history, seed)
-        first, rest = order[:size], order[size:]
+        # A random order decides between equal scores.
+        order = np.random.default_rng([seed, len(history), 0x1C]).permutation(len(pool))
+        if history.pending.all():
+            return order
         with torch.inference_mode(), _one_thread():
-            return np.concatenate([first[self._spread(pool[first], history, picks)], rest])
+            read = self._read(pool, history, keep=picks > 1)
+            order = order[np.argsort(-read.scores[order], kind="stable")]
+            return order if read.conditioned is None or picks < 2 else read.spread(order, picks)
 
     def score(self, pool: Codes, history: History) -> NDArray[np.float64]:
         """The score of each candidate, shape [candidates]; all 0 before the first finished trial.
@@ -96,62 +119,49 @@ class InContextRanker:
         if history.pending.all():
             return np.zeros(len(pool))
         with torch.inference_mode(), _one_thread():
-            context = self._digest(history, self.most_trials)
-            size, bound = short_list(int(np.count_nonzero(~history.pending)))
-            if len(pool) <= size:
-                return self._read(pool, history, context)
-            short = self._digest(history, min(self.most_trials, LISTING_TRIALS))
-            scores = self._bounds(pool, short, bound)
-            listed = np.argpartition(-scores, size)[:size]
-            read = self._read(pool[listed], history, context)
-            scores += read.min() - 1 - scores.max()
-            scores[listed] = read
-            return scores
+            return self._read(pool, history).scores
+
+    def _read(self, pool: Codes, history: History, keep: bool = False) -> _Read:
+        """Score the pool; `keep` what is needed to pick several."""
+        context = self._digest(history, self.most_trials)
+        size, bound = short_list(int(np.count_nonzero(~history.pending)))
+        if len(pool) <= size:
+            return self._read_listed(pool, history, context, keep)
+        short = self._digest(history, min(self.most_trials, LISTING_TRIALS))
+        scores = self._bounds(pool, short, bound)
+        listed = np.argpartition(-scores, size)[:size]
+        read = self._read_listed(pool[listed], history, context, keep)
+        scores += read.scores.min() - 1 - scores.max()
+        scores[listed] = read.scores
+        return replace(read, scores=scores, listed=listed)
 
     def _bounds(self, pool: Codes, context: HistoryContext, bound: float) -> NDArray[np.float64]:
         """The surrogates' means and so many standard deviations."""
         parts = [predict(context, self._member(part)) for part in self._parts(pool, context)]
         return _joined([(mean + bound * deviation)[0] for mean, deviation in parts])
 
-    def _read(self, pool: Codes, history: History, context: HistoryContext) -> NDArray[np.float64]:
-        """The scores of candidates that the network reads."""
+    def _read_listed(
+        self, pool: Codes, history: History, context: HistoryContext, keep: bool
+    ) -> _Read:
+        """Score candidates by the network, and then by what is pending."""
         scores, kept = [], []
+        keep = keep or bool(history.pending.any())
         for part in self._parts(pool, context):
-            candidates = Candidates.of(context, self._member(part))
-            scores.append(self._acquisition(candidates, context))
-            if history.pending.any():
+            member = self._member(part)
+            alike = similarity(context, member)
+            candidates = Candidates.of(context, member, alike)
+            scores.append(self.model.acquisition(inputs_of(context, candidates, alike))[0])
+            if keep:
                 kept.append(candidates)
-        found = _joined(scores)
-        if not kept:
-            return found
-        pending = self._pending(pool[np.argsort(-found, kind="stable")], history, context)
-        return found + PENALTY * _joined([pending.condition(part).change() for part in kept])
-
-    def _acquisition(self, candidates: Candidates, context: HistoryContext) -> torch.Tensor:
-        return self.model.acquisition(candidates.network_inputs(context))[0]
-
-    def _spread(self, pool: Codes, history: History, picks: int) -> Ranking:
-        """The first picks are chosen one after the other, each with the earlier ones pending."""
-        context = self._digest(history, self.most_trials)
-        candidates = Candidates.of(context, self._member(pool))
-        base = self._acquisition(candidates, context)
-        conditioned = self._pending(pool, history, context).condition(candidates, picks)
-        scores = base + PENALTY * conditioned.change()
-        order = torch.argsort(scores, descending=True, stable=True)
-        chosen: list[int] = []
-        while len(chosen) < min(picks, len(pool)):
-            if chosen:
-                conditioned.pick(chosen[-1])
-                scores = base + PENALTY * conditioned.change()
-                scores[chosen] = -torch.inf
-            chosen.append(int(scores.argmax()))
-        left = order[~torch.isin(order, torch.tensor(chosen))]
-        return np.array([*chosen, *left.tolist()], np.intp)
-
-    def _pending(self, pool: Codes, history: History, context: HistoryContext) -> PendingTrials:
-        """The pending trials; of many, those that are next to the first candidates."""
-        member = self._member(history.codes[history.pending])
-        return PendingTrials.next_to(context, self._member(pool), member)
+        found, listed = _joined(scores), np.arange(len(pool))
+        if not keep:
+            return _Read(found, listed)
+        candidates = Candidates.joined(kept)
+        best_first = torch.as_tensor(np.argsort(-found, kind="stable"))
+        waiting = self._member(history.codes[history.pending])
+        pending = PendingTrials.next_to(context, candidates.member[:, best_first], waiting)
+        conditioned = Conditioned(pending, candidates, torch.as_tensor(found))
+        return _Read(conditioned.scores.numpy(), listed, conditioned)
 
     def _parts(self, pool: Codes, context: HistoryContext) -> list[Codes]:
         """The pool in parts that bound the memory."""
@@ -188,11 +198,6 @@ class InContextRanker:
             tensor(failed),
             tensor(np.zeros(len(failed), bool)),
         )
-
-
-def _shuffled(pool: Codes, history: History, seed: int) -> Ranking:
-    """The pool in a random order, which decides between equal scores."""
-    return np.random.default_rng([seed, len(history), 0x1C]).permutation(len(pool))
 
 
 def short_list(trials: int) -> tuple[int, float]:
