@@ -13,16 +13,12 @@ import numpy as np
 from langgraph.runtime import RunControl
 
 from lm_searcher.agent.loop.confirmation import Confirm
-from lm_searcher.agent.loop.memory import Findings, remembered
-from lm_searcher.agent.loop.requests import Requests
+from lm_searcher.agent.loop.memory import Findings
 from lm_searcher.agent.loop.selection import STAGES, Selector
 from lm_searcher.agent.loop.stopping import Budget
-from lm_searcher.agent.problem import Problem
-from lm_searcher.agent.study.opening import opened
-from lm_searcher.agent.study.pruners import make_pruner
-from lm_searcher.agent.study.records import FULL, WEIGHED, RunRecords, Weighed, memory_key
+from lm_searcher.agent.study.records import FULL, WEIGHED, Weighed, memory_key
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop
-from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import EvaluatorError, unknown
 from lm_searcher.spaces.history import History, Trial
@@ -40,7 +36,8 @@ one after the other all the time, none waits for a decision. Each pick then know
 running trials less than it might."""
 
 Observer = Callable[[Trial | str], None]
-"""Called with each trial when it starts and when it has finished, and with other news as text."""
+"""Called with each trial when it starts, is known to be at a place, has finished or has lost its
+place, and with other news as text."""
 
 
 @dataclass(kw_only=True)
@@ -74,7 +71,7 @@ class Context(Selector):
         stored = self.records.seconds
         spent = sum(trial.seconds or 0.0 for trial in self.store.trials)
         if stored is not None:  # a killed process may not have stored its time: count its trials
-            spent = max(stored, spent / self.batch)
+            spent = max(stored, spent / (self.batch or 1))
         self._began = time.monotonic() - spent
         if isinstance(self.ranker, AskingRanker):
             self.ranker.spent = Usage.total(trial.usage for trial in self.store.trials)
@@ -129,7 +126,7 @@ class Context(Selector):
             ahead = (room + len(self.under_way)) // AHEAD
             most = max(0, room + ahead - len(self.store.waiting))
         else:
-            most = 0 if self.store.pending else self.batch
+            most = 0 if self.store.pending else self.batch or self.room()
         if stop is None:
             return min(most, self.left)
         return 0 if stop.failed else min(most, self.requests.extra(len(self.store)))
@@ -208,38 +205,3 @@ class Context(Selector):
                 + ". Correct the metric, and give the run another --name"
             )
         return self.store.finish(number, outcome, fidelity)
-
-
-@contextlib.contextmanager
-def open_context(problem: Problem, observe: Observer, run_id: str) -> Iterator[Context]:
-    """The context of a problem's run, which this process alone drives meanwhile.
-
-    `run_id` becomes the run's if it is new.
-
-    Raises StoreError if another process drives the run, or if it is of something else.
-    """
-    settings, files = problem.settings, problem.files
-    config = settings.model_dump(mode="json")
-    config["store"]["url"] = shown(files.url)
-    with opened(
-        files,
-        problem.space,
-        problem.objectives,
-        problem.identity,
-        make_pruner(settings.pruner),
-        config,
-        run_id=run_id,
-    ) as store:
-        records = RunRecords.of(store.attributes)
-        feasibility = problem.proposer.feasibility
-        yield Context(
-            **problem.selection(Requests.of(files, problem.space, records.requests(), feasibility)),
-            store=store,
-            ranker_name=settings.ranker.name,
-            findings=remembered(problem.space, records.settled(len(store)), records.weighed),
-            budget=settings.budget,
-            confirm=problem.confirm,
-            epochs=problem.epochs,
-            observe=observe,
-            asynchronous=not settings.executor.awaits_batch,
-        )

@@ -45,16 +45,16 @@ class Problem:
         objectives = objective_set_of(settings, evaluator)
         check_fidelity(evaluator, settings)
         section, executor = settings.ranker, settings.executor
-        objective = objectives.objective(executor.batch or executor.workers)
+        objective = objectives.objective(executor.picks or 1)
         ranker = make_ranker(section.name, space, section.settings, objective)
         name = settings.run.name or time.strftime("search-%Y%m%d-%H%M%S")
         files = RunFiles.of(name, settings.run.folder, settings.store.url)
         return cls(space, evaluator, settings, objectives, ranker, files)
 
     @property
-    def batch(self) -> int:
-        """Trials picked, and evaluated, at a time."""
-        return self.settings.executor.batch or self.settings.executor.workers
+    def batch(self) -> int | None:
+        """Trials picked at a time; None: as many as there are free places."""
+        return self.settings.executor.picks
 
     @cached_property
     def proposer(self) -> Proposer:

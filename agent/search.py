@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from langgraph.runtime import RunControl
 
-from lm_searcher.agent.context import Context, Observer, open_context
+from lm_searcher.agent.context import Context, Observer
+from lm_searcher.agent.driven_run import open_context
 from lm_searcher.agent.loop.ask_tell import ask, tell
 from lm_searcher.agent.loop.driver import drive
 from lm_searcher.agent.loop.signals import interrupts

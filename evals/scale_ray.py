@@ -1,11 +1,12 @@
 """How long places of a Ray cluster stand idle between evaluations.
 
-    RAY_AUTH_MODE=disabled python -m lm_searcher.evals.scale_ray [--gpus 64] [--trials 1500] [--json]
+    RAY_AUTH_MODE=disabled python -m lm_searcher.evals.scale_ray [--gpus N] [--trials N]
+        [--ranker random] [--json]
 
 A real cluster of one node with GPUs that Ray believes in, on this machine; evaluations that sleep
-0.2 to 2 s; no controller beyond the executor. The idle share is of all places, from the moment
-when all have had an evaluation to the moment when the last is submitted: what of that time no
-evaluation was asleep. It includes the fork of a process for each.
+0.2 to 2 s; a whole search with `--ranker`, else no controller beyond the executor. The idle share
+is of all places, from the moment when all have had an evaluation to the moment when the last is
+submitted: what of that time no evaluation was asleep. It includes the fork of a process for each.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import argparse
 import json
 import os
 import resource
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
 
+from lm_searcher.agent.search import Search
+from lm_searcher.spaces.history import Trial
+from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.evaluators.function import FunctionEvaluator
 from lm_searcher.tools.executors.cluster.executor import RayExecutor
 from lm_searcher.tools.executors.protocol import Ended, Executor
@@ -60,17 +65,59 @@ def idle_share(executor: Executor, count: int, places: int) -> dict[str, float]:
                 outcomes.append(event.outcome)
                 flying -= 1
     costs = resource.getrusage(resource.RUSAGE_SELF).ru_utime - costs
+    return _figures(outcomes, places, last, costs)
+
+
+def _figures(
+    outcomes: Sequence[Outcome | Trial], places: int, last: float, costs: float
+) -> dict[str, float]:
+    """The idle share until `last`, when the last evaluation was submitted."""
     began = np.array([outcome.metrics["began"] for outcome in outcomes])
     ended = np.array([outcome.metrics["ended"] for outcome in outcomes])
+    seconds = np.array([outcome.seconds or 0.0 for outcome in outcomes])
     first = float(np.sort(began)[places - 1])
     busy = np.clip(np.minimum(ended, last) - np.maximum(began, first), 0, None).sum()
     return {
         "idle share": 1 - busy / (places * (last - first)),
         "seconds": last - first,
-        "trials a second": count / (last - first),
-        "controller ms a trial": 1e3 * costs / count,
-        "process ms a trial": 1e3 * float(np.mean([o.seconds for o in outcomes] - (ended - began))),
+        "trials a second": len(outcomes) / (last - first),
+        "controller ms a trial": 1e3 * costs / len(outcomes),
+        "process ms a trial": 1e3 * float(np.mean(seconds - (ended - began))),
     }
+
+
+SPACE = SearchSpace.of("naps", {f"p{i:02d}": list("abcdef") for i in range(12)})
+
+
+def nap_by_code(config: dict[str, str], ncode: str) -> dict[str, float]:
+    """A nap whose length is drawn by the architecture."""
+    draw = np.random.default_rng(int(ncode, 36) % 2**63)
+    value = sum("abcdef".index(option) for option in config.values())
+    return nap({"seconds": float(draw.uniform(SHORTEST, LONGEST))}) | {"value": float(value)}
+
+
+def search_idle_share(address: str, ranker: str, count: int, places: int) -> dict[str, float]:
+    """The same with a search: proposing, ranking, the store on disk, and the graph."""
+    marks: list[float] = []
+
+    def observe(event: Trial | str) -> None:
+        if isinstance(event, Trial) and not event.state.finished:
+            marks.append(time.monotonic())
+
+    with tempfile.TemporaryDirectory() as folder:
+        costs = time.process_time()
+        result = Search(
+            SPACE,
+            nap_by_code,
+            ranker=ranker,
+            trials=count,
+            folder=folder,
+            name="naps",
+            executor={"kind": "ray", "address": address, "gpus": 1},
+            observe=observe,
+        ).run()
+        costs = time.process_time() - costs
+    return _figures(result.trials, places, marks[-1], costs)
 
 
 @contextmanager
@@ -83,17 +130,19 @@ def local_cluster(gpus: int) -> Iterator[str]:
     try:
         yield str(cluster.address)
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def measure(gpus: int, trials: int) -> dict[str, float]:
+def measure(gpus: int, trials: int, ranker: str | None) -> dict[str, float]:
     """The figures of a cluster with so many GPUs."""
     with local_cluster(gpus) as address:
+        if ranker is not None:
+            return search_idle_share(address, ranker, trials, gpus)
         made = time.monotonic()
         with closing(RayExecutor(FunctionEvaluator(nap), address=address)) as executor:
             while executor.room() < gpus:
-                executor.poll(60.0) if not executor.room() else time.sleep(0.1)
                 executor.poll(0.0)
+                time.sleep(0.1)
             started = time.monotonic() - made
             return {"start-up seconds": started} | idle_share(executor, trials, gpus)
 
@@ -103,9 +152,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--trials", type=int, default=1500)
+    parser.add_argument("--ranker", help="a whole search with this ranker")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    row = measure(options.gpus, options.trials)
+    row = measure(options.gpus, options.trials, options.ranker)
     if options.json:
         print(json.dumps(row))
     else:

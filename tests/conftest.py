@@ -26,6 +26,9 @@ from postgres import Postgres, why_not
 # work shares the cores their barriers make the tests ten times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Ray reads it when it is imported.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 # No deadline for one example: how long it takes depends on what else the machine does.
 settings.register_profile("quick", max_examples=40, derandomize=True, deadline=None)
 settings.register_profile("nightly", max_examples=500, deadline=None, print_blob=True)

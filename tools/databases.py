@@ -7,6 +7,7 @@ import importlib.util
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import sqlalchemy
 from sqlalchemy import URL, Engine
@@ -33,6 +34,9 @@ def shown(url: str) -> str:
         parsed = sqlalchemy.make_url(url)
     except ArgumentError:
         return url
+    if "password" in parsed.query:  # which PostgreSQL takes too
+        parsed = parsed.update_query_dict({"password": "***"})
+        return unquote(parsed.render_as_string(hide_password=True))
     return parsed.render_as_string(hide_password=True) if parsed.password else url
 
 

@@ -41,10 +41,15 @@ class Ranker(Protocol):
 
 
 @runtime_checkable
-class SequentialRanker(Ranker, Protocol):
-    """A ranker that ranks again for each pick of a batch, with the earlier picks pending."""
+class BatchRanker(Ranker, Protocol):
+    """A ranker that picks several candidates to be evaluated at a time."""
 
-    sequential: bool
+    def rank_batch(self, pool: Codes, history: History, picks: int, *, seed: int) -> Ranking:
+        """As `rank`, but each of the first `picks` is chosen as if those before it were pending.
+
+        With one pick it is the order of `rank`.
+        """
+        ...
 
 
 @runtime_checkable

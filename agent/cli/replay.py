@@ -20,7 +20,8 @@ def replay(
     from lm_searcher.agent.study.stored_run import stored_log, stored_run
 
     files = files_of(run, folder, store)
-    found = replay(files, stored_run(files), stored_log(files))
+    log = stored_log(files)  # before the trials, which may go on meanwhile
+    found = replay(files, stored_run(files), log)
     difference = found.difference
     if as_json:
         print_json(

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from lm_searcher.agent.results.front import finalists
 from lm_searcher.agent.results.incumbent import best_trials
 from lm_searcher.agent.study.objectives import ObjectiveSet
-from lm_searcher.agent.study.records import Confirmation, RunRecords
+from lm_searcher.agent.study.records import Confirmation
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.spaces.history import Trial
 from lm_searcher.spaces.settings import Count, CountOrZero, Positive, SettingsModel, Share
 from lm_searcher.tools.protocols import Evaluation, Outcome

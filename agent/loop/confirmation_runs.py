@@ -46,12 +46,19 @@ def collect(context: Context) -> None:
     """
     assert context.executor is not None and context.confirmations is not None
     events = context.executor.poll(POLL_SECONDS)
-    ended = [e for e in events if isinstance(e, Ended) and e.key in context.under_way]
-    if ended:
+    if any(isinstance(event, Ended) for event in events):
         with context.store.tick():
-            for event in ended:
-                del context.under_way[event.key]
-                _record(context, context.confirmations[event.key], event)
+            for event in events:
+                if isinstance(event, Ended) and _is_news(context, event):
+                    del context.under_way[event.key]
+                    _record(context, context.confirmations[event.key], event)
+
+
+def _is_news(context: Context, event: Ended) -> bool:
+    """Whether nothing has been heard of the end: neither of this one, nor of a later attempt."""
+    if event.key not in context.under_way or context.confirmations is None:
+        return False
+    return event.outcome is not None or event.attempt >= context.confirmations[event.key].attempt
 
 
 def _record(context: Context, task: Task, event: Ended) -> None:

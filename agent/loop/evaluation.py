@@ -60,7 +60,7 @@ def collect(context: Context) -> None:
 
 
 def _record_all(context: Context, events: Sequence[Event]) -> None:
-    news: list[Trial] = []
+    news: list[Trial | str] = []
     error: EvaluatorError | None = None
     with context.store.tick():
         for event in events:
@@ -68,14 +68,14 @@ def _record_all(context: Context, events: Sequence[Event]) -> None:
                 news += _record(context, event)
             except EvaluatorError as missing:  # what else has ended is kept
                 error = missing
-    for trial in news:
-        context.observe(trial)
+    for each in news:
+        context.observe(each)
     if error is not None:
         raise error
 
 
-def _record(context: Context, event: Event) -> list[Trial]:
-    """Store one event; the trials that have changed by it."""
+def _record(context: Context, event: Event) -> list[Trial | str]:
+    """Store one event; the trial that has changed by it, and what else is to be told."""
     store, key = context.store, event.key
     if key not in context.under_way or store[key].state.finished:
         return []  # a second completion: the first counts
@@ -90,15 +90,12 @@ def _record(context: Context, event: Event) -> list[Trial]:
             assert context.executor is not None
             context.executor.stop(key)
         return []
-    return [_ended(context, event)]
-
-
-def _ended(context: Context, event: Ended) -> Trial:
-    steps = context.under_way.pop(event.key)
-    outcome = event.outcome or lost_for_good(context.store[event.key].attempt, event.lost)
-    if outcome is None:
-        return context.store.lose(event.key, event.lost)
-    return context.finish(event.key, outcome, context.fidelity(outcome, steps))
+    steps = context.under_way.pop(key)
+    outcome = event.outcome or lost_for_good(store[key].attempt, event.lost)
+    if outcome is not None:
+        return [context.finish(key, outcome, context.fidelity(outcome, steps))]
+    lost = f"trial {key} has lost its place ({event.lost}): it is evaluated again"
+    return [store.lose(key, event.lost), lost]
 
 
 def lost_for_good(attempt: int, lost: str) -> Outcome | None:

@@ -49,7 +49,7 @@ def preview(problem: Problem, result: Result, ncode: NCode) -> Preview:
     findings, _ = selector.revise(objectives.history(space, trials), findings)
     history = objectives.history(space, trials, selector.weights(len(trials)))
     alone = not problem.settings.executor.awaits_batch and bool(history.pending.any())
-    wanted = 1 if alone else selector.batch  # a place that becomes free, or all of them
+    wanted = 1 if alone else selector.batch or 1  # one free place, or all of them
     selector.requests = requests.preview(history, findings, wanted)
     proposal = selector.propose(history, findings)
     chosen = selector.select(proposal.pool, history, proposal.requested, wanted)

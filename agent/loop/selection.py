@@ -24,11 +24,11 @@ from lm_searcher.spaces.ncode import Codes, NCode, to_ncodes
 from lm_searcher.spaces.objectives import Values, draw_weights
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.tools.proposer import Proposer
-from lm_searcher.tools.protocols import AskingRanker, Ranker, SequentialRanker
+from lm_searcher.tools.protocols import AskingRanker, BatchRanker, Ranker
 from lm_searcher.tools.rankers.random import RandomRanker
 
 SHORT_LIST = 200
-"""Candidates that are ranked again for each further pick of a batch."""
+"""The candidates of which several picks are chosen; twice the picks, if they are more."""
 
 STAGES = {"propose": 0, "rank": 1, "trial": 2, "confirm": 3, "weights": 4}
 """What a random generator is for; part of its seed."""
@@ -68,8 +68,8 @@ class Selector:
     seed: int = 0
     initial: int = 5
     """The number of random trials before the ranker is asked."""
-    batch: int = 1
-    """Trials picked, and evaluated, at a time."""
+    batch: int | None = 1
+    """Trials picked at a time where all are awaited; None: as many as there are free places."""
 
     def rng(self, stage: Literal["propose", "rank", "weights"], number: int) -> np.random.Generator:
         """The generator of one step: a resumed run draws what an uninterrupted one would."""
@@ -117,18 +117,12 @@ class Selector:
     def _best(self, order: Codes, history: History, n: int, seed: int) -> Codes:
         """The first `n` different architectures of the order.
 
-        A sequential ranker picks one at a time, with the earlier picks pending.
+        A ranker that can picks them so that no two are near-duplicates.
         """
-        ranker = self.ranker
-        if n == 1 or not isinstance(ranker, SequentialRanker):
+        if n == 1 or not isinstance(self.ranker, BatchRanker):
             return self._distinct(order, n)
-        left = self._distinct(order, max(n, SHORT_LIST))
-        picks = left[:1]
-        while len(picks) < n and len(left) > 1:
-            left = left[1:]
-            left = left[ranker.rank(left, history.with_pending(picks), seed=seed)]
-            picks = np.concatenate([picks, left[:1]])
-        return picks
+        left = self._distinct(order, max(2 * n, SHORT_LIST))
+        return left[self.ranker.rank_batch(left, history, n, seed=seed)[:n]]
 
     def _distinct(self, order: Codes, n: int) -> Codes:
         """The first `n` of the order that are different architectures."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm_searcher.agent.results.front import fresh_means
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.ncode import NCode
 

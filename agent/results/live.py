@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lm_searcher.agent.results.front import front_trials
+from lm_searcher.agent.results.summary import where_they_run
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.usage import Usage
@@ -51,12 +52,16 @@ class LiveView:
         self.resumed, self.began = self.done, time.monotonic()
 
     def __call__(self, event: Trial | str) -> None:
-        """Take up an event: a trial that began or finished, or a message. See Observer."""
+        """Take up an event: a trial that began, finished or lost its place, or a message. See
+        Observer."""
         if isinstance(event, str):
             self.last = event
         elif event.state is TrialState.RUNNING:
             self.running[event.number] = event
             self._add_usage(event)
+            return
+        elif event.state is TrialState.WAITING:  # it has lost its place, which a message tells
+            self.running.pop(event.number, None)
             return
         else:
             self.running.pop(event.number, None)
@@ -125,8 +130,7 @@ class LiveView:
         if self.best is not None:
             best = f"{self.best.ncode}  {self._measured(self.best)}  (trial {self.best.number})"
         table.add_row(name, best)
-        running = ", ".join(t.ncode for t in self.running.values()) or "-"
-        table.add_row("running", running)
+        table.add_row("running", Text(where_they_run(self.running.values()) or "-"))
         failures = Text(str(self.failed), style="red" if self.failed else "")
         table.add_row("failures", failures)
         if self.usage.decisions:

@@ -14,7 +14,7 @@ from lm_searcher.agent.results.incumbent import Incumbent, find_incumbent
 from lm_searcher.agent.study.identity import stored_space
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.storage import shown
 from lm_searcher.agent.study.stored_run import stored_run
@@ -179,6 +179,8 @@ def _trial_json(trial: Trial, objectives: ObjectiveSet) -> dict[str, Any]:
         "reason": trial.reason,
         "seconds": trial.seconds,
         "curve": list(trial.curve),
+        "attempt": trial.attempt,
+        "place": trial.place,
         "account": asdict(trial.usage) if trial.usage else None,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from rich.console import Console
@@ -12,10 +12,13 @@ from rich.text import Text
 
 from lm_searcher.agent.results.incumbent import Incumbent
 from lm_searcher.agent.results.result import Result
-from lm_searcher.spaces.history import TrialState
+from lm_searcher.spaces.history import Trial, TrialState
 
 SHOWN = 20
 """The most members of a front that the terminal lists; JSON has them all."""
+
+RUNNING_SHOWN = 8
+"""The most running trials that the terminal lists."""
 
 
 def print_summary(console: Console, result: Result, resume: str) -> None:
@@ -31,6 +34,8 @@ def print_summary(console: Console, result: Result, resume: str) -> None:
         table.add_row("ended", Text(str(result.stop)))
     done = sum(state.finished for state in states)
     table.add_row("trials", f"{done} ({failed} failed, {stopped_early(result)})")
+    if running := [t for t in result.trials if t.state is TrialState.RUNNING]:
+        table.add_row("running", Text(where_they_run(running)))
     if (best := result.incumbent) is None:
         name = "front" if result.objectives.several else "incumbent"
         table.add_row(name, Text(front_line(result) or nothing(result)))
@@ -147,6 +152,15 @@ def stopped_early(result: Result) -> str:
     pruned = Counter(len(t.curve) for t in result.trials if t.state is TrialState.PRUNED)
     after = ", ".join(f"{count} after {length}" for length, count in sorted(pruned.items()))
     return f"{pruned.total()} stopped early" + (f": {after}" if len(pruned) else "")
+
+
+def where_they_run(running: Iterable[Trial], most: int = RUNNING_SHOWN) -> str:
+    """The running trials, each with its place where there is more than one; the first `most` of
+    them, and how many more there are."""
+    trials = sorted(running, key=lambda trial: trial.number)
+    shown = [f"{t.ncode} ({t.place})" if t.place else t.ncode for t in trials[:most]]
+    more = [f"and {len(trials) - most} more"] if len(trials) > most else []
+    return ", ".join(shown + more)
 
 
 def measured(value: float, spread: float | None) -> str:

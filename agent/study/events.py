@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from lm_searcher.agent.study.tables import RECORDED
+from lm_searcher.agent.study.tables import RECORDED, to_json
 from lm_searcher.spaces.history import TrialState
 from lm_searcher.spaces.ncode import NCode
 
@@ -76,12 +77,12 @@ EVENTS: dict[str, type[Event]] = {e.kind: e for e in (Ask, End, Lost, Recorded, 
 
 def event_of(kind: str, document: str) -> Event:
     """The event of a row of the log."""
-    return EVENTS[kind].model_validate_json(document)
+    return EVENTS[kind].model_validate(json.loads(document))
 
 
 def event_rows(run: str, first: int, events: Iterable[Event]) -> list[dict[str, Any]]:
     """Events as rows of the log's table, from number `first` on."""
     return [
-        {"run": run, "n": n, "kind": event.kind, "doc": event.model_dump_json()}
+        {"run": run, "n": n, "kind": event.kind, "doc": to_json(event.model_dump())}
         for n, event in enumerate(events, start=first)
     ]

@@ -11,11 +11,12 @@ from sqlalchemy import Connection, insert, select
 from lm_searcher.agent.study.events import Event, Migrated, Recorded, event_rows
 from lm_searcher.agent.study.optuna_format import OptunaRun, is_optuna_run, read_optuna_run
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import FORMAT, RunRecords, is_record
+from lm_searcher.agent.study.records import FORMAT, is_record
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.storage import one_at_a_time, open_engine, store_errors
-from lm_searcher.agent.study.tables import EVENT, RUN, TRIAL
-from lm_searcher.agent.study.trial_documents import to_json, to_row
+from lm_searcher.agent.study.tables import EVENT, RUN, TRIAL, to_json
+from lm_searcher.agent.study.trial_documents import to_row
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.tools.files import file_lock
 

@@ -23,8 +23,7 @@ from lm_searcher.agent.study.records import CONFIG, FORMAT, Identity
 from lm_searcher.agent.study.run_rows import run_row
 from lm_searcher.agent.study.run_writer import RunWriter
 from lm_searcher.agent.study.storage import MEMORY, one_at_a_time, open_engine, shown, store_errors
-from lm_searcher.agent.study.tables import RUN
-from lm_searcher.agent.study.trial_documents import to_json
+from lm_searcher.agent.study.tables import RUN, to_json
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.space import SearchSpace

@@ -1,8 +1,8 @@
 """What a run stores beside its trials, as typed records with one reader and one writer.
 
 Every record is one attribute of the run: `key` names the attribute, `document` is its JSON.
-`RunRecords.of` reads them all; `TrialStore.write` writes one. Runs stored by earlier versions
-read the same: where a form has changed, its model accepts the old one.
+`RunRecords.of` (run_records.py) reads them all; `TrialStore.write` writes one. Runs of earlier
+versions read the same: where a form has changed, its model accepts the old one.
 
     attribute                     record
     space, objective, ...         Identity       what makes two processes' trials comparable
@@ -18,15 +18,11 @@ read the same: where a form has changed, its model accepts the old one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lm_searcher.agent.study.record import Record
-from lm_searcher.agent.study.stop import Ending, Stop
-from lm_searcher.spaces.errors import StoreError
 from lm_searcher.spaces.ncode import NCode
 
 FORMAT = 3
@@ -105,117 +101,14 @@ class Confirmation(Record):
         return f"confirm:{number:06d}:{repeat:03d}"
 
 
-@dataclass(frozen=True)
-class RunRecords:
-    """All records of a run, in the order of their keys."""
-
-    id: str = ""
-    identity: Identity | None = None
-    stop: Stop | None = None
-    ended: Ending | None = None
-    decisions: Mapping[str, Decision] = field(default_factory=dict)
-    """By key: of one trial memory's come first, then users'."""
-    picks: Mapping[str, PickRequest] = field(default_factory=dict)
-    confirmations: Mapping[str, Confirmation] = field(default_factory=dict)
-    """Those at the run's present full fidelity."""
-    full: Mapping[str, Any] = field(default_factory=dict)
-    """The full fidelity of the confirmations; empty where it is the trials' own."""
-    weighed: int = 0
-    """Finished trials when memory last weighed the evidence."""
-    forgiven: int = 0
-    """Trials before the run was begun again after a stop by failures."""
-    seconds: float | None = None
-    """Wall-clock time in the loop over all processes; None where it was never stored."""
-
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Self:
-        """The records among a run's attributes.
-
-        Raises StoreError, naming the damaged record, and for a run of a later format.
-        """
-        if (version := attributes.get("format", 1)) not in range(1, FORMAT + 1):
-            raise StoreError(
-                f"the run is stored in format {version}; this version of lm-searcher reads 1 to "
-                f"{FORMAT}: install a later one"
-            )
-        # Formats 1 and 2 kept no order; their keys are in the order of the trials.
-        keys, key = list(attributes) if version > 2 else sorted(attributes), ""
-        try:
-            chosen: dict[str, dict[str, Any]] = {"decisions": {}, "picks": {}, "confirmations": {}}
-            full = attributes.get(FULL, {})
-            for key in keys:
-                if _is_of_many(key):
-                    name, model = _PREFIXES[key.partition(":")[0]]
-                    chosen[name][key] = model.model_validate(attributes[key])
-            key = "stop"
-            stop = Stop.of(attributes.get(key))
-            key = Ending.key
-            ended = Ending.model_validate(attributes[key]) if key in attributes else None
-            key = "identity"
-            parts = {name: attributes.get(name) for name in Identity.model_fields}
-            known = all(part is not None for part in parts.values())
-            identity = Identity.model_validate(parts) if known else None
-        except ValidationError as error:
-            raise StoreError(f"the run's record '{key}' is damaged: {_first(error)}") from None
-        at_full = {k: c for k, c in chosen["confirmations"].items() if c.budget == full}
-        return cls(
-            id=attributes.get("id", ""),
-            identity=identity,
-            stop=stop,
-            ended=ended,
-            decisions=chosen["decisions"],
-            picks=chosen["picks"],
-            confirmations=at_full,
-            full=full,
-            weighed=_weighed(attributes.get(WEIGHED, 0)),
-            forgiven=attributes.get("forgiven", 0),
-            seconds=attributes.get("seconds"),
-        )
-
-    def settled(self, trials: int | None = None) -> list[Decision]:
-        """The decisions that stand, in order. Of memory's latest, none counts before all are
-        stored: after a crash they are made again. Nor do, of a run that has so many `trials`,
-        users' decisions for the next: they are applied when it is picked."""
-
-        def stands(key: str, decision: Decision) -> bool:
-            if is_request(key):
-                return trials is None or decision.trial < trials
-            return decision.trial <= self.weighed
-
-        return [decision for key, decision in self.decisions.items() if stands(key, decision)]
-
-    def requests(self) -> dict[str, Decision | PickRequest]:
-        """What users asked for, by key."""
-        asked: dict[str, Decision | PickRequest] = dict(self.picks)
-        asked |= {k: d for k, d in self.decisions.items() if is_request(k)}
-        return {key: asked[key] for key in sorted(asked, key=_request_order)}
-
-    def confirmed(self) -> dict[int, list[Confirmation]]:
-        """The confirmations by trial number, failed ones included."""
-        found: dict[int, list[Confirmation]] = {}
-        for key, confirmation in self.confirmations.items():
-            found.setdefault(int(key.split(":")[1]), []).append(confirmation)
-        return found
-
-
 FULL = "confirmed at"
 """The attribute with the full fidelity of the confirmations."""
 
-_PREFIXES: dict[str, tuple[str, type[Record]]] = {
+KINDS: dict[str, tuple[str, type[Record]]] = {
     "memory": ("decisions", Decision),
     "request": ("picks", PickRequest),
     "confirm": ("confirmations", Confirmation),
 }
-
-
-def _request_order(key: str) -> str:
-    """By trial, then by the request's name, which tells when it was made."""
-    return key.partition(":")[2]
-
-
-def _weighed(stored: Any) -> int:
-    """Formats 1 and 2 stored the number alone."""
-    return stored if isinstance(stored, int) else Weighed.model_validate(stored).trials
 
 
 def memory_key(trial: int, place: int) -> str:
@@ -231,20 +124,14 @@ def request_key(record: Decision | PickRequest, request: str) -> str:
 
 def is_record(key: str) -> bool:
     """Whether an attribute is an entry of the run's log, and not the run's own."""
-    return key in (WEIGHED, CONFIG) or _is_of_many(key)
+    return key in (WEIGHED, CONFIG) or is_of_many(key)
 
 
-def _is_of_many(key: str) -> bool:
+def is_of_many(key: str) -> bool:
     """Whether the key is that of one of many records of its kind."""
-    return ":" in key and key.partition(":")[0] in _PREFIXES
+    return ":" in key and key.partition(":")[0] in KINDS
 
 
 def is_request(key: str) -> bool:
     """Whether an attribute is a user's request."""
     return f":{USER}:" in key
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -10,7 +10,8 @@ from lm_searcher.agent.study.history_arrays import HistoryArrays
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.pruning import Pruning
 from lm_searcher.agent.study.run_writer import Tick
-from lm_searcher.agent.study.trial_documents import Draft, to_draft, to_json, to_row
+from lm_searcher.agent.study.tables import to_json
+from lm_searcher.agent.study.trial_documents import Draft, to_draft, to_row
 from lm_searcher.spaces.history import Trial, TrialState
 
 

@@ -22,8 +22,7 @@ from lm_searcher.agent.study.run_memory import RunMemory
 from lm_searcher.agent.study.run_rows import next_event, read_events, read_records, read_trials
 from lm_searcher.agent.study.run_writer import RunWriter
 from lm_searcher.agent.study.storage import store_errors
-from lm_searcher.agent.study.tables import RUN
-from lm_searcher.agent.study.trial_documents import to_json
+from lm_searcher.agent.study.tables import RUN, to_json
 from lm_searcher.spaces.space import SearchSpace
 
 if TYPE_CHECKING:

@@ -25,8 +25,12 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     """A connection to a file that is made if there is none. Readers never block it, and a power
     cut takes nothing that was committed."""
     connection = _connect(_uri(path, "mode=rwc"))
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

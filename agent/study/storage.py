@@ -101,7 +101,7 @@ def _sqlite(
 def _postgresql(url: URL, create: bool) -> Engine:
     if url.get_backend_name() != "postgresql":
         url.get_dialect()  # SQLAlchemy's own word for one that it does not know
-        raise StoreError(f"store '{url.render_as_string()}': no store; {ACCEPTED}")
+        raise StoreError(f"store '{shown(url.render_as_string(False))}': no store; {ACCEPTED}")
     reading = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return postgresql_engine(url, execution_options={} if create else reading)
 

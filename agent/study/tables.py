@@ -7,9 +7,14 @@ lm_searcher_event   the run's log: decisions, ends of trials, losses, records
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import Column, Double, Index, Integer, MetaData, Table, Text
 
 METADATA = MetaData()
+
+to_json = json.JSONEncoder(separators=(",", ":")).encode
+"""A document of a table: compact, and ASCII whatever characters it has."""
 
 RUN = Table(
     "lm_searcher_run",

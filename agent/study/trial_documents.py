@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lm_searcher.agent.study.objectives import ObjectiveSet
+from lm_searcher.agent.study.tables import to_json
 from lm_searcher.spaces.history import Trial, TrialState
 from lm_searcher.spaces.usage import Usage
 from lm_searcher.tools.protocols import Outcome
 
 STATES = {state.value: state for state in TrialState}
 VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-to_json = json.JSONEncoder(separators=(",", ":")).encode
-"""Compact JSON."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ class TrialStore(RunStore):
         """A trial that waits has a place, and runs."""
         if number in self._memory.waiting:
             began = self[number].began
-            self._change(number, state=TrialState.RUNNING, began=_now() if began is None else began)
+            began = _now() if began is None else began
+            self._change(number, state=TrialState.RUNNING, place="", began=began)
         return self[number]
 
     def place(self, number: int, place: str) -> Trial:

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_search import check_log
 from warm import WarmProcess
 
+from lm_searcher.agent.loop.replay import replay
 from lm_searcher.agent.loop.request_files import Request, submit
 from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.study.paths import RunFiles
+from lm_searcher.agent.study.stored_run import stored_log, stored_run
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +106,8 @@ def await_no_processes(folder: Path) -> None:
 def test_kill_at_any_moment_changes_nothing(
     tmp_path: Path, searches: Searches, workers: int
 ) -> None:
-    seconds = searches.complete(tmp_path / "whole", workers=workers)
+    executor = {"workers": workers, "mode": "batch"}
+    seconds = searches.complete(tmp_path / "whole", executor=executor)
     whole = outcome(tmp_path / "whole")
     assert len(whole["trials"]) == 28
     assert len({trial[1] for trial in whole["trials"]}) == 28
@@ -112,11 +116,30 @@ def test_kill_at_any_moment_changes_nothing(
     draw = random.Random(workers)
     for kill in range(5):
         folder = tmp_path / f"killed-{kill}"
-        searches.kill(folder, draw.uniform(0, 0.9 * seconds), workers=workers)
-        searches.complete(folder, workers=workers)
+        searches.kill(folder, draw.uniform(0, 0.9 * seconds), executor=executor)
+        searches.complete(folder, executor=executor)
         assert outcome(folder) == whole
         calls = Counter((folder / "calls").read_text().split())
         assert (calls - once).total() <= workers  # no more than what was under way
+
+
+def test_kill_at_any_moment_of_an_asynchronous_run(tmp_path: Path, searches: Searches) -> None:
+    """The order in which trials end is another; nothing is lost or doubled, and each decision
+    follows from that order."""
+    seconds, draw = searches.complete(tmp_path / "whole", workers=3), random.Random(3)
+    for kill in range(3):
+        folder = tmp_path / f"killed-{kill}"
+        for _ in range(2):
+            searches.kill(folder, draw.uniform(0, 0.6 * seconds), workers=3)
+        searches.complete(folder, workers=3)
+        files = RunFiles.of("run", folder, None)
+        run, log = stored_run(files), stored_log(files)
+        check_log(run, log)
+        assert len(run.trials) == 28 and all(trial.value is not None for trial in run.trials)
+        assert replay(files, run, log).difference is None
+        calls = Counter((folder / "calls").read_text().split())
+        confirmed = 4
+        assert calls.total() <= 28 + confirmed + 2 * 3  # no more than what was under way
 
 
 def test_killed_again_and_again(tmp_path: Path, searches: Searches) -> None:
@@ -180,6 +203,15 @@ def shown(folder: Path) -> dict[str, Any]:
     """The run as `lm-searcher show --json` has it."""
     document: dict[str, Any] = read_run(RunFiles.of("run", folder / "runs", None)).to_json()
     return document
+
+
+def test_a_run_leaves_its_store_and_its_log(tmp_path: Path, searches: Searches) -> None:
+    """No lock file and no checkpoints: the store alone says where the run stands."""
+    searches.complete(tmp_path / "whole", trials=5)
+    searches.kill(tmp_path / "whole", 0.2)
+    searches.complete(tmp_path / "whole")
+    left = {path.name for path in (tmp_path / "whole" / "run").iterdir()}
+    assert left == {"trials.db", "trials.db.run.log"}
 
 
 def test_ctrl_c_lets_the_running_trial_finish(

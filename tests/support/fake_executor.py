@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,8 +44,8 @@ class FakeSettings(ExecutorSettings):
     """Whether places come and go."""
     order: list[list[int]] = Field(default_factory=list)
     """The keys that end with each poll; then as the clock says. No reports, no losses."""
-    calls: str = ""
-    """A file that gets a line for each evaluation: key, attempt, NCode."""
+    echo: bool = False
+    """Whether each end is told once more, with another result, by the next poll."""
 
     def make(self, evaluator: Evaluator, site: Site) -> FakeExecutor:
         """See ExecutorSettings."""
@@ -77,12 +75,10 @@ class FakeExecutor:
     evaluator: Evaluator
     settings: FakeSettings
     clock: float = 0.0
-    begun: list[tuple[int, int]] = field(default_factory=list)
-    """Key and attempt of all that was submitted."""
+    begun: list[tuple[Evaluation, int]] = field(default_factory=list)
+    """All that was submitted, with the attempt."""
     ended: list[list[int]] = field(default_factory=list)
     """The keys whose evaluation ended with each poll."""
-    also: Callable[[FakeExecutor], list[Event]] = lambda self: []
-    """More events to tell at each poll, such as one for the second time."""
     _running: dict[int, _Run] = field(default_factory=dict)
     _news: list[Event] = field(default_factory=list)
     _deadline: float = math.inf
@@ -112,19 +108,13 @@ class FakeExecutor:
         """See Executor."""
         key = evaluation.key
         assert self.room() and key not in self._running, f"{key} at {list(self._running)}"
-        self._note(evaluation, attempt)
+        self.begun.append((evaluation, attempt))
         taken = {run.place for run in self._running.values()}
         place = min(set(range(self.settings.workers)) - taken)
         due = deque(self._future(evaluation, attempt))
         self._running[key] = _Run(evaluation, attempt, place, due)
         if self.settings.workers > 1:
             self._news.append(Began(key, f"gpu {place}"))
-
-    def _note(self, evaluation: Evaluation, attempt: int) -> None:
-        self.begun.append((evaluation.key, attempt))
-        if self.settings.calls:
-            with Path(self.settings.calls).open("a") as calls:
-                calls.write(f"{evaluation.key} {attempt} {evaluation.ncode}\n")
 
     def _future(self, evaluation: Evaluation, attempt: int) -> list[tuple[float, Reported | Ended]]:
         """What will become of an evaluation that is begun now, if nobody stops it."""
@@ -161,10 +151,13 @@ class FakeExecutor:
         """See Executor."""
         if self.clock >= self._deadline:
             raise Cancelled
-        events, self._news = [*self._news, *self.also(self)], []
-        events += self._played_back() if self._order else self._by_the_clock()
-        ended = [event.key for event in events if isinstance(event, Ended)]
-        self.ended += [ended] if ended else []
+        told, self._news = self._news, []
+        new = self._played_back() if self._order else self._by_the_clock()
+        events, ended = [*told, *new], [event for event in new if isinstance(event, Ended)]
+        if ended:
+            self.ended.append([event.key for event in ended])
+        if self.settings.echo:
+            self._news += map(_echo, ended)
         self._idle = 0 if events else self._idle + 1
         assert self._idle < 10, f"waits for {self._order} with {list(self._running)} under way"
         return events
@@ -221,3 +214,7 @@ class FakeExecutor:
     def close(self, keep: bool = False) -> None:
         """See Executor."""
         self._running.clear()
+
+
+def _echo(ended: Ended) -> Ended:
+    return ended if ended.outcome is None else replace(ended, outcome=Outcome({"value": 99.0}, 9.0))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lm_searcher.agent.loop.replay import Replayed, replay
+from lm_searcher.agent.results.result import read_run
 from lm_searcher.agent.search import Search
 from lm_searcher.agent.study.events import Ask, End, Event, Lost, Recorded
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop
 from lm_searcher.agent.study.stored_run import StoredRun, stored_log, stored_run
 from lm_searcher.spaces.history import Trial
@@ -72,13 +73,15 @@ class Found:
     confirmations: dict[str, Any]
     requests: dict[str, Any]
     stop: Stop | None
+    best: list[Any]
+    """The incumbent, or the front."""
 
 
 def found(folder: Path) -> Found:
     """What a run in `folder` has come to."""
     run, log = stored_run(files(folder)), stored_log(files(folder))
     check_log(run, log)
-    records = RunRecords.of(run.attributes)
+    records, result = RunRecords.of(run.attributes), read_run(files(folder))
     return Found(
         [replace(trial, place="") for trial in run.trials],
         [event for event in log if isinstance(event, Ask)],
@@ -86,6 +89,7 @@ def found(folder: Path) -> Found:
         {key: record.document for key, record in records.confirmations.items()},
         {key: record.document for key, record in records.picks.items()},
         records.stop,
+        [result.incumbent or result.front],
     )
 
 

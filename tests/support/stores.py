@@ -13,7 +13,8 @@ from lm_searcher.agent.study.identity import describe_space, stored_space
 from lm_searcher.agent.study.objectives import ObjectiveSet
 from lm_searcher.agent.study.opening import opened
 from lm_searcher.agent.study.paths import RunFiles
-from lm_searcher.agent.study.records import CONFIG, Identity, RunRecords
+from lm_searcher.agent.study.records import CONFIG, Identity
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stored_run import stored_run
 from lm_searcher.agent.study.trial_store import TrialStore
 from lm_searcher.spaces.history import Trial, TrialState

@@ -50,6 +50,8 @@ class FunctionEvaluator:
         **settings: Any,
     ) -> None:
         self.function, self.direction, self.inline = function, direction, inline
+        self.name = _name(function)
+        """What the function is called, the same before and after it is imported."""
         checked = PythonSettings(function=self.name, **settings)
         self.budget, self.metric = checked.budget, checked.metric
         self.deterministic = checked.deterministic
@@ -57,13 +59,6 @@ class FunctionEvaluator:
     def identity(self) -> dict[str, Any]:
         """See Evaluator."""
         return {"kind": "python", "function": self.name, "budget": self.budget}
-
-    @property
-    def name(self) -> str:
-        """What the function is called."""
-        if isinstance(self.function, str):
-            return self.function
-        return getattr(self.function, "__qualname__", type(self.function).__name__)
 
     def prepare(self) -> None:
         """See Evaluator. Raises EvaluatorError if the function does not import."""
@@ -95,3 +90,9 @@ class FunctionEvaluator:
                 break
         result: Metrics = self.function(*arguments, **named)
         return result
+
+
+def _name(function: str | Callable[..., Any]) -> str:
+    if isinstance(function, str):
+        return function
+    return getattr(function, "__qualname__", type(function).__name__)

@@ -51,6 +51,11 @@ class ExecutorSettings(SettingsModel):
         """Whether picks are made and awaited together."""
         return self.mode == "batch" or (self.mode is None and self.batch is not None)
 
+    @property
+    def picks(self) -> int | None:
+        """Trials picked at a time; None: as many as there are free places."""
+        return self.batch or self.workers
+
     def make(self, evaluator: Evaluator, site: Site) -> Executor:
         """The executor of a run; its output goes to the run's log.
 

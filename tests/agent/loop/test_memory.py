@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lm_searcher.agent.loop.memory import Evidence, Findings, Memory, outcome_ranks, remembered
-from lm_searcher.agent.study.records import RunRecords, memory_key
+from lm_searcher.agent.study.records import memory_key
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.spaces.history import History
 from lm_searcher.spaces.space import SearchSpace
 from lm_searcher.spaces.subspace import Subspace

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lm_searcher.agent.results.incumbent import best_trials, find_incumbent
-from lm_searcher.agent.study.records import RunRecords
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.spaces.history import Trial, TrialState
 
 TRIALS = [

@@ -11,11 +11,11 @@ from lm_searcher.agent.study.records import (
     Confirmation,
     Decision,
     PickRequest,
-    RunRecords,
     is_request,
     memory_key,
     request_key,
 )
+from lm_searcher.agent.study.run_records import RunRecords
 from lm_searcher.agent.study.stop import Stop, StopReason
 from lm_searcher.spaces.errors import StoreError
 

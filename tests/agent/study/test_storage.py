@@ -133,6 +133,7 @@ def test_sqlite_paths() -> None:
 
 def test_a_password_in_a_url_is_never_shown() -> None:
     assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert "secret" not in shown("postgresql://me@/db?host=/tmp&password=secret")
     for url in ("sqlite:///runs/a%20b.db", "memory", "no url at all"):
         assert shown(url) == url
     for url in ("postgresql+nodriver://me:secret@host/db", "mysql://me:secret@host/db"):

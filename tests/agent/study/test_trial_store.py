@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stores
 from stores import EXPECTED, SPACE, files_of, fill, log_of, open_store, start, timeless
 
 from lm_searcher.agent.study.events import Ask, End, Lost, Recorded
@@ -189,6 +194,19 @@ def test_attributes_and_records_survive(kept_url: str) -> None:
         assert store.attributes[memory_key(20, 0)] == DECISION.document | {"option": 2}
         with pytest.raises(TypeError):
             store.attributes["a"] = 1  # type: ignore[index]
+
+
+def test_any_text_and_any_number_is_kept(kept_url: str) -> None:
+    text = "é\ud800\0\n" * 3
+    odd = DECISION.model_copy(update={"evidence": {"upper": 1e300, "text": text}})
+    with open_store(kept_url) as store:
+        store.write(memory_key(1, 0), odd)
+        start(store, "000")
+        store.lose(0, text)
+        store.finish(0, Outcome({}, 1.0, text))
+    with open_store(kept_url) as store:
+        assert store.attributes[memory_key(1, 0)] == odd.document
+        assert store[0].reason == text and log_of(store)[1] == Lost(trial=0, attempt=1, reason=text)
 
 
 def test_the_log_has_everything_in_order(kept_url: str) -> None:
@@ -391,3 +409,21 @@ def test_no_pruner_stops_nothing(url: str) -> None:
     assert make_pruner(PrunerSettings()) is None
     with open_store(url) as store:
         assert [train(store, i, [1.0 - i / 9, 0.0])[1] for i in range(4)] == [False] * 4
+
+
+@pytest.mark.slow
+def test_a_store_without_a_pruner_does_without_optuna(sqlite: str) -> None:
+    code = """
+import sys
+from stores import files_of, fill, open_store
+from lm_searcher.agent.study.stored_run import stored_run
+with open_store(sys.argv[1]) as store:
+    fill(store)
+print(len(stored_run(files_of(sys.argv[1])).trials), "optuna" in sys.modules)
+"""
+    support = str(Path(stores.__file__).parent)
+    paths = [support, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", code, sqlite]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert found.stdout == "4 False\n", found.stderr

@@ -306,8 +306,10 @@ def test_a_function_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     evaluator = FunctionEvaluator("own_evaluator:f")
-    assert evaluator.identity() == {"kind": "python", "function": "own_evaluator:f", "budget": 1.0}
+    identity = {"kind": "python", "function": "own_evaluator:f", "budget": 1.0}
+    assert evaluator.identity() == identity
     evaluator.prepare()
+    assert evaluator.identity() == identity, "the run goes on in a process that has not imported it"
     assert evaluator.evaluate(evaluation(), Reports()) == 64
     for reference, message in (
         ("own_evaluator", 'accepted is "module:function"'),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lm_searcher.spaces.errors import ConfigError
 from lm_searcher.tools.executors.cluster.messages import Connect, Work
+from lm_searcher.tools.executors.cluster.nodes import living_nodes
 
 TRIES = 3
 """Ray gives up after 30 s, which a busy machine may need."""
@@ -53,7 +56,7 @@ def connect(message: Connect) -> Work:
                 address=address,
                 namespace=message.namespace,
                 log_to_driver=False,
-                logging_level="warning",
+                logging_level=logging.WARNING,
             )
             break
         except (Exception, SystemExit) as error:  # Ray documents none
@@ -63,16 +66,19 @@ def connect(message: Connect) -> Work:
                     f"[executor] address: the Ray cluster at {address} does not take this machine "
                     "as one of its nodes (is 'ray start' done here, with the cluster's token?)"
                 ) from error
-    return _shared(message, address, ray.cluster_resources())
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return _shared(message, address, nodes)
 
 
-def _shared(message: Connect, address: str, resources: dict[str, float]) -> Work:
-    has_gpus = resources.get("GPU", 0) > 0
+def _shared(message: Connect, address: str, nodes: list[dict[str, Any]]) -> Work:
+    has_gpus = any(node["Resources"].get("GPU", 0) > 0 for node in nodes if node["Alive"])
     gpus = (1.0 if has_gpus else 0.0) if message.gpus is None else message.gpus
     cpus = (0.0 if gpus else 1.0) if message.cpus is None else message.cpus
-    if gpus and not has_gpus:
+    if not any(node.places for node in living_nodes(nodes, gpus, cpus)):
+        what = f"{gpus:g} GPU" if gpus and not cpus else f"{gpus:g} GPU and {cpus:g} processors"
         raise ConfigError(
-            f"[executor] gpus = {gpus:g}: the Ray cluster at {address} has no GPU; accepted: 0"
+            f"[executor] gpus = {gpus:g}: no node of the Ray cluster at {address} has {what}"
+            + ("" if has_gpus else "; accepted: gpus = 0")
         )
     return replace(message.work, gpus=gpus, cpus=cpus)
 
@@ -85,9 +91,8 @@ def _found(address: str) -> str:
         address = checked_address(os.environ.get("RAY_ADDRESS") or address)
     try:
         found = services.canonicalize_bootstrap_address(address)
-    except (ConnectionError, ValueError, OSError) as error:
+    except (ValueError, OSError):
         found = None
-        reason = str(error)
     if found is None:
         if address == "auto":
             raise ConfigError(

@@ -65,6 +65,8 @@ class Driver:
                 (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
                 command: Command = pickle.loads(await reader.readexactly(size))
                 if isinstance(command, Close):
+                    if not command.keep:
+                        await self._pool.await_discovery()
                     looking.cancel()
                     await self._pool.close(command.keep)
                     break

@@ -34,6 +34,9 @@ from lm_searcher.tools.protocols import Cancelled, Evaluation, Evaluator
 _WAKE_SECONDS = 0.5
 """The longest wait without a look at `cancel`."""
 
+_BEGAN_SECONDS = 0.5
+"""The longest that the beginning of an evaluation waits for other events."""
+
 _log = logging.getLogger("lm_searcher.executors")
 
 
@@ -66,6 +69,9 @@ class RayExecutor:
     `submit` is called after the poll that returned it. The newest controller is obeyed; an earlier
     one gets EvaluatorError.
 
+    With `ahead` there is room for so many evaluations more than there are places: they wait in the
+    driver, and a place that becomes free need not wait for the controller.
+
     If the cluster is gone, `poll` waits for it. What evaluations print goes to the log of the
     site, as does what Ray writes. Raises ConfigError if no such cluster is there; `room` grows as
     slots become ready, and `poll` raises EvaluatorError if the evaluator does not start.
@@ -79,6 +85,7 @@ class RayExecutor:
     seconds: float | None = None
     memory: int | None = None
     orphan: float = 600.0
+    ahead: int = 0
     site: Site = field(default_factory=Site)
     notes: list[str] = field(default_factory=list, init=False)
     """Messages for the user; the caller shows each once and removes it."""
@@ -88,6 +95,7 @@ class RayExecutor:
     _returned: list[int] = field(default_factory=list, init=False)
     _settled: bool = field(default=False, init=False)
     _deadline: float = field(default=math.inf, init=False)
+    _began_due: float = field(default=math.inf, init=False)
 
     def __post_init__(self) -> None:
         work = Work(
@@ -115,7 +123,8 @@ class RayExecutor:
 
     def room(self) -> int:
         """See Executor. Grows as slots start, and as nodes join."""
-        return max(0, self._places - len(self._flights))
+        ahead = self.ahead if self._places else 0
+        return max(0, self._places + ahead - len(self._flights))
 
     def submit(self, evaluation: Evaluation, attempt: int = 1) -> None:
         """See Executor. What a slot holds needs no room; the rest waits where there is none."""
@@ -137,10 +146,11 @@ class RayExecutor:
             now = time.monotonic()
             if now >= self._deadline and not any(isinstance(e, Ended) for e in self._events):
                 raise Cancelled
-            news = self._events or self.room() > room or len(self.notes) > notes
-            if news or now >= until or self._is_idle():
+            if self._is_due() or self.room() > room or len(self.notes) > notes:
                 break
-        events, self._events = self._events, []
+            if now >= until or self._is_idle():
+                return []
+        events, self._events, self._began_due = self._events, [], math.inf
         self._returned += [event.key for event in events if isinstance(event, Ended)]
         return events
 
@@ -161,15 +171,21 @@ class RayExecutor:
 
     # -- the driver ----------------------------------------------------------------------------
 
+    def _is_due(self) -> bool:
+        """Whether there are events to be returned. A beginning waits for what comes next, though
+        not for long: it is to be shown, and the caller's work for it delays the next evaluation."""
+        waiting = all(isinstance(event, Began) for event in self._events)
+        return not waiting or time.monotonic() >= self._began_due
+
     def _is_idle(self) -> bool:
         return not self._flights and self.room() > 0
 
     def _wait(self, until: float) -> float:
         """How long to wait for a message."""
-        if self._events or self._is_idle():
+        if self._is_due() or self._is_idle():
             return 0.0
         now = time.monotonic()
-        return max(0.0, min(until, self._deadline, now + _WAKE_SECONDS) - now)
+        return max(0.0, min(until, self._deadline, self._began_due, now + _WAKE_SECONDS) - now)
 
     def _take(self) -> None:
         """Outcomes that were returned before are recorded by now."""
@@ -189,7 +205,7 @@ class RayExecutor:
                 raise EvaluatorError(reason)
             case Gone():
                 self._places = 0
-                self._tell("the Ray cluster is gone; waiting for it")
+                self._tell("the connection to the Ray cluster is lost; trying again")
             case Connected():
                 self._tell("connected to the Ray cluster again")
                 self._resume()
@@ -211,6 +227,7 @@ class RayExecutor:
             if flight.begun:  # found again by another driver
                 return
             flight.begun = True
+            self._began_due = min(self._began_due, time.monotonic() + _BEGAN_SECONDS)
         elif isinstance(event, Reported):
             flight.reports += 1
         else:

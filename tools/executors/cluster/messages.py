@@ -141,6 +141,4 @@ class Greeting:
     """Its GPUs; empty for none."""
     serial: int = 0
     """Of its newest evaluation."""
-    holding: Holding | None = None
-    error: str = ""
-    """Why its evaluator does not start."""
+    holdings: tuple[Holding, ...] = ()

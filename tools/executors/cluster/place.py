@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -10,7 +12,8 @@ from ray.exceptions import ActorUnavailableError, RayError
 
 from lm_searcher.tools.executors.cluster.messages import Greeting, Holding, Item
 from lm_searcher.tools.executors.cluster.slot import new_slot
-from lm_searcher.tools.executors.outcome_check import is_device_fault
+from lm_searcher.tools.executors.device_faults import FAULT_SECONDS
+from lm_searcher.tools.executors.outcome_check import is_crash
 from lm_searcher.tools.executors.protocol import Began, Ended
 
 if TYPE_CHECKING:
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
 
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Between two tries of a slot that is unavailable or does not start."""
-
-_CRASHED = ("exited with code", "killed by")
 
 
 class Superseded(Exception):
@@ -49,6 +50,8 @@ class Place:
         self._handle: Any = None
         self._greeting: Greeting | None = None
         self._holding: Holding | None = None
+        self._claims: list[asyncio.Future[Task | None]] = []
+        self._unrecorded: dict[int, Task] = {}
 
     @property
     def counts(self) -> bool:
@@ -58,8 +61,10 @@ class Place:
     @property
     def holds(self) -> bool:
         """Whether its slot may have an evaluation, or an outcome that is not recorded."""
-        held = self._greeting.holding if self._greeting else self.found
-        return self.task is not None or bool(held and not self.ready)
+        if self._greeting is None:
+            return self.found
+        unrecorded = any(not task.recorded for task in self._unrecorded.values())
+        return unrecorded or self.task is not None or bool(self._claims)
 
     # -- the life of a slot --------------------------------------------------------------------
 
@@ -75,39 +80,47 @@ class Place:
                 return
             except (RayError, NotStarted, ValueError) as error:  # ValueError: no such actor
                 pause = PAUSE if self.ready else min(2 * pause, LONGEST_PAUSE)
-                self._end_life(last_line(error))
+                self._end_life(last_line(error), sure=isinstance(error, NotStarted))
             if not self.wanted:
                 return
             await asyncio.sleep(pause)
 
-    def _end_life(self, reason: str) -> None:
-        if self.wanted and not self.ready and not self.found:
-            self.pool.not_started(self, reason)
+    def _end_life(self, reason: str, *, sure: bool) -> None:
+        if not self.ready and (sure or not self.found):
+            self.pool.not_started(self, reason, sure=sure)
         self.lose(reason)
         self.ready = self.found = False
         self.available = True
         self._greeting = self._holding = None
+        self._unrecorded.clear()
         self.greeted.set()
         self.pool.changed()
 
     def lose(self, reason: str) -> None:
-        """The slot is gone, with what it evaluates."""
-        task, self.task = self.task, None
-        if task is None or task.ended:
-            return
-        if task.begun:
-            where = self._greeting.place if self._greeting else self.node
-            self.pool.tell(Ended(task.key, None, f"{where} was lost: {reason}", task.attempt))
-        else:
-            self.pool.tasks.put_back(task)
+        """The slot is gone, with what it evaluates and holds."""
+        where = self._greeting.place if self._greeting else self.node
+        tasks = [claim.result() for claim in self._claims if claim.done()]
+        self.pool.tasks.give_up(self._claims)
+        self._claims = []
+        if self.task not in tasks:
+            tasks.append(self.task)
+        self.task = None
+        for task in tasks:
+            if task is None or task.ended:
+                continue
+            if task.begun:
+                task.ended = True
+                lost = f"{where} was lost: {reason}"
+                self.pool.tell(Ended(task.key, None, lost, task.attempt))
+            else:
+                self.pool.tasks.put_back(task)
 
     async def _serve(self) -> None:
         self._handle = await asyncio.to_thread(self._find)
-        self._greeting = await self._greet()
+        greeting = self._greeting = await self._greet()
+        self._claims = [self.pool.tasks.claim(held) for held in greeting.holdings]
         self.greeted.set()
-        if self._greeting.error:
-            raise NotStarted(self._greeting.error)
-        both = [asyncio.create_task(self._watch()), asyncio.create_task(self._work(self._greeting))]
+        both = [asyncio.create_task(self._watch()), asyncio.create_task(self._work(greeting))]
         try:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
@@ -125,8 +138,8 @@ class Place:
 
     async def _greet(self) -> Greeting:
         while True:
-            greeting: Greeting = await self._ask("greet", self.pool.work_reference, self.sharing)
-            if greeting.owner <= self.pool.owner:
+            greeting: Greeting = await self._ask("greet", self.pool.work.orphan)
+            if greeting.owner[1] == self.pool.owner[1]:
                 return greeting
             if not self.found:
                 raise Superseded
@@ -160,13 +173,16 @@ class Place:
     # -- evaluations ---------------------------------------------------------------------------
 
     async def _work(self, greeting: Greeting) -> None:
-        if (held := greeting.holding) is not None:
-            self.task = await self.pool.tasks.claim(self, held)
-            if self.task is None:
-                await self._ask("release")
+        for held in greeting.holdings:
+            if (claimed := await self._claims[0]) is None:
+                await self._ask("release", held.serial)
             else:
-                await self._evaluate(self.task, held, greeting)
+                await self._evaluate(claimed, held, greeting)
+            del self._claims[0]
         await self.pool.discovered.wait()
+        self.ready = False
+        if self.wanted:
+            await self._prepare()
         serial = greeting.serial
         while self.wanted:
             self.ready = True
@@ -176,37 +192,51 @@ class Place:
             await self._evaluate(task, Holding(task.key, task.attempt, serial), greeting)
         await self.end()
 
+    async def _prepare(self) -> None:
+        error: str = await self._ask("prepare", self.pool.work_reference, self.sharing)
+        if error:
+            raise NotStarted(error)
+
     async def _evaluate(self, task: Task, holding: Holding, greeting: Greeting) -> None:
         task.begun = self.ready = True
-        self._holding, seen, reports = holding, 0, 0
+        self.task, task.place, self._holding = task, self, holding
         self.pool.tell(Began(task.key, greeting.place))
         if task.stopping:
-            self.stop()
+            self.stop(task)
+        content, seen, reports = pickle.dumps((task.evaluation, holding)), 0, 0
         while not task.ended:
-            items: list[Item] = await self._ask("run", task.evaluation, holding, seen)
+            answer = await self._ask("run", content, seen, self._recorded())
+            items: list[Item] = pickle.loads(answer)
             seen += len(items)
             for item in items:
                 if isinstance(item, str):
                     self.pool.show(item)
                 elif isinstance(item, Ended):
                     task.ended = True
-                    self._tell_end(item, greeting.devices)
+                    await self._end_task(item, holding, greeting.devices)
                 elif (reports := reports + 1) > task.submit.reports:
                     self.pool.tell(item)
-        await task.recorded.wait()
-        self.task = None
 
-    def _tell_end(self, ended: Ended, devices: str) -> None:
+    def _recorded(self) -> tuple[int, ...]:
+        """What the slot may forget."""
+        recorded = tuple(s for s, task in self._unrecorded.items() if task.recorded)
+        for serial in recorded:
+            del self._unrecorded[serial]
+        return recorded
+
+    async def _end_task(self, ended: Ended, holding: Holding, devices: str) -> None:
+        assert self.task is not None
+        self._unrecorded[holding.serial], self.task = self.task, None
         reason = (ended.outcome.reason if ended.outcome else None) or ""
-        crashed = is_device_fault(reason) or reason.startswith(_CRASHED)
-        if crashed and devices and self.pool.work.gpus < 1:
+        if is_crash(reason) and devices and self.pool.work.gpus < 1:
             self.pool.hold(self, devices, ended)
+            await asyncio.sleep(FAULT_SECONDS)
         else:
             self.pool.tell(ended)
 
-    def stop(self) -> None:
-        """Have the evaluation end at its next report."""
-        if self._holding is not None:
+    def stop(self, task: Task) -> None:
+        """Have an evaluation end at its next report, if it runs here."""
+        if task is self.task and self._holding is not None:
             self._handle.stop.remote(self.pool.owner, self._holding.serial)
 
     async def end(self) -> None:
@@ -222,6 +252,8 @@ class Place:
         elif self.found:
             return
         await asyncio.to_thread(ray.kill, self._handle)
+        with contextlib.suppress(RayError):  # until it is known to be dead
+            await self._handle.watch.remote(self.pool.owner)
 
 
 def last_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,6 +30,12 @@ DISCOVERY = 30.0
 CLOSING = 20.0
 """Seconds that slots have to end."""
 
+PATIENCE = 60.0
+"""Seconds without a slot after which the user is told."""
+
+STARTS = 3
+"""How often a slot of a node may fail to start before the node counts as unusable."""
+
 
 class Pool:
     """All methods are for the event loop of the driver. `answer` sends to the executor; the driver
@@ -52,7 +59,7 @@ class Pool:
         self._lives: dict[Place, asyncio.Task[None]] = {}
         self._nodes: dict[str, Node] = {}
         self._faults = DeviceFaults()
-        self._errors: dict[str, str] = {}
+        self._failures: dict[str, int] = {}
         self._events: list[Event] = []
         self._told, self._scheduled = 0, False
 
@@ -84,18 +91,31 @@ class Pool:
         """A slot obeys a newer controller."""
         self._answer(Refused("another controller has taken over the slots of this run"))
 
-    def not_started(self, place: Place, reason: str) -> None:
-        """A slot did not start. If that is so on every node, nothing will."""
+    def not_started(self, place: Place, reason: str, *, sure: bool) -> None:
+        """A slot did not start; `sure`: another one would not either.
+
+        If that is so on every node, nothing ever starts.
+        """
         self.show(f"slot {place.name} did not start: {reason}\n")
-        self._errors[place.node] = reason
+        if not place.wanted:
+            return
+        failures = self._failures.get(place.node, 0)
+        if not failures:
+            host = self._nodes[place.node].host if place.node in self._nodes else place.node
+            self._answer(Note(f"a slot on {host} does not start: {reason}"))
+        self._failures[place.node] = failures + (STARTS if sure else 1)
         wanted = [p for p in self._places.values() if p.wanted]
-        if place.wanted and all(not p.ready and p.node in self._errors for p in wanted):
+        if all(not p.ready and self._failures.get(p.node, 0) >= STARTS for p in wanted):
             self._answer(Refused(reason))
 
     def started(self, place: Place) -> None:
         """A slot has started."""
-        self._errors.pop(place.node, None)
+        self._failures.pop(place.node, None)
         self.changed()
+
+    def _say_if_none_started(self) -> None:
+        if not self._failures and not any(place.ready for place in self._places.values()):
+            self._answer(Note("no slot has started yet; 'ray status' tells what is in use"))
 
     def hold(self, place: Place, devices: str, ended: Ended) -> None:
         """Tell of a crash on a shared GPU when it is known whose fault it is."""
@@ -122,7 +142,7 @@ class Pool:
         if (task := self.tasks.get(key)) is not None:
             task.stopping = True
             if task.place is not None:
-                task.place.stop()
+                task.place.stop(task)
 
     def _forget(self) -> None:
         for task in self.tasks.open():
@@ -147,6 +167,7 @@ class Pool:
         self.adjust(nodes)
         self.discovered.set()
         self._forget()
+        asyncio.get_running_loop().call_later(PATIENCE, self._say_if_none_started)
 
     def adjust(self, nodes: Iterable[Node]) -> None:
         """Have the places that the nodes have room for; those of other nodes are lost."""
@@ -185,6 +206,11 @@ class Pool:
         self._places.pop(place.name, None)
         self._lives[place].cancel()
         self._schedule()
+
+    async def await_discovery(self) -> None:
+        """Wait until the slots of an earlier controller are found, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.discovered.wait(), CLOSING)
 
     async def close(self, keep: bool) -> None:
         """End the slots; with `keep`, without those that have something for a later controller."""

@@ -61,6 +61,11 @@ class RaySettings(ExecutorSettings):
             raise ValueError("gpus = 0 and cpus = 0: a trial must take something of a node")
         return self
 
+    @property
+    def picks(self) -> int | None:
+        """See ExecutorSettings."""
+        return self.batch or (None if self.workers == EVERYWHERE else self.workers)
+
     def make(self, evaluator: Evaluator, site: Site) -> Executor:
         """See ExecutorSettings. Raises ConfigError without Ray, or without a cluster."""
         if importlib.util.find_spec("ray") is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +34,7 @@ _LOOK = 1.0
 
 @dataclass
 class _Held:
-    """An evaluation that runs, or whose outcome waits."""
+    """An evaluation that is to run, runs, or has ended and is not recorded."""
 
     holding: Holding
     items: list[Item] = field(default_factory=list)
@@ -46,7 +48,7 @@ _Job = tuple[Callable[[], None], threading.Event]
 
 
 class Slot:
-    """Keeps what became of its evaluation until the next one, whoever asks.
+    """Keeps what became of its evaluations until that is recorded.
 
     It ends itself `orphan` seconds after the last call of a controller. A call of a controller
     that is not the newest is answered by None. Calls come in several threads; a thread of its own
@@ -58,7 +60,7 @@ class Slot:
         self._node = ray.get_runtime_context().get_node_id()
         self._owner: Owner = (0, "")
         self._contact, self._orphan = time.monotonic(), WAIT
-        self._held: _Held | None = None
+        self._held: dict[int, _Held] = {}
         self._serial = 0
         self._stops: set[int] = set()
         self._worker: SlotWorker | None = None
@@ -70,49 +72,55 @@ class Slot:
     # -- calls of controllers ------------------------------------------------------------------
 
     @_call
-    def greet(self, owner: Owner, work: Work, sharing: int) -> Greeting:
-        """Obey this controller, and evaluate as it says; waits until the evaluator is loaded.
-
-        `sharing` slots have room on this node. An evaluation that runs is not disturbed.
-        """
+    def greet(self, owner: Owner, orphan: float) -> Greeting:
+        """Obey this controller."""
         if not self._obeys(owner):
             return Greeting(self._owner)
-        with self._changed:
-            self._orphan = work.orphan
-            held = self._held
-        prepared = self._do(lambda: self._prepare(work, sharing))
-        if held is None:
-            prepared.wait()
         host, gpus = socket.gethostname(), ",".join(self._gpus)
-        return Greeting(
-            owner,
-            place=f"{host} gpu {gpus}" if gpus else host,
-            devices=f"{self._node} {gpus}" if gpus else "",
-            serial=self._serial,
-            holding=held.holding if held else None,
-            error="" if held else self._error,
-        )
+        with self._changed:
+            self._orphan = orphan
+            return Greeting(
+                owner,
+                place=f"{host} gpu {gpus}" if gpus else host,
+                devices=f"{gpus} of {host} ({self._node[:8]})" if gpus else "",
+                serial=self._serial,
+                holdings=tuple(held.holding for held in self._held.values()),
+            )
+
+    @_call
+    def prepare(self, owner: Owner, work: Work, sharing: int) -> str | None:
+        """Evaluate like this from now on; waits until the evaluator is loaded. An error's text if
+        it does not load, else an empty one. `sharing` slots have room on this node."""
+        if not self._obeys(owner):
+            return None
+        self._do(lambda: self._prepare(work, sharing)).wait()
+        return self._error
 
     @_call
     def run(
-        self, owner: Owner, evaluation: Evaluation, holding: Holding, seen: int
-    ) -> list[Item] | None:
-        """Begin the evaluation, unless it is held; what became of it after `seen` items.
+        self, owner: Owner, content: bytes, seen: int, recorded: tuple[int, ...]
+    ) -> bytes | None:
+        """Begin an evaluation, unless it is held; what became of it after `seen` items.
 
-        Waits for something, but not for ever. A late call for an earlier evaluation, from before
-        the slot was unavailable, does nothing.
+        `content` is an evaluation and its Holding, and the answer a list of items, both pickled:
+        Ray takes longer for it. `recorded` may be forgotten. Waits for an item, but not for ever.
+        A late call for an evaluation of before, when the slot was unavailable, does nothing.
         """
         if not self._obeys(owner):
             return None
+        evaluation, holding = pickle.loads(content)
         with self._changed:
+            for serial in recorded:
+                self._held.pop(serial, None)
             if holding.serial > self._serial:
-                self._serial, self._held = holding.serial, _Held(holding)
-                self._do(partial(self._evaluate, self._held, evaluation))
-            held = self._held
-            if held is None or held.holding != holding:
-                return []
-            self._changed.wait_for(lambda: len(held.items) > seen or self._left(owner), WAIT)
-            return None if self._left(owner) else held.items[seen:]
+                self._serial = holding.serial
+                held = self._held[self._serial] = _Held(holding)
+                self._do(partial(self._evaluate, held, evaluation))
+            if (held_before := self._held.get(holding.serial)) is None:
+                return pickle.dumps([])
+            items = held_before.items
+            self._changed.wait_for(lambda: len(items) > seen or self._left(owner), WAIT)
+            return None if self._left(owner) else pickle.dumps(items[seen:])
 
     @_call
     def watch(self, owner: Owner) -> bool | None:
@@ -130,12 +138,11 @@ class Slot:
             self._stops.add(serial)
 
     @_call
-    def release(self, owner: Owner) -> bool | None:
-        """Forget the evaluation and its outcome; ends it if it runs."""
+    def release(self, owner: Owner, serial: int) -> bool | None:
+        """Forget an evaluation and its outcome; ends it if it runs."""
         if not self._obeys(owner):
             return None
-        with self._changed:
-            self._drop()
+        self._drop(serial)
         return True
 
     @_call
@@ -143,8 +150,8 @@ class Slot:
         """End the worker process and its evaluation; the slot itself is then to be killed."""
         if not self._obeys(owner):
             return None
-        with self._changed:
-            self._drop()
+        for serial in list(self._held):
+            self._drop(serial)
         self._do(self._close).wait()
         return True
 
@@ -160,12 +167,13 @@ class Slot:
         """Whether another controller is obeyed."""
         return self._owner[1] != owner[1]
 
-    def _drop(self) -> None:
-        if self._held is not None:
-            self._held.dropped = True
-            if not self._held.ended and self._worker is not None:
-                self._worker.cancel()
-            self._held = None
+    def _drop(self, serial: int) -> None:
+        with self._changed:
+            held = self._held.pop(serial, None)
+            if held is not None and not held.ended:
+                held.dropped = True
+                if self._worker is not None:
+                    self._worker.cancel()
 
     # -- the slot's own thread -----------------------------------------------------------------
 
@@ -178,8 +186,10 @@ class Slot:
                 continue
             try:
                 job()
-            finally:
-                done.set()
+            except BaseException:  # a slot without its thread would hold its GPU for nothing
+                traceback.print_exc()
+                os._exit(1)
+            done.set()
 
     def _do(self, job: Callable[[], None]) -> threading.Event:
         """Have the slot's thread do this; the event tells that it is done."""

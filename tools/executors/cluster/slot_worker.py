@@ -14,9 +14,10 @@ from typing import Any
 
 from lm_searcher.tools.devices import SHARE
 from lm_searcher.tools.executors.cluster.messages import Item, Work
-from lm_searcher.tools.executors.local import DEVICE_MEMORY, LocalExecutor
+from lm_searcher.tools.executors.local import LocalExecutor
 from lm_searcher.tools.executors.make import memory_limit
 from lm_searcher.tools.executors.protocol import Began, Ended
+from lm_searcher.tools.executors.worker_pool import DEVICE_MEMORY
 from lm_searcher.tools.protocols import Evaluation, Evaluator
 
 LONGEST_OUTPUT = 2**16

@@ -20,8 +20,7 @@ class Task:
         self.key = submit.evaluation.key
         self.submit = submit
         self.place: Place | None = None
-        self.stopping = self.begun = self.ended = False
-        self.recorded = asyncio.Event()
+        self.stopping = self.begun = self.ended = self.recorded = False
 
 
 class Tasks:
@@ -45,6 +44,7 @@ class Tasks:
         """An evaluation was submitted."""
         self._all[task.key] = task
         if (claim := self._claims.pop((task.key, task.attempt), None)) is not None:
+            task.begun = True
             claim.set_result(task)
         else:
             self._waiting.append(task)
@@ -53,7 +53,7 @@ class Tasks:
     def recorded(self, key: int) -> None:
         """The outcome of an evaluation is recorded."""
         if (task := self._all.pop(key, None)) is not None:
-            task.recorded.set()
+            task.recorded = True
 
     def put_back(self, task: Task) -> None:
         """An evaluation has lost its place before it began."""
@@ -76,28 +76,28 @@ class Tasks:
             claim.set_result(None)
         self._claims.clear()
 
-    async def claim(self, place: Place, held: Holding) -> Task | None:
-        """The evaluation that a slot holds; None if it is not wanted."""
-        task = self._all.get(held.key)
-        name = held.key, held.attempt
+    def claim(self, held: Holding) -> asyncio.Future[Task | None]:
+        """The evaluation that a slot holds, once it is submitted; None if it is not wanted."""
+        claim: asyncio.Future[Task | None] = asyncio.get_running_loop().create_future()
+        task, name = self._all.get(held.key), (held.key, held.attempt)
         if task is not None and task.attempt == held.attempt and task in self._waiting:
             self._waiting.remove(task)
+            task.begun = True
+            claim.set_result(task)
         elif self._settled or name in self._claims:
-            return None
+            claim.set_result(None)
         else:
-            claim = self._claims[name] = asyncio.get_running_loop().create_future()
-            try:
-                task = await claim
-            finally:
-                if self._claims.get(name) is claim:
-                    del self._claims[name]
-        if task is not None:
-            task.place = place
-        return task
+            self._claims[name] = claim
+        return claim
+
+    def give_up(self, claims: list[asyncio.Future[Task | None]]) -> None:
+        """The slot is gone. What it held, and was submitted meanwhile, has no place."""
+        self._claims = {name: c for name, c in self._claims.items() if c not in claims}
 
     async def next(self, place: Place) -> Task:
         """The next evaluation for a free place."""
-        future = self._free[place] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        self._free[place] = future
         self.match()
         try:
             return await future

@@ -91,7 +91,9 @@ class Tasks:
             "evaluation": evaluation_text(evaluation),
         }
 
-    def look(self, connection: Connection, keys: Sequence[int] | None) -> Sequence[Row[*tuple[Any, ...]]]:
+    def look(
+        self, connection: Connection, keys: Sequence[int] | None
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
         """How tasks stand: those of `keys`, or all."""
         if keys is None:
             return connection.execute(LOOK, self._mine()).all()

@@ -179,9 +179,7 @@ _NEXT = (
 )
 TAKE = (
     update(TASK)
-    .where(
-        TASK.c.run == _NEXT.c.run, TASK.c.key == _NEXT.c.key, TASK.c.attempt == _NEXT.c.attempt
-    )
+    .where(TASK.c.run == _NEXT.c.run, TASK.c.key == _NEXT.c.key, TASK.c.attempt == _NEXT.c.attempt)
     .values(state=RUNNING, worker=ME, place=bindparam("place"), reports="", outcome="")
     .returning(TASK.c.run, TASK.c.controller, TASK.c.key, TASK.c.attempt, TASK.c.evaluation)
 )

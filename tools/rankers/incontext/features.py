@@ -159,6 +159,82 @@ def _overall(options: OptionTensors, trials: Trials, targets: Tensor, top: Tenso
     )
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """n candidates, compared with the t trials of a history."""
+
+    member: Tensor
+    """[b, n, m] from OptionTensors.member."""
+    alike: Similarity
+    cross: Tensor
+    """Kernels to the trials, [b, kernels, n, t]."""
+    solved: Tensor
+    """`cross` times the inverse of the trials' kernels, [b, kernels, n, t]."""
+    explained: Tensor
+    """The part of the variance that the trials explain, [b, kernels, n]."""
+    post: Posterior
+
+    @classmethod
+    def of(cls, context: HistoryContext, member: Tensor) -> Candidates:
+        """Compare `member` [b, n, m] with the history."""
+        alike = Similarity.of(context.options, member, context.trials.member, context.weight)
+        cross, processes = alike.kernels(), context.processes
+        solved = cross @ processes.inverse
+        explained = (solved * cross).sum(3)
+        post = Posterior(cross @ processes.weights, processes.deviation(explained))
+        return cls(member, alike, cross, solved, explained, post)
+
+    def rows(self, rows: slice | Tensor) -> Candidates:
+        """Some of the candidates."""
+        alike = Similarity(
+            *(x[:, rows] for x in (self.alike.uniform, self.alike.weighted)),
+            self.alike.counts[:, rows],
+        )
+        return Candidates(
+            self.member[:, rows],
+            alike,
+            self.cross[:, :, rows],
+            self.solved[:, :, rows],
+            self.explained[:, :, rows],
+            Posterior(self.post.mean[:, :, rows], self.post.sd[:, :, rows]),
+        )
+
+    def log_deviation(self, context: HistoryContext, reduction: Tensor) -> Tensor:
+        """The logarithm of the deviations of normal scores, [b, n], if `reduction` [b, kernels, n]
+        of the variances were known beside what the trials explain."""
+        processes = context.processes
+        post = Posterior(self.post.mean, processes.deviation(self.explained + reduction))
+        return _mixture(post, processes.belief)[2].log()
+
+    def network_inputs(self, context: HistoryContext) -> NetworkInputs:
+        """The network's inputs."""
+        trials, options, alike, post = context.trials, context.options, self.alike, self.post
+        top = (context.best * context.targets[..., 0]).sum(1)
+        belief = context.processes.belief
+        failing = (post.mean[..., 2] * belief[:, :, None]).sum(1)
+        nearest = alike.uniform.max(2).values
+        to_best = (alike.uniform * context.best[:, None]).sum(2)
+        own = torch.stack([failing, nearest, to_best], dim=2)
+        return NetworkInputs(
+            trials.member,
+            context.option_features,
+            context.trial_features,
+            context.global_features,
+            context.relations,
+            options.near,
+            options.same,
+            options.positions,
+            self.member,
+            torch.cat([_predictions(top, post, belief), own], dim=2),
+            alike.relations(options.positions),
+        )
+
+
+def network_inputs(context: HistoryContext, member: Tensor) -> NetworkInputs:
+    """The network's inputs for candidates `member` [b, n, m]."""
+    return Candidates.of(context, member).network_inputs(context)
+
+
 def predict(context: HistoryContext, member: Tensor) -> tuple[Tensor, Tensor]:
     """The surrogates' mean and deviation of candidates' normal scores: each [b, n].
 
@@ -168,29 +244,3 @@ def predict(context: HistoryContext, member: Tensor) -> tuple[Tensor, Tensor]:
     post = context.processes.predict(alike.kernels())
     mean, _, sd = _mixture(post, context.processes.belief)
     return mean, sd
-
-
-def network_inputs(context: HistoryContext, member: Tensor) -> NetworkInputs:
-    """The network's inputs for candidates `member` [b, n, m]."""
-    trials, options = context.trials, context.options
-    alike = Similarity.of(options, member, trials.member, context.weight)
-    post = context.processes.predict(alike.kernels())
-    top = (context.best * context.targets[..., 0]).sum(1)
-    belief = context.processes.belief
-    failing = (post.mean[..., 2] * belief[:, :, None]).sum(1)
-    nearest = alike.uniform.max(2).values
-    to_best = (alike.uniform * context.best[:, None]).sum(2)
-    own = torch.stack([failing, nearest, to_best], dim=2)
-    return NetworkInputs(
-        trials.member,
-        context.option_features,
-        context.trial_features,
-        context.global_features,
-        context.relations,
-        options.near,
-        options.same,
-        options.positions,
-        member,
-        torch.cat([_predictions(top, post, belief), own], dim=2),
-        alike.relations(options.positions),
-    )

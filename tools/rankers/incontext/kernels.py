@@ -8,6 +8,7 @@ are those of Rasmussen and Williams, Gaussian Processes for Machine Learning, se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ NOISES = (0.1, 0.05, 0.05, 0.02, 0.15, 0.1, 0.4)
 """The noise variance of each process; the signal variance is 1."""
 KERNELS = len(NOISES)
 RELATIONS = 5
+JITTER = 1e-4
+"""Added to each diagonal, for the Cholesky factor in float32."""
 IGNORED = 1e4
 """The noise variance of a trial without an outcome; it makes the trial count for nothing."""
 
@@ -47,18 +50,26 @@ class Similarity:
         mine = (rows * (rows @ options.same)).sum(2)[:, :, None]
         return cls(uniform, weighted, 1 - (mine + own - 2 * cross) / (2 * p))
 
+    @cached_property
+    def _smooth(self) -> Tensor:
+        return torch.exp(-3 * (1 - self.uniform))
+
+    @cached_property
+    def _sharp(self) -> Tensor:
+        return torch.exp(-8 * (1 - self.weighted))
+
     def kernels(self) -> Tensor:
         """The kernels, one for each of NOISES: [b, kernels, n, t]."""
-        smooth = torch.exp(-3 * (1 - self.weighted))
+        weighted = torch.exp(-3 * (1 - self.weighted))
         return torch.stack(
             [
                 self.uniform,
-                torch.exp(-3 * (1 - self.uniform)),
-                smooth,
-                torch.exp(-8 * (1 - self.weighted)),
+                self._smooth,
+                weighted,
+                self._sharp,
                 torch.exp(-5 * (1 - self.counts)),
                 self.weighted,
-                smooth,
+                weighted,
             ],
             dim=1,
         )
@@ -67,14 +78,7 @@ class Similarity:
         """Similarities by which attention is shifted: [b, relations, n, t]."""
         edits = positions[:, None, None] * (1 - self.uniform)
         return torch.stack(
-            [
-                torch.exp(-3 * (1 - self.uniform)),
-                self.weighted,
-                torch.exp(-8 * (1 - self.weighted)),
-                self.counts,
-                torch.exp(-edits),
-            ],
-            dim=1,
+            [self._smooth, self.weighted, self._sharp, self.counts, torch.exp(-edits)], dim=1
         )
 
 
@@ -106,9 +110,7 @@ class Processes:
         """Fit to the trials' kernels [b, k, t, t] and targets [b, t, targets], those `active`."""
         noise = torch.tensor(NOISES, device=kernels.device)[None, :, None]
         diagonal = noise + IGNORED * (1 - active[:, None])
-        factor = torch.linalg.cholesky(
-            kernels + torch.diag_embed(diagonal + 1e-4)
-        )  # 1e-4 for float32
+        factor = torch.linalg.cholesky(kernels + torch.diag_embed(diagonal + JITTER))
         inverse = torch.cholesky_inverse(factor)
         targets = targets * active[..., None]
         return cls(inverse, inverse @ targets[:, None], targets, active)
@@ -136,10 +138,14 @@ class Processes:
 
     def predict(self, cross: Tensor) -> Posterior:
         """Predict candidates from their kernels to the trials, [b, k, n, t]."""
-        noise = torch.tensor(NOISES, device=cross.device)[None, :, None]
         explained = ((cross @ self.inverse) * cross).sum(3)
+        return Posterior(cross @ self.weights, self.deviation(explained))
+
+    def deviation(self, explained: Tensor) -> Tensor:
+        """The deviations of outcomes of which a variance of `explained` [b, k, n] is known."""
+        noise = torch.tensor(NOISES, device=explained.device)[None, :, None]
         variance = (1 - explained).clamp(min=1e-4) + noise
-        return Posterior(cross @ self.weights, variance.sqrt() * self.scale[..., None])
+        return variance.sqrt() * self.scale[..., None]
 
     @property
     def skill(self) -> Tensor:

@@ -9,19 +9,19 @@ from lm_searcher.spaces.history import History
 
 
 def select_trials(history: History, most: int) -> NDArray[np.intp]:
-    """The rows of the history that a ranker with room for `most` reads, in order.
+    """The rows of the finished trials that a ranker with room for `most` reads, in order.
 
-    All of them if they fit. Otherwise the latest pending trials (at most a quarter of the room),
-    the best scored ones (half of the rest), and a sample of the others, even over time.
+    All of them if they fit. Otherwise the best scored ones (half of the room), and a sample of the
+    others, even over time.
     """
-    if len(history) <= most:
-        return np.arange(len(history))
-    pending = np.flatnonzero(history.pending)[-(most // 4) :]
-    elite = history.elites((most - len(pending)) // 2)
-    rest = np.setdiff1d(np.flatnonzero(~history.pending), elite)
-    room = min(most - len(pending) - len(elite), len(rest))
+    finished = np.flatnonzero(~history.pending)
+    if len(finished) <= most:
+        return finished
+    elite = history.elites(most // 2)
+    rest = np.setdiff1d(finished, elite)
+    room = min(most - len(elite), len(rest))
     even = rest[np.linspace(0, len(rest) - 1, room).round().astype(np.intp)]
-    return np.sort(np.concatenate([pending, elite, even]))
+    return np.sort(np.concatenate([elite, even]))
 
 
 def scaled_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
