@@ -106,6 +106,12 @@ def site(
         (tmp_path / "hold").unlink()
 
 
+def end(worker: WarmProcess) -> str:
+    """Have a worker end; what it printed."""
+    worker.send_signal(signal.SIGTERM)
+    return succeed(worker)
+
+
 def succeed(process: WarmProcess) -> str:
     """What it printed."""
     out, errors = process.communicate(timeout=120)
@@ -114,10 +120,10 @@ def succeed(process: WarmProcess) -> str:
 
 
 def test_two_workers_evaluate_a_run(site: Site) -> None:
-    workers = [site.worker("--idle", "3") for _ in range(2)]  # the store is empty yet
+    workers = [site.worker() for _ in range(2)]  # the store is empty yet
     succeed(site.search(12))
     site.each_once(12)
-    lines = [line for worker in workers for line in succeed(worker).splitlines()]
+    lines = [line for worker in workers for line in end(worker).splitlines()]
     assert sorted(int(line.split()[1][:-1]) for line in lines if "value" in line) == [*range(12)]
     assert len({trial.place for trial in site.result().trials}) == 2
 
@@ -141,7 +147,7 @@ def test_a_worker_that_is_killed_loses_its_trial(site: Site, postgres: Postgres)
 
 def test_a_controller_that_is_killed_finds_its_trials_again(site: Site) -> None:
     site.hold()
-    workers = [site.worker("--idle", "5") for _ in range(2)]
+    workers = [site.worker() for _ in range(2)]
     first = site.search(4)
     site.await_begun(2)
     first.kill()
@@ -152,7 +158,7 @@ def test_a_controller_that_is_killed_finds_its_trials_again(site: Site) -> None:
     site.each_once(4)
     assert {trial.attempt for trial in site.result().trials} == {1}
     for worker in workers:
-        succeed(worker)
+        end(worker)
 
 
 def test_a_scheduler_that_ends_a_job_lets_the_trial_finish(site: Site) -> None:
@@ -178,17 +184,17 @@ def test_a_worker_that_is_ended_gives_its_trial_back(site: Site) -> None:
     worker.send_signal(signal.SIGTERM)
     succeed(worker)
     site.release()
-    other = site.worker("--idle", "5")
+    other = site.worker()
     succeed(search)
     (trial,) = site.result().trials
     assert (trial.state, trial.attempt) == (TrialState.COMPLETE, 2)
-    succeed(other)
+    end(other)
 
 
 def test_ctrl_c_takes_the_trials_back(site: Site) -> None:
     (site.folder / "run.toml").write_text(RUN + "executor.grace = 0\n")
     site.hold()
-    worker, search = site.worker("--idle", "5"), site.search(2)
+    worker, search = site.worker(), site.search(2)
     site.await_begun(1)
     search.send_signal(signal.SIGINT)
     search.communicate(timeout=60)
@@ -197,7 +203,7 @@ def test_ctrl_c_takes_the_trials_back(site: Site) -> None:
     site.release()
     succeed(site.search(2))
     assert [trial.state for trial in site.result().trials] == [TrialState.COMPLETE] * 2
-    assert "not wanted" in succeed(worker)
+    assert "not wanted" in end(worker)
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -217,9 +223,9 @@ def test_what_no_worker_can_serve_is_one_line(site: Site, postgres: Postgres) ->
     assert "No such file" in refused(site.start("worker", nowhere))
     assert "postgresql://" in refused(site.start("worker", "sqlite:///runs.db"))
     assert "no runs yet" in refused(site.worker("--run", "mine"))
-    search = site.search(1)
-    succeed(site.worker("--idle", "1.5"))
-    succeed(search)
+    worker = site.worker()
+    succeed(site.search(1))
+    end(worker)
     assert "did you mean 'run'" in refused(site.worker("--run", "rum"))
     schema = site.url.rpartition("%3D")[2]
     try:
@@ -241,12 +247,11 @@ def test_a_worker_of_another_version_of_the_problem_refuses(site: Site) -> None:
     assert worker.stdout is not None
     while "another space" not in worker.stdout.readline():
         assert time.monotonic() < deadline
-    right = site.worker("--idle", "5")
+    right = site.worker()
     succeed(search)
     site.each_once(1)
-    succeed(right)
-    worker.send_signal(signal.SIGTERM)
-    succeed(worker)
+    end(right)
+    end(worker)
 
 
 def test_a_search_in_python_is_refused(postgres: Postgres) -> None:
