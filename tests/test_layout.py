@@ -194,6 +194,7 @@ SUPPLIED = {
     "diffusers": "diffusion",
     "matplotlib": "eval",
     "optuna_dashboard": "dashboard",
+    "psycopg": "postgres",
     "ray": "ray",
     "huggingface_hub": "transformers",
     "pydantic_core": "pydantic",

@@ -81,7 +81,9 @@ class Hands:
 
     def end(self, task: Taken, value: float = 1.0) -> bool:
         text = outcome_text(Outcome({"value": value}, 0.5))
-        return self.link.run(lambda c: self.taker.end(c, task, text))
+        kept = self.link.run(lambda c: self.taker.end(c, task, text))
+        self.link.run(lambda c: self.taker.tell_end(c, task))
+        return kept
 
 
 def only(events: list[Event]) -> Ended:

@@ -57,7 +57,7 @@ class Beats:
                 pause = max(0.0, min(_WAKE_SECONDS, due - time.monotonic()))
                 heard = self._link.listen(pause)
                 if self._link.missed or time.monotonic() >= due:
-                    self._link.run(self._taker.beat)
+                    self._link.run(self._taker.beat, durable=False)
                     self._link.missed, due = False, time.monotonic() + BEAT_SECONDS
                     self._look(None)
                 elif heard:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 _CHECK_SECONDS = 0.5
 """The longest wait without a `check`."""
 
+_NOT_DURABLE = text("SET LOCAL synchronous_commit = off")
+
 _log = logging.getLogger("lm_searcher.executors")
 
 
@@ -54,11 +56,18 @@ class Link:
             self._engine = postgresql_engine(parsed, poolclass=NullPool)
         self.run(create_tables, patience=0.0)
 
-    def run(self, act: Callable[[Connection], T], patience: float = RETRY_SECONDS) -> T:
+    def run(
+        self,
+        act: Callable[[Connection], T],
+        *,
+        patience: float = RETRY_SECONDS,
+        durable: bool = True,
+    ) -> T:
         """What `act` returns: its statements are one transaction.
 
         A transaction that fails for a transient reason is repeated, for `patience` seconds: it may
-        have been committed before, so it must leave what it leaves done once. Raises StoreError.
+        have been committed before, so it must leave what it leaves done once. One that need not be
+        `durable` waits for no disk; a crash of the server may undo it. Raises StoreError.
         """
         began, attempt = time.monotonic(), 0
         with store_errors(self.url):
@@ -66,6 +75,8 @@ class Link:
                 try:
                     connection = self._connected()
                     with connection.begin():
+                        if not durable:
+                            connection.execute(_NOT_DURABLE)
                         return act(connection)
                 except DBAPIError as error:
                     if not is_transient(error) or time.monotonic() - began >= patience:

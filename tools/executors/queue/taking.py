@@ -115,11 +115,16 @@ class Taker:
         return wish
 
     def end(self, connection: Connection, task: Taken, outcome: str) -> bool:
-        """Leave the outcome of a task; whether it was still the worker's."""
+        """Leave the outcome of a task; whether it was still the worker's. `tell_end` comes next."""
         self.announce(connection)
-        done = connection.execute(FINISH, self._me(outcome=outcome, **task.parameters)).rowcount
+        return (
+            connection.execute(FINISH, self._me(outcome=outcome, **task.parameters)).rowcount == 1
+        )
+
+    def tell_end(self, connection: Connection, task: Taken) -> None:
+        """Wake the controller: in a transaction of its own, since those that notify wait for each
+        other, and that of an outcome waits for the disk."""
         _notify(connection, task.news)
-        return done == 1
 
     def give_back(self, connection: Connection, task: Taken) -> None:
         """Let another worker take the task."""

@@ -91,7 +91,7 @@ class QueueWorker:
             while self._until == math.inf:
                 if self._beats.error is not None:
                     raise self._beats.error
-                if (task := self._link.run(self._taker.take)) is not None:
+                if (task := self._link.run(self._taker.take, durable=False)) is not None:
                     self._evaluate(task)
                     since = time.monotonic()
                 elif time.monotonic() - since >= self.idle:
@@ -127,8 +127,8 @@ class QueueWorker:
                 self._leave(task, Ended(task.evaluation.key, None, _WORKER_ENDED), patience=0.0)
             raise
         else:
-            self._leave(task, ended)
-            self.tell(f"{name} {_told(task, ended)}")
+            kept = self._leave(task, ended)
+            self.tell(f"{name} {_told(task, ended if kept else None)}")
 
     def _load(self, task: Taken) -> tuple[str, LocalExecutor]:
         """The name of the task's run, and the executor that evaluates it."""
@@ -179,7 +179,7 @@ class QueueWorker:
 
     def _report(self, task: Taken, report: Reported) -> int | None:
         text = report_text(report.step, report.value)
-        return self._link.run(lambda c: self._taker.report(c, task, text))
+        return self._link.run(lambda c: self._taker.report(c, task, text), durable=False)
 
     def _judged(self, ended: Ended) -> Ended:
         """A scheduler that ends the worker may end the evaluation's processes too: then a failure
@@ -191,19 +191,21 @@ class QueueWorker:
 
     # -- what becomes of it --------------------------------------------------------------------
 
-    def _leave(self, task: Taken, ended: Ended | None, patience: float = RETRY_SECONDS) -> None:
-        """Write the end of a task."""
+    def _leave(self, task: Taken, ended: Ended | None, patience: float = RETRY_SECONDS) -> bool:
+        """Write the end of a task; whether anybody waited for it."""
         self._beats.task, self._taker.free = None, self._until == math.inf
         if ended is None:
-            self._link.run(lambda c: self._taker.drop(c, task), patience)
-        else:
-            text = outcome_text(ended.outcome, ended.lost)
-            self._link.run(lambda c: self._taker.end(c, task, text), patience)
+            self._link.run(lambda c: self._taker.drop(c, task), patience=patience, durable=False)
+            return False
+        text = outcome_text(ended.outcome, ended.lost)
+        kept = self._link.run(lambda c: self._taker.end(c, task, text), patience=patience)
+        self._link.run(lambda c: self._taker.tell_end(c, task), patience=patience, durable=False)
+        return kept
 
     def _give_back(self, task: Taken) -> None:
         """Have another worker begin it."""
         self._beats.task, self._taker.free = None, self._until == math.inf
-        self._link.run(lambda c: self._taker.give_back(c, task))
+        self._link.run(lambda c: self._taker.give_back(c, task), durable=False)
 
     def _refuse(self, task: Taken, error: UserError) -> None:
         """Leave the trials of the controller to others."""
