@@ -24,7 +24,7 @@ from lm_searcher.spaces.errors import EvaluatorError, unknown
 from lm_searcher.spaces.history import History, Trial
 from lm_searcher.spaces.ncode import NCode
 from lm_searcher.spaces.usage import Usage
-from lm_searcher.tools.executors.protocol import Executor
+from lm_searcher.tools.executors.protocol import Event, Executor, NotingExecutor
 from lm_searcher.tools.protocols import AskingRanker, Evaluation, Outcome
 
 if TYPE_CHECKING:
@@ -136,6 +136,15 @@ class Context(Selector):
         assert self.executor is not None
         self.executor.submit(evaluation, attempt)
         self.under_way[evaluation.key] = 0
+
+    def poll(self, timeout: float) -> list[Event]:
+        """What became of evaluations; what the executor says of its places is told."""
+        assert self.executor is not None
+        events = self.executor.poll(timeout)
+        if isinstance(self.executor, NotingExecutor):
+            while self.executor.notes:
+                self.note(self.executor.notes.pop(0))
+        return events
 
     @property
     def unconfirmed(self) -> bool:

@@ -44,8 +44,8 @@ def collect(context: Context) -> None:
 
     Raises Cancelled once the time after Ctrl-C is over.
     """
-    assert context.executor is not None and context.confirmations is not None
-    events = context.executor.poll(POLL_SECONDS)
+    assert context.confirmations is not None
+    events = context.poll(POLL_SECONDS)
     if any(isinstance(event, Ended) for event in events):
         with context.store.tick():
             for event in events:

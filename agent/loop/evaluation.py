@@ -50,13 +50,12 @@ def collect(context: Context) -> None:
     Raises EvaluatorError for an evaluator that does not give the objectives' metrics, and
     Cancelled once the time after Ctrl-C is over.
     """
-    assert context.executor is not None
-    events = context.executor.poll(POLL_SECONDS)
+    events = context.poll(POLL_SECONDS)
     while events:
         _record_all(context, events)
         if not any(isinstance(event, Reported) for event in events):
             return
-        events = context.executor.poll(0)  # a training waits for the answer to its report
+        events = context.poll(0)  # a training waits for the answer to its report
 
 
 def _record_all(context: Context, events: Sequence[Event]) -> None:

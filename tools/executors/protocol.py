@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lm_searcher.tools.protocols import Evaluation, Outcome
 
@@ -83,6 +83,14 @@ class Executor(Protocol):
         """Let go of all places, and wait until their processes are gone. With `keep`, evaluations
         at places that outlive the controller go on, and are found again by `submit`."""
         ...
+
+
+@runtime_checkable
+class NotingExecutor(Executor, Protocol):
+    """An executor that has to say something of its places; `poll` then returns early."""
+
+    notes: list[str]
+    """Messages for the user; the caller shows each once and removes it."""
 
 
 @dataclass(frozen=True)

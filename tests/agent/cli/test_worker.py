@@ -239,6 +239,9 @@ def test_what_no_worker_can_serve_is_one_line(site: Site, postgres: Postgres) ->
 
 def test_a_worker_of_another_version_of_the_problem_refuses(site: Site) -> None:
     search = site.search(1)
+    assert search.stdout is not None
+    while "waiting for a free worker" not in search.stdout.readline():
+        pass  # the user is told what to do
     other = site.folder / "elsewhere"
     other.mkdir()
     (other / "space.toml").write_text(SPACE.replace("choices = [0, 1, 2, 3]", "choices = [0, 1]"))
