@@ -116,7 +116,7 @@ def regrets(
     problem = table_problem(str(table), metric, None, None, None)
     best = SimulatedSearch.of(problem, ranker, seed, trials).run(mode, places)
     top, middle = problem.sign * problem.best, problem.sign * problem.median
-    return ((top - best) / (top - middle)).tolist()
+    return [float(value) for value in (top - best) / (top - middle)]
 
 
 def study(

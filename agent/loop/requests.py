@@ -2,8 +2,8 @@
 
 A request is a file beside the store; any process may write it. Before the run proposes, it reads
 the waiting requests, stores a record of each under the number of the next trial, and only then
-removes the files. Everything else follows from the records: a step that is replayed after a crash
-does the same again, and a resumed run keeps to them.
+removes the files. Everything else follows from the records, which are in the log: a run that goes
+on after a crash, and a replay, keep to them.
 """
 
 from __future__ import annotations

@@ -53,13 +53,11 @@ def find_stop(
     *,
     seconds: float = 0.0,
     forgiven: int = 0,
-    extra: bool = False,
 ) -> Stop | None:
     """Why the search ends after the trials of `history`; None while it goes on.
 
     Pending trials count for the budget of trials only. `seconds` is the wall-clock time spent so
-    far; `forgiven`, the trials whose failures no longer count; `extra`, whether a request waits
-    that is evaluated beyond the budget.
+    far; `forgiven`, the trials whose failures no longer count.
     """
     n = len(history)
     failures = trailing_failures(history, forgiven)
@@ -67,8 +65,6 @@ def find_stop(
         return Stop(
             reason=StopReason.FAILURES, limit=failures, detail=_last_reason(history, trials)
         )
-    if extra:
-        return None
     if budget.target is not None and _reached(budget.target, history, trials, objectives):
         return Stop(reason=StopReason.TARGET, limit=budget.target)
     if budget.trials is not None and n >= budget.trials:

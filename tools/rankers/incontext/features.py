@@ -195,12 +195,6 @@ class Candidates:
         fields = [getattr(self, f.name) for f in dataclasses.fields(self)]
         return Candidates(fields[0][:, rows], *(field[:, :, rows] for field in fields[1:]))
 
-    def log_deviation(self, context: HistoryContext, explained: Tensor) -> Tensor:
-        """The logarithm of the deviations of normal scores, [b, n], if so much of the variances
-        [b, kernels, n] is explained."""
-        post = Posterior(self.mean, context.processes.deviation(explained))
-        return _mixture(post, context.processes.belief)[2].log()
-
 
 def similarity(context: HistoryContext, member: Tensor) -> Similarity:
     """Of candidates `member` [b, n, m] and the trials."""

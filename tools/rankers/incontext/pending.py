@@ -16,8 +16,11 @@ from torch import Tensor
 from lm_searcher.tools.rankers.incontext.features import Candidates, HistoryContext, similarity
 from lm_searcher.tools.rankers.incontext.kernels import JITTER, NOISES, Similarity
 
-PENALTY = 2.0
-"""The loss of score of a candidate whose deviation falls to 1 / e."""
+PENALTY = 4.0
+"""The loss of score of a candidate of whose deviation 1 / e is left. About half of it does as well,
+and thrice (on nasbench201, see evals/parallel.py)."""
+LEAST = 1e-4
+"""The least variance, for float32."""
 MOST_PENDING = 512
 """The most pending trials that variances are conditioned on, see PendingTrials.next_to."""
 
@@ -64,7 +67,7 @@ class Conditioned:
         self._shared = pending.whitening @ _covariance(self.context, pending.trials, candidates)
         self._explained = (self._shared**2).sum(2)
 
-        self._before = candidates.log_deviation(self.context, candidates.explained)
+        self._before = self._uncertain(candidates.explained)
 
     @property
     def scores(self) -> Tensor:
@@ -73,9 +76,13 @@ class Conditioned:
 
     def _scores(self, explained: Tensor) -> Tensor:
         """The scores if so much of the variances is explained beside what the history explains."""
-        candidates = self.candidates
-        after = candidates.log_deviation(self.context, candidates.explained + explained)
-        return self.base + PENALTY * (after - self._before)[0].double()
+        after = self._uncertain(self.candidates.explained + explained)
+        return self.base + PENALTY / 2 * (after / self._before).log()[0].double()
+
+    def _uncertain(self, explained: Tensor) -> Tensor:
+        """The variance of the values without noise, mean over the surrogates: [1, n]."""
+        belief = self.context.processes.belief[:, :, None]
+        return ((1 - explained).clamp(min=LEAST) * belief).sum(1)
 
     def rows(self, rows: Tensor) -> Conditioned:
         """Some of the candidates."""
