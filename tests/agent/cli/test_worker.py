@@ -191,6 +191,23 @@ def test_a_worker_that_is_ended_gives_its_trial_back(site: Site) -> None:
     end(other)
 
 
+def test_a_worker_that_is_ended_while_it_loads_leaves_the_trial(site: Site) -> None:
+    module = site.folder / "measuring.py"
+    module.write_text("open('loading', 'w').close()\nimport time\ntime.sleep(3600)\n")
+    worker, search = site.worker("--grace", "3600"), site.search(1)
+    deadline = time.monotonic() + 60
+    while not (site.folder / "loading").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    end(worker)
+    module.write_text(FUNCTION)
+    other = site.worker()
+    succeed(search)
+    site.each_once(1)
+    assert site.result().trials[0].attempt == 1
+    end(other)
+
+
 def test_ctrl_c_takes_the_trials_back(site: Site) -> None:
     (site.folder / "run.toml").write_text(RUN + "executor.grace = 0\n")
     site.hold()

@@ -33,3 +33,9 @@ def test_a_run_that_no_worker_could_serve_is_refused(change: dict[str, Any], nam
 def test_devices_are_the_workers_own() -> None:
     with pytest.raises(ValueError, match="worker --gpu"):
         executor_settings({"kind": "queue", "devices": ["0"]})
+
+
+def test_picks_are_as_many_as_there_are_free_workers_unless_a_number_is_given() -> None:
+    assert executor_settings({"kind": "queue"}).picks is None
+    assert executor_settings({"kind": "queue", "workers": 4}).picks == 4
+    assert executor_settings({"kind": "queue", "workers": 4, "batch": 2}).picks == 2

@@ -35,6 +35,11 @@ class QueueSettings(ExecutorSettings):
             raise ValueError("devices: each worker has its own; see lm-searcher worker --gpu")
         return self
 
+    @property
+    def picks(self) -> int | None:
+        """See ExecutorSettings."""
+        return self.batch or (None if self.workers == EVERYWHERE else self.workers)
+
     def make(self, evaluator: Evaluator, site: Site) -> Executor:
         """See ExecutorSettings. Raises ConfigError for a run whose trials no worker could take."""
         if importlib.util.find_spec("psycopg") is None:
