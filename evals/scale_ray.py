@@ -5,8 +5,9 @@
 
 A real cluster of one node with GPUs that Ray believes in, on this machine; evaluations that sleep
 0.2 to 2 s; a whole search with `--ranker`, else no controller beyond the executor. The idle share
-is of all places, from the moment when all have had an evaluation to the moment when the last is
+is of all places, from the moment when all have begun an evaluation to the moment when the last is
 submitted: what of that time no evaluation was asleep. It includes the fork of a process for each.
+Slots take a minute to start on two cores: a search needs some thousand trials until all are there.
 """
 
 from __future__ import annotations
@@ -65,22 +66,22 @@ def idle_share(executor: Executor, count: int, places: int) -> dict[str, float]:
                 outcomes.append(event.outcome)
                 flying -= 1
     costs = resource.getrusage(resource.RUSAGE_SELF).ru_utime - costs
-    return _figures(outcomes, places, last, costs)
+    first = sorted(outcome.metrics["began"] for outcome in outcomes)[places - 1]
+    return _figures(outcomes, places, first, last, costs)
 
 
 def _figures(
-    outcomes: Sequence[Outcome | Trial], places: int, last: float, costs: float
+    outcomes: Sequence[Outcome | Trial], places: int, first: float, last: float, costs: float
 ) -> dict[str, float]:
-    """The idle share until `last`, when the last evaluation was submitted."""
+    """The idle share from `first` to `last`."""
     began = np.array([outcome.metrics["began"] for outcome in outcomes])
     ended = np.array([outcome.metrics["ended"] for outcome in outcomes])
     seconds = np.array([outcome.seconds or 0.0 for outcome in outcomes])
-    first = float(np.sort(began)[places - 1])
     busy = np.clip(np.minimum(ended, last) - np.maximum(began, first), 0, None).sum()
     return {
         "idle share": 1 - busy / (places * (last - first)),
         "seconds": last - first,
-        "trials a second": len(outcomes) / (last - first),
+        "trials a second": float(((began > first) & (began < last)).sum()) / (last - first),
         "controller ms a trial": 1e3 * costs / len(outcomes),
         "process ms a trial": 1e3 * float(np.mean(seconds - (ended - began))),
     }
@@ -117,7 +118,13 @@ def search_idle_share(address: str, ranker: str, count: int, places: int) -> dic
             observe=observe,
         ).run()
         costs = time.process_time() - costs
-    return _figures(result.trials, places, marks[-1], costs)
+    begins: dict[str, float] = {}
+    for trial in result.trials:
+        place, began = trial.place or "", trial.metrics["began"]
+        begins[place] = min(began, begins.get(place, began))
+    if len(begins) < places:
+        raise SystemExit(f"only {len(begins)} of {places} slots had started: more --trials")
+    return _figures(result.trials, places, max(begins.values()), marks[-1], costs)
 
 
 @contextmanager
