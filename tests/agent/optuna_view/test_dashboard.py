@@ -141,5 +141,8 @@ def test_a_new_trial_appears_in_the_browser(tmp_path: Path) -> None:
         assert "Trial 3 (trial_id=3)" in before and "Trial 4" not in before
         store.finish(3, Outcome({"value": 0.96875}, 1.0))
         start(store, "001")
-        after = browser.page(f"{server.url}studies/0/trials?numbers=3")
+        for _ in range(5):  # the browser may write the page down before it is drawn
+            after = browser.page(f"{server.url}studies/0/trials?numbers=3")
+            if "Trial 4" in after and "0.96875" in after:
+                break
         assert "Trial 4" in after and "0.96875" in after and "0.96875" not in before
