@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import resource
 import tempfile
 import time
@@ -91,10 +92,11 @@ SPACE = SearchSpace.of("naps", {f"p{i:02d}": list("abcdef") for i in range(12)})
 
 
 def nap_by_code(config: dict[str, str], ncode: str) -> dict[str, float]:
-    """A nap whose length is drawn by the architecture."""
-    draw = np.random.default_rng(int(ncode, 36) % 2**63)
+    """A nap whose length is drawn by the architecture: without NumPy's generators, which each
+    process would import."""
+    seconds = random.Random(ncode).uniform(SHORTEST, LONGEST)
     value = sum("abcdef".index(option) for option in config.values())
-    return nap({"seconds": float(draw.uniform(SHORTEST, LONGEST))}) | {"value": float(value)}
+    return nap({"seconds": seconds}) | {"value": float(value)}
 
 
 def search_idle_share(address: str, ranker: str, count: int, places: int) -> dict[str, float]:
